@@ -1,0 +1,176 @@
+"""A look at an ONNX file before any library opens it: which files must not be run at all.
+
+Only the protobuf wire format is read, and only the few fields that matter, so the runtime needs no
+onnx package. Field numbers are those of onnx.proto (https://github.com/onnx/onnx, IR version 10).
+The walk never enters a tensor's data or a nested graph: its depth is fixed and its time is linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .errors import BundleError
+
+__all__ = ["check_graph"]
+
+# A 1,000-node quantized graph has about 30,000 fields; a hostile file could hold one per two bytes.
+MAX_FIELDS = 2_000_000
+
+STANDARD_DOMAINS = frozenset({b"", b"ai.onnx"})
+CONTROL_FLOW = frozenset({b"If", b"Loop", b"Scan", b"SequenceMap"})
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+_Span = tuple[int, int]
+_Field = tuple[int, int, int, int]  # number, wire type, start (or the value of a varint), end
+
+
+class _Walk:
+    """The bytes of one file, and how many fields of it may still be read."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self.data = data
+        self.name = name
+        self.left = MAX_FIELDS
+
+    def refuse(self, offence: str) -> BundleError:
+        return BundleError(f"{self.name}: {offence}")
+
+    def varint(self, at: int, end: int) -> tuple[int, int]:
+        """(value, next position) of the base-128 number at `at`."""
+        value = shift = 0
+        data = self.data
+        while at < end:
+            byte = data[at]
+            at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value, at
+            shift += 7
+            if shift > 63:
+                break
+        raise self.refuse(f"not an ONNX file: bad number before byte {at}")
+
+    def fields(self, span: _Span) -> Iterator[_Field]:
+        """Every field of the message in `span`; raises BundleError where it is malformed."""
+        at, end = span
+        while at < end:
+            self.left -= 1
+            if self.left < 0:
+                raise self.refuse(f"not a usable ONNX file: over {MAX_FIELDS} fields")
+            key, at = self.varint(at, end)
+            number, wire = key >> 3, key & 7
+            if number == 0:
+                raise self.refuse(f"not an ONNX file: field number 0 before byte {at}")
+            if wire == _VARINT:
+                value, at = self.varint(at, end)
+                yield number, wire, value, at
+                continue
+            if wire == _BYTES:
+                size, at = self.varint(at, end)
+            elif wire == _FIXED64:
+                size = 8
+            elif wire == _FIXED32:
+                size = 4
+            else:
+                raise self.refuse(f"not an ONNX file: wire type {wire} before byte {at}")
+            if size > end - at:
+                raise self.refuse(f"not an ONNX file, or cut off: byte {at} announces {size} bytes")
+            yield number, wire, at, at + size
+            at += size
+
+    def messages(self, span: _Span, wanted: frozenset[int]) -> Iterator[tuple[int, _Span]]:
+        """(number, span) of the wanted fields, all of which are strings or messages."""
+        for number, wire, start, end in self.fields(span):
+            if number in wanted:
+                # A parser would skip such a field as unknown; no honest writer makes one.
+                if wire != _BYTES:
+                    raise self.refuse(f"not an ONNX file: field {number} has wire type {wire}")
+                yield number, (start, end)
+
+    def text(self, span: _Span) -> str:
+        return self.data[span[0] : min(span[1], span[0] + 80)].decode("utf-8", "replace")
+
+
+def check_graph(data: bytes, *, name: str) -> None:
+    """Returns if the ONNX model in `data` is safe to open; raises BundleError naming the offence.
+
+    Refused: external data, operators outside the ONNX domain, model functions, control flow and any
+    other nested graph, sparse tensors, training graphs, and a graph input that is no tensor or
+    does not declare its rank (an int8 graph fed a scalar there aborts the process).
+    """
+    walk = _Walk(data, name)
+    graphs = 0
+    # ModelProto: graph 7, training_info 20, functions 25
+    for number, span in walk.messages((0, len(data)), frozenset({7, 20, 25})):
+        if number == 20:
+            raise walk.refuse("holds a training graph")
+        if number == 25:
+            raise walk.refuse("holds model functions: inline them before export")
+        graphs += 1
+        _check_graph_proto(walk, span)
+    if graphs != 1:
+        raise walk.refuse(f"not an ONNX file: {graphs} graphs, 1 is allowed")
+
+
+def _check_graph_proto(walk: _Walk, graph: _Span) -> None:
+    # GraphProto: node 1, initializer 5, input 11, sparse_initializer 15
+    for number, span in walk.messages(graph, frozenset({1, 5, 11, 15})):
+        if number == 1:
+            _check_node(walk, span)
+        elif number == 5:
+            _check_tensor(walk, span)
+        elif number == 11:
+            _check_input(walk, span)
+        else:
+            raise walk.refuse("holds a sparse initializer")
+
+
+def _check_node(walk: _Walk, node: _Span) -> None:
+    # NodeProto: op_type 4, attribute 5, domain 7
+    for number, (start, end) in walk.messages(node, frozenset({4, 5, 7})):
+        if number == 5:
+            _check_attribute(walk, (start, end))
+            continue
+        value = walk.data[start:end]
+        if number == 4 and value in CONTROL_FLOW:
+            raise walk.refuse(f"holds control flow: operator {value.decode()}")
+        if number == 7 and value not in STANDARD_DOMAINS:
+            raise walk.refuse(f"holds an operator of the custom domain {walk.text((start, end))!r}")
+
+
+def _check_attribute(walk: _Walk, attribute: _Span) -> None:
+    # AttributeProto: t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23
+    for number, span in walk.messages(attribute, frozenset({5, 6, 10, 11, 22, 23})):
+        if number in (5, 10):
+            _check_tensor(walk, span)
+        elif number in (6, 11):
+            raise walk.refuse("holds a graph nested in an operator (control flow)")
+        else:
+            raise walk.refuse("holds a sparse tensor")
+
+
+def _check_tensor(walk: _Walk, tensor: _Span) -> None:
+    # TensorProto: name 8, external_data 13, data_location 14 (1 = external)
+    for number, wire, value, _ in walk.fields(tensor):
+        if number == 13 or (number == 14 and (wire != _VARINT or value != 0)):
+            raise walk.refuse("keeps weights in another file (external data)")
+
+
+def _check_input(walk: _Walk, value_info: _Span) -> None:
+    # ValueInfoProto: name 1, type 2
+    label = "?"
+    types: list[_Span] = []
+    for number, span in walk.messages(value_info, frozenset({1, 2})):
+        if number == 1:
+            label = walk.text(span)
+        else:
+            types.append(span)
+    # TypeProto: tensor_type 1, denotation 6, every other field is another kind of value
+    kinds = [field for span in types for field in walk.fields(span) if field[0] != 6]
+    if len(kinds) != 1 or kinds[0][0] != 1 or kinds[0][1] != _BYTES:
+        raise walk.refuse(f"graph input {label!r} is not declared as one tensor")
+    # TypeProto.Tensor: elem_type 1, shape 2. Two shapes would be merged by a parser into one.
+    shapes = list(walk.messages((kinds[0][2], kinds[0][3]), frozenset({2})))
+    if len(shapes) != 1:
+        raise walk.refuse(f"graph input {label!r} does not declare its rank")
