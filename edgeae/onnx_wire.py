@@ -96,8 +96,8 @@ def check_graph(data: bytes, *, name: str) -> None:
     """Returns if the ONNX model in `data` is safe to open; raises BundleError naming the offence.
 
     Refused: external data, operators outside the ONNX domain, model functions, control flow and any
-    other nested graph, sparse tensors, training graphs, and a graph input that is no tensor or
-    does not declare its rank (an int8 graph fed a scalar there aborts the process).
+    other nested graph, sparse tensors, training graphs, and a graph input that is no tensor, is a
+    scalar or does not declare its rank (an int8 graph fed a scalar there aborts the process).
     """
     walk = _Walk(data, name)
     graphs = 0
@@ -174,3 +174,6 @@ def _check_input(walk: _Walk, value_info: _Span) -> None:
     shapes = list(walk.messages((kinds[0][2], kinds[0][3]), frozenset({2})))
     if len(shapes) != 1:
         raise walk.refuse(f"graph input {label!r} does not declare its rank")
+    # TensorShapeProto: dim 1. onnxruntime shows a scalar and an undeclared rank alike.
+    if not any(walk.messages(shapes[0][1], frozenset({1}))):
+        raise walk.refuse(f"graph input {label!r} is a scalar: at least one axis is needed")

@@ -1,0 +1,270 @@
+"""One ONNX graph that runs: arrays in, arrays out, and the truth about where its nodes ran."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import BundleError, EdgeaeError, ProviderError
+
+__all__ = ["CPU", "Graph", "Port"]
+
+CPU = "CPUExecutionProvider"
+OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
+
+# onnxruntime's own names of the element types that numpy has too
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(int8)": "int8",
+    "tensor(int16)": "int16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32",
+    "tensor(uint64)": "uint64",
+    "tensor(bool)": "bool",
+}
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of a graph: a free axis of `shape` is a string, its name."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+class Graph:
+    """One onnxruntime session over one .onnx file; safe to call from many threads.
+
+    `inputs` and `outputs` are the graph's ports, in its order.
+    """
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        providers: Sequence[str] | None = None,
+        threads: int = 1,
+        strict: bool = False,
+        optimization: str = "all",
+    ) -> None:
+        """Opens the file, on the CPU unless `providers` (onnxruntime's names) says otherwise.
+
+        onnxruntime runs on the CPU whatever the providers cannot; `strict` refuses that. Raises
+        ProviderError for a provider that is not there or gets no node, BundleError for a file
+        that onnxruntime cannot load. To name the CPU after another provider is a permission, so
+        the CPU alone may end up without a node.
+        """
+        asked = _checked_providers(providers, strict)
+        if type(threads) is not int or threads < 1:
+            raise ValueError(f"threads is {threads!r}: a whole number from 1 is allowed")
+        if optimization not in OPTIMIZATIONS:
+            raise ValueError(
+                f"optimization is {optimization!r}: {', '.join(OPTIMIZATIONS)} are allowed"
+            )
+        onnxruntime = _onnxruntime()
+        available = onnxruntime.get_available_providers()
+        for provider in asked:
+            if provider not in available:
+                raise ProviderError(
+                    f"{provider} is not on this machine: {', '.join(available)} are",
+                    asked=asked,
+                    available=available,
+                )
+        self.file = Path(file)
+        self._asked = asked
+        self._threads = threads
+        self._session = _open(onnxruntime, self.file, asked, threads, strict, optimization)
+        self._nodes = _nodes_by_provider(self._session, onnxruntime.__version__)
+        for provider in asked:
+            if provider != CPU and provider not in self._nodes:
+                raise ProviderError(
+                    f"{provider} runs no node of {self.file.name}: its nodes run on "
+                    f"{', '.join(self._nodes) or 'nothing'}",
+                    asked=asked,
+                    available=available,
+                )
+        self.inputs = tuple(_port(node, self.file) for node in self._session.get_inputs())
+        self.outputs = tuple(_port(node, self.file) for node in self._session.get_outputs())
+        for port in self.inputs:
+            # onnxruntime shows an undeclared rank as a scalar's, and a scalar fed to an int8 graph
+            # whose rank is undeclared aborts the process.
+            if not port.shape:
+                raise BundleError(f"{self.file}: input {port.name!r} is a scalar or has no rank")
+        # What a call needs, looked up once: a denoiser calls this every few milliseconds.
+        self._input_names = tuple(port.name for port in self.inputs)
+        self._output_names = [port.name for port in self.outputs]
+        self._accepted = tuple((np.dtype(port.dtype), port.shape) for port in self.inputs)
+
+    def __call__(self, *arrays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+        """The outputs for these inputs, both in the graph's order.
+
+        Raises TypeError or ValueError, before anything runs, if an input is no array or differs
+        from its port in dtype, rank or a fixed axis, or is empty; EdgeaeError if the run fails.
+        """
+        if len(arrays) != len(self._accepted):
+            raise ValueError(
+                f"{self.file.name} got {len(arrays)} inputs: {len(self._accepted)} are needed "
+                f"({', '.join(self._input_names)})"
+            )
+        for array, (dtype, shape) in zip(arrays, self._accepted, strict=True):
+            # One comparison settles a fixed shape; free axes and errors take the slow path.
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                self._check(arrays)
+                break
+        try:
+            return tuple(
+                self._session.run(
+                    self._output_names, dict(zip(self._input_names, arrays, strict=True))
+                )
+            )
+        except Exception as error:  # onnxruntime's own exceptions share no base but this one
+            raise EdgeaeError(f"{self.file.name} failed to run: {_first_line(error)}") from error
+
+    def report(self) -> dict[str, Any]:
+        """What was asked for and what runs where.
+
+        {"file": name, "asked": [provider], "nodes": {provider: count}, "threads": n}; the counts
+        are of the nodes after onnxruntime's basic optimizations, as it assigned them.
+        """
+        return {
+            "file": self.file.name,
+            "asked": list(self._asked),
+            "nodes": dict(self._nodes),
+            "threads": self._threads,
+        }
+
+    def _check(self, arrays: Sequence[Any]) -> None:
+        for array, port, (dtype, shape) in zip(arrays, self.inputs, self._accepted, strict=True):
+            where = f"{self.file.name} input {port.name!r}"
+            if not isinstance(array, np.ndarray):
+                raise TypeError(f"{where} is a {type(array).__name__}: a numpy array is allowed")
+            if array.dtype != dtype:
+                raise ValueError(f"{where} is {array.dtype.str} data: {dtype.name} is allowed")
+            fits = len(array.shape) == len(shape) and all(
+                size == allowed if isinstance(allowed, int) else size > 0
+                for size, allowed in zip(array.shape, shape, strict=True)
+            )
+            if not fits:
+                wanted = ", ".join(str(axis) for axis in shape)
+                raise ValueError(
+                    f"{where} has shape {array.shape}: ({wanted}) is allowed, no axis empty"
+                )
+
+
+def _checked_providers(providers: Sequence[str] | None, strict: bool) -> tuple[str, ...]:
+    if isinstance(providers, str):
+        raise TypeError(f"providers is the string {providers!r}: a list of names is allowed")
+    asked = (CPU,) if providers is None else tuple(providers)
+    if not asked:
+        raise ValueError("providers is empty: None (the CPU) or at least one name is allowed")
+    for provider in asked:
+        if not isinstance(provider, str):
+            raise TypeError(f"providers holds a {type(provider).__name__}: names are allowed")
+    if len(set(asked)) != len(asked):
+        raise ValueError(f"providers names one twice: {', '.join(asked)}")
+    if strict and CPU in asked:
+        raise ValueError(
+            f"strict refuses every node on the CPU, but providers is {', '.join(asked)}: "
+            "providers other than the CPU are allowed"
+        )
+    return asked
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime":
+            raise EdgeaeError(
+                'onnxruntime is not installed: pip install "edgeae[cpu]" (or [gpu])'
+            ) from None
+        raise EdgeaeError(f"onnxruntime does not load: {_first_line(error)}") from error
+    return onnxruntime
+
+
+def _open(
+    onnxruntime: Any,
+    file: Path,
+    providers: Sequence[str],
+    threads: int,
+    strict: bool,
+    optimization: str,
+) -> Any:
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }[optimization]
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = threads
+    # Threads that spin between two hops burn a core for nothing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if strict else "0")
+    # Only fatal messages are logged: every failure is raised, and one line on stderr is the promise.
+    options.log_severity_level = 4
+    try:
+        return onnxruntime.InferenceSession(
+            str(file),
+            options,
+            providers=list(providers),
+            # By default a provider that fails is replaced by the CPU, with a print.
+            enable_fallback=0,
+            # By default an environment variable lets the file bring its own session options.
+            read_config_from_model=0,
+        )
+    except Exception as error:
+        if list(providers) == [CPU]:
+            raise BundleError(f"onnxruntime cannot load {file}: {_first_line(error)}") from error
+        # The CPU runs every sound graph: if it loads this one, the provider is to blame.
+        _open(onnxruntime, file, [CPU], threads, False, optimization)
+        raise ProviderError(
+            f"{', '.join(providers)} cannot run {file.name}"
+            f"{' without the CPU' if strict else ''}: {_first_line(error)}",
+            asked=providers,
+            available=onnxruntime.get_available_providers(),
+        ) from error
+
+
+def _nodes_by_provider(session: Any, version: str) -> dict[str, int]:
+    if not hasattr(session, "get_provider_graph_assignment_info"):
+        raise EdgeaeError(
+            f"onnxruntime {version} cannot tell where a graph runs: "
+            'pip install --upgrade "edgeae[cpu]" (or [gpu])'
+        )
+    counts: Counter[str] = Counter()
+    for subgraph in session.get_provider_graph_assignment_info():
+        counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    return dict(counts)
+
+
+def _port(node: Any, file: Path) -> Port:
+    if node.type not in _DTYPES:
+        raise BundleError(f"{file}: {node.name!r} is a {node.type}: tensors of numbers are allowed")
+    # onnxruntime gives None for an axis that is free and has no name.
+    shape = tuple("?" if axis is None else axis for axis in node.shape)
+    return Port(name=node.name, dtype=_DTYPES[node.type], shape=shape)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0]
