@@ -1,4 +1,4 @@
-"""The bundle: one model is one directory, and its manifest.json says what every byte of it must be."""
+"""The bundle: one model is one directory, and its manifest.json vouches for every file of it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _MODELS = Path(__file__).parent / "models"
 
 @dataclass(frozen=True)
 class FileEntry:
-    """What the manifest says of one file: its name, the hex sha256 of its bytes, and their number."""
+    """What the manifest says of one file: its name, the hex sha256 and the number of its bytes."""
 
     file: str
     sha256: str
@@ -104,16 +104,14 @@ class Bundle:
                 f"{self.manifest.name} has no {role!r} graph: it has {', '.join(graphs)}"
             )
         if precision not in graphs[role]:
-            raise BundleError(
-                f"{self.manifest.name} has no {precision!r} {role}: it has {', '.join(graphs[role])}"
-            )
+            known = ", ".join(graphs[role])
+            raise BundleError(f"{self.manifest.name} has no {precision!r} {role}: it has {known}")
         return self.path / graphs[role][precision].file
 
     def precision(self, asked: str | None) -> str:
-        """The precision to run: `asked` if the bundle has it, for None "int8" if the encoder has it.
+        """The precision to run: `asked`, or for None "int8" if the encoder has it, else "fp32".
 
-        A model whose encoder has no int8 graph runs in "fp32". Raises BundleError, naming what is
-        there, if no graph has the precision asked for.
+        Raises BundleError, naming what is there, if no graph has the precision asked for.
         """
         if asked is None:
             return "int8" if "int8" in self.manifest.graphs.get("encoder", {}) else "fp32"
@@ -200,7 +198,7 @@ def _directory(model: str | Path) -> Path:
 
 
 def _read_file(directory: Path, file: str, max_bytes: int, size_bytes: int | None = None) -> bytes:
-    """The bytes of a regular file that lies in the directory itself, and is as long as it should."""
+    """The bytes of a regular file in the directory itself, which is as long as it should be."""
     path = directory / file
     try:
         real = path.resolve(strict=True)
@@ -322,7 +320,7 @@ def _entry(file: Any, rest: Any, where: str, path: Path) -> FileEntry:
     # No separators, no "..", no drive letters, no hidden files: a name can only mean a file here.
     if not _FILE_NAME.fullmatch(file) or file == MANIFEST:
         raise BundleError(
-            f"{path}: {_quote(file)} is no file name for {where}: letters, digits and ._- are allowed"
+            f"{path}: {_quote(file)} is no file name for {where}: {_FILE_NAME.pattern} is allowed"
         )
     _expect(rest, dict, where, path)
     for key, kind in (("sha256", str), ("bytes", int)):

@@ -220,7 +220,7 @@ def _open(
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if strict else "0")
-    # Only fatal messages are logged: every failure is raised, and one line on stderr is the promise.
+    # Every failure is raised, and the promise is one line on stderr: log what is fatal only.
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(
