@@ -1,0 +1,1 @@
+"""Training in torch: `python -m train CONFIG.toml`. Nothing here is shipped to devices."""

@@ -1,0 +1,289 @@
+"""Train a model: `python -m train train/configs/photo-codec.toml --photos FOLDER --out runs/photo`.
+
+One visible loop. Batches and noise are drawn from the seed and the step number alone, so a resumed run goes on
+exactly where the interrupted one would have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import math
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from train.config import Config, ConfigError, Optimize, PhotoConfig, SpeechConfig, read_config
+
+
+class Task(Protocol):
+    """What the loop needs of a modality: a network, batches, a loss, a score."""
+
+    network: Any
+
+    def start(self) -> None: ...
+    def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]: ...
+    def loss(
+        self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]: ...
+    def validate(self, network: torch.nn.Module) -> dict[str, float]: ...
+
+
+def make_task(config: Config, device: torch.device) -> Task:
+    """The task of a configuration, with its data read."""
+    if isinstance(config, PhotoConfig):
+        from train.tasks import PhotoTask
+
+        return PhotoTask(config, device)
+    from train.tasks_speech import SpeechTask
+
+    return SpeechTask(config, device)
+
+
+def learning_rate(step: int, optimize: Optimize) -> float:
+    """Linear warm-up, then a cosine down to `final_ratio` of the peak at the last step."""
+    if step < optimize.warmup_steps:
+        return optimize.learning_rate * (step + 1) / optimize.warmup_steps
+    done = (step - optimize.warmup_steps) / max(1, optimize.steps - optimize.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+    return optimize.learning_rate * (
+        optimize.final_ratio + (1 - optimize.final_ratio) * cosine
+    )
+
+
+def parameter_groups(network: torch.nn.Module, optimize: Optimize) -> list[dict[str, Any]]:
+    """Matrices with weight decay, vectors without; layers that start from known transforms move slowly."""
+    slow_layers = getattr(network, "slow_layers", ())
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for name, parameter in network.named_parameters():
+        slow, decays = bool(slow_layers) and name.startswith(tuple(slow_layers)), parameter.ndim > 1
+        empty = {
+            "params": [],
+            "weight_decay": optimize.weight_decay if decays else 0.0,
+            "relative_rate": optimize.slow_ratio if slow else 1.0,
+        }
+        groups.setdefault((slow, decays), empty)["params"].append(parameter)
+    return list(groups.values())
+
+
+def batches(task: Task, seed: int, first: int, last: int) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The batches of steps `first` to `last`, made ahead in a thread."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=6)
+    stop = threading.Event()
+
+    def produce() -> None:
+        try:
+            for step in range(first, last):
+                item = task.batch(np.random.default_rng((seed, step)))
+                while not stop.is_set():
+                    try:
+                        ready.put(item, timeout=0.2)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set():
+                    return
+        except Exception as error:  # handed over to the loop, which raises it
+            ready.put(error)
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        for _ in range(first, last):
+            item = ready.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join(timeout=5)
+
+
+@torch.no_grad()
+def follow(averaged: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
+    """Move the averaged weights a little towards the network's."""
+    torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - decay)
+    for kept, new in zip(averaged.buffers(), network.buffers(), strict=True):
+        kept.copy_(new)
+
+
+def train(
+    config: Config,
+    out: Path,
+    *,
+    max_minutes: float = math.inf,
+    resume: bool = False,
+    start_from: Path | None = None,
+) -> dict[str, Any]:
+    """Train until the last step, the time budget or the end of patience; the last checkpoint's state.
+
+    Args:
+        config: the run.
+        out: folder for `last.pt`, `best.pt` and TensorBoard's event files.
+        max_minutes: time budget; the run ends cleanly with a checkpoint.
+        resume: go on from `out/last.pt`.
+        start_from: a checkpoint whose averaged weights a new run begins with.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
+    began = time.monotonic()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(config.seed)
+    optimize = config.optimize
+    task = make_task(config, device)
+    network: torch.nn.Module = task.network.to(device=device, memory_format=torch.channels_last)
+    step, seconds, best, stale, history = 0, 0.0, math.inf, 0, []
+    state: dict[str, Any] | None = None
+    if resume:
+        _, state = load_checkpoint(out / "last.pt")
+        network.load_state_dict(state["network"])
+    elif start_from is not None:
+        _, other = load_checkpoint(start_from)
+        network.load_state_dict(other["averaged"])
+    else:
+        task.start()
+    averaged = copy.deepcopy(network).eval()
+    optimizer = torch.optim.AdamW(
+        parameter_groups(network, optimize), lr=optimize.learning_rate, betas=(0.9, 0.99)
+    )
+    if state is not None:
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, seconds, best = state["step"], state["seconds"], state["best"]
+        stale, history = state["stale"], state["history"]
+
+    def checkpoint(name: str) -> dict[str, Any]:
+        kept = {
+            "network": network.state_dict(),
+            "averaged": averaged.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "step": step,
+            "seconds": seconds + time.monotonic() - began,
+            "best": best,
+            "stale": stale,
+            "history": history,
+        }
+        save_checkpoint(out / name, config, kept)
+        return kept
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[shown]}"),
+    )
+    interactive = sys.stderr.isatty()
+    with (
+        SummaryWriter(str(out / "tensorboard"), purge_step=step) as board,
+        Progress(*columns, disable=not interactive) as progress,
+    ):
+        bar = progress.add_task(config.name, total=optimize.steps, completed=step, shown="")
+        network.train()
+        saved = time.monotonic()
+        for batch in batches(task, config.seed, step, optimize.steps):
+            rate = learning_rate(step, optimize)
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["relative_rate"]
+            torch.manual_seed(config.seed * 1_000_003 + step)
+            batch = tuple(part.to(device, non_blocking=True) for part in batch)
+            with torch.autocast(device.type, torch.bfloat16, enabled=optimize.bfloat16):
+                loss, scalars = task.loss(network, batch, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(network.parameters(), optimize.clip_norm)
+            if torch.isfinite(norm):
+                optimizer.step()
+            # A step with a gradient that is not finite is left out; the average goes on.
+            follow(averaged, network, min(optimize.ema_decay, (1 + step) / (10 + step)))
+            step += 1
+
+            if step % 50 == 0:
+                shown = {name: float(value) for name, value in scalars.items()}
+                for name, value in {"loss": float(loss), "norm": float(norm), **shown}.items():
+                    board.add_scalar(f"train/{name}", value, step)
+                board.add_scalar("train/learning_rate", rate, step)
+                line = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
+                progress.update(bar, completed=step, shown=f"loss {float(loss):.4g} {line}")
+                if not interactive and step % 500 == 0:
+                    minutes = (seconds + time.monotonic() - began) / 60
+                    print(f"step {step} {minutes:.1f} min loss {float(loss):.4g} {line}", flush=True)
+            out_of_time = time.monotonic() - began > 60 * max_minutes
+            if step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time:
+                figures = task.validate(averaged)
+                minutes = (seconds + time.monotonic() - began) / 60
+                history.append({"step": step, "minutes": round(minutes, 2), **figures})
+                for name, value in figures.items():
+                    board.add_scalar(f"validation/{name}", value, step)
+                print(f"validation {history[-1]}", file=sys.stderr, flush=True)
+                better = figures["score"] < best
+                best, stale = (figures["score"], 0) if better else (best, stale + 1)
+                if better:
+                    checkpoint("best.pt")
+            if time.monotonic() - saved > 120:
+                checkpoint("last.pt")
+                saved = time.monotonic()
+            if out_of_time or stale >= config.validate.patience:
+                break
+    return checkpoint("last.pt")
+
+
+def main() -> int:
+    """Read the command line, train, and say where the checkpoint is."""
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("config", type=Path, help="a TOML file such as train/configs/photo-codec.toml")
+    parser.add_argument("--photos", nargs="+", metavar="DIR", help="folders of photographs")
+    parser.add_argument("--speech", nargs="+", metavar="DIR", help="folders of clean speech")
+    parser.add_argument("--noise", nargs="+", metavar="DIR", help="folders of noise")
+    parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
+    parser.add_argument("--max-minutes", type=float, default=math.inf, help="time budget")
+    parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    parser.add_argument("--start-from", type=Path, help="begin with a checkpoint's weights")
+    arguments = parser.parse_args()
+    try:
+        config = with_folders(read_config(arguments.config), arguments)
+        out = arguments.out or Path("runs") / config.name
+        state = train(
+            config,
+            out,
+            max_minutes=arguments.max_minutes,
+            resume=arguments.resume,
+            start_from=arguments.start_from,
+        )
+    except (ConfigError, CheckpointError, ValueError, OSError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    print(f"{out / 'last.pt'}: {state['step']} steps, best score {state['best']:.4f}")
+    return 0
+
+
+def with_folders(config: Config, arguments: argparse.Namespace) -> Config:
+    """The configuration with data folders from the command line in place of its own."""
+    if isinstance(config, SpeechConfig):
+        wanted = {"speech": arguments.speech, "noise": arguments.noise}
+        unused = {"photos": arguments.photos}
+    else:
+        wanted = {"folders": arguments.photos}
+        unused = {"speech": arguments.speech, "noise": arguments.noise}
+    for name, folders in unused.items():
+        if folders:
+            raise ConfigError(f"--{name} is not for the task {config.task}")
+    given = {name: tuple(folders) for name, folders in wanted.items() if folders}
+    for folder in (f for folders in given.values() for f in folders):
+        if folder != "synthetic" and not Path(folder).is_dir():
+            raise ConfigError(f"{folder} is not a folder")
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **given))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

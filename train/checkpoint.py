@@ -1,0 +1,47 @@
+"""One file that holds a run: what it was told, its weights, and all that is needed to go on exactly."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from train.config import Config, ConfigError, config_from_dict
+
+FORMAT = 1
+
+
+class CheckpointError(Exception):
+    """The checkpoint cannot be used."""
+
+
+def save_checkpoint(file: Path, config: Config, state: dict[str, Any]) -> None:
+    """Write a checkpoint atomically: a run killed while saving keeps its last one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    torch.save({"format": FORMAT, "config": dataclasses.asdict(config), **state}, temporary)
+    os.replace(temporary, file)
+
+
+def load_checkpoint(file: Path) -> tuple[Config, dict[str, Any]]:
+    """The configuration and the state that a checkpoint holds. Only tensors and plain values are unpickled.
+
+    Raises:
+        CheckpointError: missing, unreadable, of another format, or from a configuration no longer understood.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"no checkpoint at {file}") from None
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(f"{file} is not a readable checkpoint: {error}") from None
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(f"{file} is not a checkpoint of format {FORMAT}")
+    try:
+        config = config_from_dict(state["config"])
+    except ConfigError as error:
+        raise CheckpointError(f"{file}: {error}") from None
+    return config, state

@@ -1,0 +1,142 @@
+"""A training run described in TOML, read into frozen dataclasses.
+
+An unknown key, a missing key without default or a value of the wrong type is a `ConfigError` that names
+the place, so that a misspelt option never trains silently with its default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from train.data.photos import PhotoData
+from train.data.speech import SpeechData
+from train.losses import RateDistortion
+from train.losses_speech import SpeechLoss
+from train.networks.image import PhotoNetwork
+from train.networks.speech import SpeechNetwork
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the key and what is allowed."""
+
+
+@dataclass(frozen=True)
+class Optimize:
+    """The optimizer and its schedule: AdamW, linear warm-up, cosine decay to `final_ratio`."""
+
+    steps: int
+    batch_size: int
+    learning_rate: float
+    warmup_steps: int = 200
+    final_ratio: float = 0.02
+    slow_ratio: float = 0.1
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    bfloat16: bool = False
+
+
+@dataclass(frozen=True)
+class Validate:
+    """How often to validate, and after how many validations without a better score to stop."""
+
+    every_steps: int = 1000
+    patience: int = 20
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """A photo codec: `task = "photo-codec"`."""
+
+    name: str
+    network: PhotoNetwork
+    data: PhotoData
+    loss: RateDistortion
+    optimize: Optimize
+    validate: Validate = Validate()
+    task: str = "photo-codec"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SpeechConfig:
+    """A speech denoiser: `task = "speech-denoiser"`."""
+
+    name: str
+    network: SpeechNetwork
+    data: SpeechData
+    loss: SpeechLoss
+    optimize: Optimize
+    validate: Validate = Validate()
+    task: str = "speech-denoiser"
+    seed: int = 0
+
+
+Config = PhotoConfig | SpeechConfig
+_TASKS: dict[str, type[PhotoConfig] | type[SpeechConfig]] = {
+    "photo-codec": PhotoConfig,
+    "speech-denoiser": SpeechConfig,
+}
+
+
+def read_config(file: Path) -> Config:
+    """The run that a TOML file describes.
+
+    Raises:
+        ConfigError: the file is unreadable, not TOML, or says something that no run understands.
+    """
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the config {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    return config_from_dict(raw)
+
+
+def config_from_dict(raw: dict[str, Any]) -> Config:
+    """The run that a nested dict describes; also reads back what a checkpoint carries."""
+    task = raw.get("task")
+    if task not in _TASKS:
+        raise ConfigError(f"task is {task!r}, expected one of {', '.join(sorted(_TASKS))}")
+    return typing.cast(Config, _build(_TASKS[task], raw, where=""))
+
+
+def _build(cls: type, raw: Any, *, where: str) -> Any:
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{where or 'the config'} must be a table, not {raw!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key in raw:
+        if key not in fields:
+            raise ConfigError(f"unknown key {where}{key}; known: {', '.join(fields)}")
+    values = {}
+    for name, field in fields.items():
+        if name in raw:
+            values[name] = _value(hints[name], raw[name], where=f"{where}{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"missing key {where}{name}")
+    return cls(**values)
+
+
+def _value(kind: Any, raw: Any, *, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(typing.cast(type, kind), raw, where=f"{where}.")
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(raw, list | tuple):
+            raise ConfigError(f"{where} must be a list, not {raw!r}")
+        inner = typing.get_args(kind)[0]
+        return tuple(_value(inner, item, where=f"{where}[{i}]") for i, item in enumerate(raw))
+    if isinstance(kind, types.UnionType):
+        raise TypeError(f"{where}: config fields are plain types, not unions")
+    if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
+        return float(raw)
+    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
+        raise ConfigError(f"{where} must be {kind.__name__}, not {raw!r}")
+    return raw

@@ -1,0 +1,171 @@
+"""How many bits the quantized latents cost: a context model that integers can carry out.
+
+Latent channels are coded slice by slice, and inside a slice first one half of a checkerboard, then the other.
+A small network per slice looks at everything coded before and says how widely each next symbol is spread (an
+index into a table of scales) and, for the first slices, where its middle is. Its inputs are integers, its
+layers are ReLU and convolutions, so that export can turn it into exact integer arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Slices with a predicted middle; the finer ones are symmetric about zero.
+CENTERED_SLICES = 2
+# Natural logarithm of the logistic scale (in quantization steps) as the network gives it, before its floor.
+SCALE_COUNT, FIRST_LOG_SCALE, LOG_SCALE_STEP = 64, -2.9, 0.13
+_FLOOR = math.log(0.03)
+# Limits of the integers that the network sees.
+ABS_LIMIT, SIGNED_LIMIT = 32, 511
+
+
+def logistic_scale(raw: torch.Tensor) -> torch.Tensor:
+    """The scale of the logistic distribution from the network's raw output, never below 0.03 steps."""
+    return (_FLOOR + F.softplus(raw - _FLOOR)).clamp_max(6.0).exp()
+
+
+def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """-log2 of the mass of a logistic distribution on [offset - 1/2, offset + 1/2].
+
+    With a > b the two edges, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which stays
+    exact in the tails.
+    """
+    distance = -offset.abs()
+    upper, lower = (distance + 0.5) / scale, (distance - 0.5) / scale
+    log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + (-torch.expm1(-1 / scale)).log()
+    return log_mass * (-1 / math.log(2))
+
+
+def magnitude(symbols: torch.Tensor) -> torch.Tensor:
+    """A concave integer measure of |symbol|, 0 to 56: fine for small values, coarse for large ones."""
+    a = symbols.abs()
+    return 4 * a.clamp_max(2) + 2 * a.clamp_max(8) + a.clamp_max(ABS_LIMIT)
+
+
+def checkerboard(height: int, width: int, device: torch.device) -> torch.Tensor:
+    """1 where the first half is coded, 0 where the second is, shape (1, 1, height, width)."""
+    rows = torch.arange(height, device=device)[:, None]
+    columns = torch.arange(width, device=device)[None, :]
+    return ((rows + columns + 1) % 2).float()[None, None]
+
+
+class SliceContext(nn.Module):
+    """Scale and middle of one slice from the integer planes known so far."""
+
+    # Integers are brought to about unit range for the float network; export folds these into the weights.
+    MAGNITUDE_UNIT, SIGNED_UNIT, LEVEL_UNIT = 1 / 16, 1 / 16, 1 / 64
+
+    def __init__(self, known: tuple[int, ...], own: int, channels: int, *, centered: bool) -> None:
+        super().__init__()
+        self.own, self.centered = own, centered
+        self.two_phases = own_is_shown = centered or len(known) < 4
+        seen = sum(known) + (own if own_is_shown else 0)
+        signed = sum(known[:CENTERED_SLICES]) + (own if centered else 0)
+        self.mix = nn.Conv2d(seen + signed + 2, channels, 1)
+        self.gather = nn.Conv2d(channels, channels, 5, padding=2, groups=channels)
+        self.join = nn.Conv2d(channels, channels, 1)
+        self.scale = nn.Conv2d(channels + 1, own, 1)
+        self.middle = nn.Conv2d(channels + 1, own, 1) if centered else None
+        nn.init.zeros_(self.scale.weight)
+        if self.middle is not None:
+            nn.init.zeros_(self.middle.weight)
+            nn.init.zeros_(self.middle.bias)
+        with torch.no_grad():
+            # The spatial filters begin by looking mostly at their own place.
+            self.gather.weight.mul_(0.5)
+            self.gather.weight[:, :, 2, 2] += 0.5
+
+    def forward(
+        self, known: list[torch.Tensor], shown: torch.Tensor, phase: float, level: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Raw log scales and middles, each (N, own, h, w).
+
+        Args:
+            known: the symbols of earlier slices.
+            shown: this slice's symbols where they are known already, zero elsewhere.
+            phase: 0 for the first half of the checkerboard, 1 for the second.
+            level: quality levels (N,) in [0, 1], seen as integers 0 to 64.
+        """
+        n, _, h, w = shown.shape
+        level_plane = level.mul(64).round()[:, None, None, None].expand(n, 1, h, w)
+        seen = [*known, shown] if self.two_phases else known
+        signed = [*known[:CENTERED_SLICES], shown] if self.centered else known[:CENTERED_SLICES]
+        planes = torch.cat(
+            [magnitude(plane) * self.MAGNITUDE_UNIT for plane in seen]
+            + [plane.clamp(-SIGNED_LIMIT, SIGNED_LIMIT) * self.SIGNED_UNIT for plane in signed]
+            + [level_plane * self.LEVEL_UNIT, torch.full_like(level_plane, phase)],
+            dim=1,
+        )
+        x = torch.relu(self.mix(planes))
+        x = torch.relu(self.gather(x))
+        x = torch.relu(self.join(x))
+        x = torch.cat([x, level_plane * self.LEVEL_UNIT], dim=1)
+        return self.scale(x), None if self.middle is None else self.middle(x)
+
+
+class ContextModel(nn.Module):
+    """Bits of a whole latent under the slice contexts."""
+
+    def __init__(self, slices: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        self.slices = slices
+        self.contexts = nn.ModuleList(
+            SliceContext(slices[:i], own, channels, centered=i < CENTERED_SLICES)
+            for i, own in enumerate(slices)
+        )
+
+    def forward(
+        self, values: torch.Tensor, symbols: torch.Tensor, level: torch.Tensor
+    ) -> torch.Tensor:
+        """Bits of every picture, (N,).
+
+        Args:
+            values: what is measured, (N, latent, h, w): symbols, or latents with uniform noise.
+            symbols: the integers that the context sees.
+            level: quality levels (N,) in [0, 1].
+        """
+        bits = values.new_zeros(len(values))
+        parts = list(symbols.split(self.slices, dim=1))
+        for i, (context, value) in enumerate(
+            zip(self.contexts, values.split(self.slices, dim=1), strict=True)
+        ):
+            raw, middle = self.distribution(context, parts[:i], parts[i], level)
+            offset = value if middle is None else value - middle
+            bits = bits + logistic_bits(offset, logistic_scale(raw)).sum((1, 2, 3))
+        return bits
+
+    @staticmethod
+    def distribution(
+        context: nn.Module, known: list[torch.Tensor], own: torch.Tensor, level: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Raw log scales and middles of a slice as both phases of its coding see them."""
+        hidden = torch.zeros_like(own)
+        raw, middle = context(known, hidden, 0.0, level)
+        if context.two_phases:
+            first = checkerboard(own.shape[2], own.shape[3], own.device)
+            raw_2, middle_2 = context(known, own * first, 1.0, level)
+            raw = torch.where(first > 0, raw, raw_2)
+            if middle is not None:
+                middle = torch.where(first > 0, middle, middle_2)
+        return raw, middle
+
+    @torch.no_grad()
+    def start_scales(self, deviations: torch.Tensor, log_steps: torch.Tensor) -> None:
+        """Begin with the spread that each channel has on average.
+
+        Args:
+            deviations: standard deviation of each latent channel, (latent,).
+            log_steps: logarithm of the quantization steps, (levels, latent).
+        """
+        # The deviation of a logistic distribution is pi / sqrt(3) times its scale.
+        log_scale = (deviations.clamp_min(1e-4) * math.sqrt(3) / math.pi).log()
+        parts = log_scale.split(self.slices)
+        starts, ends = log_steps[0].split(self.slices), log_steps[-1].split(self.slices)
+        for context, part, coarse, fine in zip(self.contexts, parts, starts, ends, strict=True):
+            # Most blocks are quieter than the deviation says: the distribution over blocks is heavy-tailed.
+            context.scale.bias.copy_(part - coarse - 0.7)
+            context.scale.weight[:, -1, 0, 0] = coarse - fine

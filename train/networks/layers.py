@@ -1,0 +1,27 @@
+"""Building blocks that every runtime takes: 1x1 and depthwise convolutions and ReLU."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+class SeparableResidual(nn.Module):
+    """x + pointwise(ReLU(pointwise(depthwise(x)))), shape (N, channels, H, W) kept.
+
+    The last layer starts at zero, so that a new block is the identity.
+    """
+
+    def __init__(self, channels: int, *, expansion: int = 1, kernel: int = 3) -> None:
+        super().__init__()
+        hidden = channels * expansion
+        self.spatial = nn.Conv2d(
+            channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False
+        )
+        self.widen = nn.Conv2d(channels, hidden, 1)
+        self.narrow = nn.Conv2d(hidden, channels, 1)
+        nn.init.zeros_(self.narrow.weight)
+        nn.init.zeros_(self.narrow.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.narrow(torch.relu(self.widen(self.spatial(x))))
