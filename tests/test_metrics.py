@@ -70,8 +70,6 @@ def test_ms_ssim_of_two_constants_is_the_luminance_term_of_the_last_scale() -> N
 
 
 def test_ms_ssim_agrees_with_a_direct_two_dimensional_formula() -> None:
-    from scipy.signal import convolve2d
-
     a = picture(1)[:, :, :1]
     b = np.clip(a.astype(int) + np.random.default_rng(2).normal(0, 15, a.shape), 0, 255)
     b = b.astype(np.uint8)
@@ -79,7 +77,8 @@ def test_ms_ssim_agrees_with_a_direct_two_dimensional_formula() -> None:
     window = np.outer(taps, taps) / taps.sum() ** 2
 
     def smooth(x: np.ndarray) -> np.ndarray:
-        return convolve2d(x, window, mode="valid")
+        patches = np.lib.stride_tricks.sliding_window_view(x, (11, 11))
+        return np.einsum("ijkl,kl->ij", patches, window)
 
     x, y = a[:, :, 0].astype(float), b[:, :, 0].astype(float)
     c1, c2 = 2.55**2, 7.65**2

@@ -1,0 +1,426 @@
+"""Files in and out: what is kept, what is refused by name, and that nothing half-written stays."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from PIL import Image, ImageCms
+
+from edgeae import media
+from edgeae.errors import MediaError
+
+
+def photo(height: int = 40, width: int = 56) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    planes = rows * 3 + columns, 200 - columns * 2, 90 + rows
+    return np.clip(np.stack(planes, -1), 0, 255).astype(np.uint8)
+
+
+def tone(frames: int = 4000, channels: int = 1) -> np.ndarray:
+    t = np.arange(frames) / 16000
+    x = 0.5 * np.sin(2 * np.pi * 440 * t)
+    return (
+        x if channels == 1 else np.stack([x * (c + 1) / channels for c in range(channels)], 1)
+    ).astype(np.float32)
+
+
+def litter(folder: Path) -> list[str]:
+    return [p.name for p in folder.iterdir() if p.name.endswith(".tmp")]
+
+
+# --- pictures ---
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".bmp", ".ppm", ".PNG"])
+def test_a_picture_comes_back_exactly_from_a_lossless_format(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    media.write_image(path, photo())
+    back = media.read_image(path)
+    assert back.dtype == np.uint8 and np.array_equal(back, photo())
+    assert litter(tmp_path) == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".avif"])
+def test_a_lossy_format_is_written_close_to_the_picture(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    media.write_image(path, photo())
+    assert np.abs(media.read_image(path).astype(int) - photo()).mean() < 2
+
+
+def test_a_grey_picture_is_written_as_grey_and_read_as_rgb(tmp_path: Path) -> None:
+    media.write_image(tmp_path / "a.png", photo()[:, :, :1])
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "L"
+    back = media.read_image(tmp_path / "a.png")
+    assert np.array_equal(back, np.repeat(photo()[:, :, :1], 3, axis=2))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(photo()).save(tmp_path / "a.png", exif=exif.tobytes())
+    a = photo()
+    upright = {
+        1: a,
+        2: a[:, ::-1],
+        3: a[::-1, ::-1],
+        4: a[::-1],
+        5: a.transpose(1, 0, 2),
+        6: np.rot90(a, -1),
+        7: a.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(a),
+    }[orientation]
+    assert np.array_equal(media.read_image(tmp_path / "a.png"), upright)
+
+
+def test_palette_bilevel_and_opaque_alpha_keep_their_colours(tmp_path: Path) -> None:
+    source = Image.fromarray(photo())
+    palette = source.quantize(16)
+    palette.save(tmp_path / "p.png")
+    assert np.array_equal(media.read_image(tmp_path / "p.png"), palette.convert("RGB"))
+    source.convert("1").save(tmp_path / "b.png")
+    assert set(np.unique(media.read_image(tmp_path / "b.png"))) <= {0, 255}
+    source.convert("RGBA").save(tmp_path / "o.png")
+    assert np.array_equal(media.read_image(tmp_path / "o.png"), photo())
+    source.convert("LA").save(tmp_path / "la.png")
+    assert np.array_equal(media.read_image(tmp_path / "la.png")[:, :, 0], source.convert("L"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_that_shows_is_refused_by_name(tmp_path: Path, mode: str) -> None:
+    picture = Image.fromarray(photo()).convert("RGBA")
+    picture.putpixel((3, 4), (1, 2, 3, 0))
+    path = tmp_path / "clear.png"
+    if mode == "P":
+        picture.convert("RGB").quantize(8).save(path, transparency=2)
+    else:
+        picture.convert(mode).save(path)
+    with pytest.raises(MediaError, match=r"clear\.png: it has transparent parts.*background"):
+        media.read_image(path)
+
+
+def test_sixteen_bit_grey_becomes_eight_bits_without_a_shift(tmp_path: Path) -> None:
+    levels = np.array([[0, 128, 129, 32896, 65535]], np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    assert media.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 1, 128, 255]
+
+
+def test_cmyk_without_a_profile_and_float_pixels_are_refused_by_name(tmp_path: Path) -> None:
+    Image.fromarray(photo()).convert("CMYK").save(tmp_path / "ink.tif")
+    with pytest.raises(MediaError, match=r"ink\.tif: CMYK without an ICC profile"):
+        media.read_image(tmp_path / "ink.tif")
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "f.tif")
+    with pytest.raises(MediaError, match=r"f\.tif: pixels of kind F"):
+        media.read_image(tmp_path / "f.tif")
+
+
+def rgb_profile(swap: bool) -> bytes:
+    """sRGB as an ICC profile; with `swap` its red and green primaries change places."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    if swap:
+        count = struct.unpack(">I", data[128:132])[0]
+        entry = {data[132 + 12 * i : 136 + 12 * i].decode(): 136 + 12 * i for i in range(count)}
+        red, green = entry["rXYZ"], entry["gXYZ"]
+        data[red : red + 8], data[green : green + 8] = data[green : green + 8], data[red : red + 8]
+    return bytes(data)
+
+
+def test_an_icc_profile_is_applied_and_srgb_by_any_name_changes_nothing(tmp_path: Path) -> None:
+    source = Image.fromarray(photo())
+    source.save(tmp_path / "srgb.png", icc_profile=rgb_profile(swap=False))
+    assert np.array_equal(media.read_image(tmp_path / "srgb.png"), photo())
+    source.save(tmp_path / "swapped.png", icc_profile=rgb_profile(swap=True))
+    swapped = media.read_image(tmp_path / "swapped.png").astype(int)
+    assert np.abs(swapped - photo()[:, :, [1, 0, 2]]).max() <= 2
+
+
+def test_a_profile_on_a_grey_picture_is_applied_and_a_broken_one_refused(tmp_path: Path) -> None:
+    grey = Image.fromarray(photo()).convert("L")
+    grey.save(tmp_path / "g.png", icc_profile=rgb_profile(swap=True))
+    back = media.read_image(tmp_path / "g.png").astype(int)
+    assert np.abs(back - np.asarray(grey)[:, :, None]).max() <= 2  # greys have no red or green
+    grey.save(tmp_path / "broken.png", icc_profile=b"not a profile")
+    with pytest.raises(MediaError, match=r"broken\.png: its ICC profile"):
+        media.read_image(tmp_path / "broken.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".avif", ".tif", ".bmp", ".ppm"])
+def test_a_cut_off_picture_is_refused(tmp_path: Path, suffix: str) -> None:
+    whole = tmp_path / f"whole{suffix}"
+    rng = np.random.default_rng(0)
+    media.write_image(whole, rng.integers(0, 256, (64, 64, 3)).astype(np.uint8))
+    data = whole.read_bytes()
+    for keep in (len(data) - 40, len(data) // 2, 30, 5):
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(data[:keep])
+        with pytest.raises(MediaError, match="cut"):
+            media.read_image(cut)
+
+
+def test_a_missing_an_empty_and_a_wrong_kind_of_file_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"cannot read .*gone\.png: No such file"):
+        media.read_image(tmp_path / "gone.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(MediaError, match=r"empty\.png: the file is empty"):
+        media.read_image(tmp_path / "empty.png")
+    (tmp_path / "text.png").write_text("no picture at all")
+    with pytest.raises(MediaError, match=r"text\.png: not a picture"):
+        media.read_image(tmp_path / "text.png")
+    with pytest.raises(MediaError, match="cannot read"):
+        media.read_image(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> None:
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
+
+    for side in (17_000, 60_000):
+        header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+        bomb = tmp_path / "bomb.png"
+        bomb.write_bytes(
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", header)
+            + chunk(b"IDAT", b"")
+            + chunk(b"IEND", b"")
+        )
+        limit = Image.MAX_IMAGE_PIXELS
+        with pytest.raises(MediaError, match=r"bomb\.png: .*pixels, at most 268,435,456"):
+            media.read_image(bomb)
+        assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_several_frames_are_refused(tmp_path: Path) -> None:
+    first = Image.fromarray(photo())
+    second = Image.fromarray(photo()[::-1])
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    with pytest.raises(MediaError, match="2 frames"):
+        media.read_image(tmp_path / "a.gif")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        [[1, 2]],
+    ],
+)
+def test_write_image_refuses_other_arrays(tmp_path: Path, image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        media.write_image(tmp_path / "a.png", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_image_names_the_suffixes_it_knows(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'.*a\.xyz'.*\.png"):
+        media.write_image(tmp_path / "a.xyz", photo())
+
+
+# --- atomic writes ---
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "keep.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), media.replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and litter(tmp_path) == []
+    media.atomic_write(path, b"new")
+    assert path.read_bytes() == b"new" and litter(tmp_path) == []
+
+
+def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    with media.replacing(path) as temporary:
+        assert temporary.parent == path.parent
+        temporary.write_bytes(b"new")
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"new"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX file rights")
+def test_rights_follow_the_umask_and_the_replaced_file(tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        media.atomic_write(tmp_path / "new", b"1")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
+    os.chmod(tmp_path / "new", 0o600)
+    media.atomic_write(tmp_path / "new", b"2")
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need no rights on POSIX")
+def test_a_link_stays_a_link_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("target")
+    media.atomic_write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == b"new"
+
+
+def test_a_folder_or_a_missing_folder_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="not a regular file"):
+        media.atomic_write(tmp_path, b"x")
+    with pytest.raises(MediaError, match="there is no folder"):
+        media.atomic_write(tmp_path / "no" / "a", b"x")
+
+
+# --- sound ---
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+@pytest.mark.parametrize("rate", [8000, 44100])
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".aiff"])
+def test_sound_comes_back_within_half_a_16_bit_step(
+    tmp_path: Path, suffix: str, rate: int, channels: int
+) -> None:
+    x = tone(channels=channels)
+    media.write_audio(tmp_path / f"a{suffix}", x, rate)
+    back, came = media.read_audio(tmp_path / f"a{suffix}")
+    assert came == rate and back.shape == x.shape and back.dtype == np.float32
+    assert np.abs(back - x).max() <= 0.5001 / 32768
+    assert litter(tmp_path) == []
+
+
+def test_float_sound_comes_back_exactly_even_beyond_full_scale(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.wav", 3 * tone(), 16000, subtype="FLOAT")
+    back, _ = media.read_audio(tmp_path / "a.wav")
+    assert np.array_equal(back, 3 * tone())
+
+
+def test_integer_subtypes_clip_and_do_not_wrap(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.wav", np.array([1.5, -1.5, 1.0], np.float32), 8000)
+    assert soundfile.read(tmp_path / "a.wav", dtype="int16")[0].tolist() == [32767, -32768, 32767]
+
+
+def test_blocks_joined_are_the_whole_file(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.flac", tone(1001, 2), 16000)
+    whole, _ = media.read_audio(tmp_path / "a.flac")
+    for block in (1, 100, 1001, 5000):
+        blocks = list(media.audio_blocks(tmp_path / "a.flac", block))
+        assert max(map(len, blocks)) <= block
+        assert np.array_equal(np.concatenate(blocks), whole)
+
+
+def test_info_and_the_nearest_subtype(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.wav", tone(100, 2), 22050, subtype="PCM_24")
+    info = media.audio_info(tmp_path / "a.wav")
+    assert info == media.AudioInfo(22050, 2, 100, "WAV", "PCM_24")
+    assert media.audio_subtype("x.wav", "FLOAT") == "FLOAT"
+    assert media.audio_subtype("x.flac", "FLOAT") == "PCM_24"
+    assert media.audio_subtype("x.flac", "ULAW") == "PCM_16"
+    assert media.audio_subtype("x.wav", "VORBIS") == "PCM_16"
+    assert media.audio_subtype("x.ogg", "PCM_16") == "VORBIS"
+    assert media.audio_subtype("x.opus", "VORBIS") == "OPUS"
+    with pytest.raises(ValueError, match=r"x\.m4a.*\.wav"):
+        media.audio_subtype("x.m4a", "PCM_16")
+
+
+def write_any(path: Path) -> bytes:
+    subtype = {".ogg": "VORBIS", ".opus": "OPUS"}.get(path.suffix, "PCM_16")
+    media.write_audio(path, tone(48_000), 16000, subtype=subtype)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".aiff"])
+def test_sound_that_ends_before_its_header_says_is_refused(tmp_path: Path, suffix: str) -> None:
+    data = write_any(tmp_path / f"whole{suffix}")
+    media.read_audio(tmp_path / f"whole{suffix}")
+    for keep in (len(data) - 1, len(data) - 100, len(data) // 2, 60, 20, 3):
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(data[:keep])
+        with pytest.raises(MediaError, match=r"cannot read .*cut"):
+            media.read_audio(cut)
+
+
+def test_a_wav_from_a_pipe_that_declares_no_length_is_read(tmp_path: Path) -> None:
+    data = bytearray(write_any(tmp_path / "a.wav"))
+    data[4:8] = data[40:44] = b"\xff\xff\xff\xff"
+    (tmp_path / "pipe.wav").write_bytes(data)
+    whole, _ = media.read_audio(tmp_path / "a.wav")
+    assert np.array_equal(media.read_audio(tmp_path / "pipe.wav")[0], whole)
+
+
+def test_a_wav_with_chunks_around_its_data_is_read_and_its_cut_seen(tmp_path: Path) -> None:
+    data = write_any(tmp_path / "a.wav")
+    note = b"LIST" + struct.pack("<I", 5) + b"abcde\0"  # an odd length is padded
+    with_notes = data[:36] + note + data[36:] + note
+    (tmp_path / "notes.wav").write_bytes(with_notes)
+    whole, _ = media.read_audio(tmp_path / "a.wav")
+    assert np.array_equal(media.read_audio(tmp_path / "notes.wav")[0], whole)
+    (tmp_path / "notes.wav").write_bytes(with_notes[: -len(note) - 2])
+    with pytest.raises(MediaError, match="2 bytes more"):
+        media.read_audio(tmp_path / "notes.wav")
+
+
+def test_an_empty_a_wrong_kind_and_a_silent_header_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.wav").touch()
+    with pytest.raises(MediaError, match=r"empty\.wav: the file is empty"):
+        media.read_audio(tmp_path / "empty.wav")
+    (tmp_path / "text.wav").write_text("hello")
+    with pytest.raises(MediaError, match=r"text\.wav: not a sound file"):
+        media.read_audio(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
+    with pytest.raises(MediaError, match=r"none\.wav: it holds no samples"):
+        media.read_audio(tmp_path / "none.wav")
+    with pytest.raises(MediaError, match="No such file"):
+        media.read_audio(tmp_path / "gone.wav")
+
+
+def test_nan_in_a_float_file_is_refused(tmp_path: Path) -> None:
+    x = tone()
+    x[2000] = np.nan
+    soundfile.write(tmp_path / "nan.wav", x, 16000, subtype="FLOAT")
+    with pytest.raises(MediaError, match=r"nan\.wav: NaN or infinite"):
+        media.read_audio(tmp_path / "nan.wav")
+
+
+def test_a_sound_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    media.write_audio(path, tone(), 16000)
+    before = path.read_bytes()
+    with (
+        pytest.raises(ValueError, match="finite"),
+        media.AudioWriter(path, rate_hz=16000, channels=1) as writer,
+    ):
+        writer.write(tone())
+        writer.write(np.array([np.nan], np.float32))
+    assert path.read_bytes() == before and litter(tmp_path) == []
+
+
+def test_a_rate_the_format_cannot_hold_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match=r"a\.opus: OGG OPUS does not take 1 channels at 44100 Hz"):
+        media.write_audio(tmp_path / "a.opus", tone(), 44100)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_random_bytes_never_give_anything_but_a_media_error(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    buffer = io.BytesIO()
+    Image.fromarray(photo()).save(buffer, "PNG")
+    picture, sound = buffer.getvalue(), write_any(tmp_path / "a.wav")[:2000]
+    for trial in range(200):
+        for data, read in ((picture, media.read_image), (sound, media.read_audio)):
+            damaged = bytearray(data)
+            for position in rng.integers(0, len(data), 4):
+                damaged[position] = rng.integers(256)
+            (tmp_path / "x").write_bytes(damaged)
+            try:
+                read(tmp_path / "x")
+            except MediaError as error:
+                assert "\n" not in str(error), trial
