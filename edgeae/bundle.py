@@ -36,6 +36,7 @@ MAX_FILE_BYTES = (1 << 31) - 1
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,31}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CODEC_ID = re.compile(r"[0-9a-f]{32}")
 
@@ -175,7 +176,7 @@ def bundled_with_codec_id(codec_id: bytes) -> Bundle:
 
 
 def _known() -> str:
-    return ", ".join(bundled_names()) or "none are bundled"
+    return ", ".join(bundled_names()) or "none"
 
 
 def _directory(model: str | Path) -> Path:
@@ -193,7 +194,7 @@ def _directory(model: str | Path) -> Path:
     if exists:
         raise BundleError(f"{model} is a file: a model is a directory with a {MANIFEST}")
     raise BundleError(
-        f"no model named {str(model)!r} and no such directory: known models are {_known()}"
+        f"no model named {str(model)!r} and no such directory: the known models are {_known()}"
     )
 
 
@@ -252,6 +253,7 @@ def _manifest(data: bytes, path: Path) -> Manifest:
         if key not in sections:
             raise BundleError(f"{path}: key {key!r} is missing: a {task} needs it")
     _expect_match(sections["name"], _WORD, "name", path)
+    _expect_match(sections["version"], _VERSION, "version", path)
     if "codec_id" in sections:
         _expect_match(sections["codec_id"], _CODEC_ID, "codec_id", path)
     return Manifest(

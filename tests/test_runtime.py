@@ -1,0 +1,452 @@
+"""A graph takes what it declares, refuses the rest before it runs, and tells where it ran."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+import tiny
+
+from edgeae import runtime
+from edgeae.errors import BundleError, EdgeaeError, ProviderError
+from edgeae.runtime import CPU, Graph, Port
+
+AZURE = "AzureExecutionProvider"
+
+
+@pytest.fixture
+def save(tmp_path):
+    """Writes a model to a file and gives its path."""
+
+    def to_file(model, name="tiny.onnx"):
+        tiny.onnx.save(model, tmp_path / name)
+        return tmp_path / name
+
+    return to_file
+
+
+@pytest.fixture
+def relu(save):
+    return Graph(save(tiny.relu_model((1, 3))))
+
+
+@pytest.fixture
+def free(save):
+    """A Relu whose second and third axes are free."""
+    return Graph(save(tiny.relu_model((1, "height", None))))
+
+
+def zeros(*shape, dtype=np.float32):
+    return np.zeros(shape, dtype)
+
+
+def cast_model(kind):
+    """A Cast from float32 to the kind of element given."""
+    model = tiny.make_model(
+        [tiny.helper.make_node("Cast", ["x"], ["y"], to=kind)], {"x": (1, 2)}, {"y": (1, 2)}
+    )
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    return model
+
+
+# What goes in and comes out
+
+
+def test_arrays_go_in_and_come_out_in_the_graphs_order(save):
+    graph = Graph(save(tiny.denoiser_step_model(bins=5, gain=2.0)))
+    spectrum = np.arange(10, dtype=np.float32).reshape(1, 2, 5)
+    clean, state = graph(spectrum, zeros(1, 1, 4))
+    np.testing.assert_allclose(clean, 2 * spectrum)
+    np.testing.assert_allclose(state, np.full((1, 1, 4), 0.1 * np.mean(spectrum**2)), rtol=1e-6)
+
+
+def test_ports_tell_name_dtype_and_shape(save, free):
+    graph = Graph(save(tiny.denoiser_step_model(bins=5)))
+    assert graph.inputs == (
+        Port("spectrum", "float32", (1, 2, 5)),
+        Port("h0", "float32", (1, 1, 4)),
+    )
+    assert [port.name for port in graph.outputs] == ["clean", "h0_next"]
+    assert free.inputs == (Port("x", "float32", (1, "height", "?")),)
+
+
+def test_a_graph_gives_a_tuple_of_fresh_arrays(relu):
+    first = relu(np.float32([[1, -1, 2]]))
+    second = relu(np.float32([[3, -3, 4]]))
+    assert isinstance(first, tuple) and len(first) == 1
+    assert first[0].tolist() == [[1, 0, 2]] and second[0].tolist() == [[3, 0, 4]]
+
+
+def test_a_free_axis_takes_any_length(free):
+    for height, width in [(1, 1), (7, 3), (3, 7)]:
+        assert free(zeros(1, height, width))[0].shape == (1, height, width)
+
+
+def test_memory_order_does_not_matter(relu):
+    x = np.float32([[1, 9, 2, 9, 3, 9]])
+    assert relu(x[:, ::2])[0].tolist() == [[1, 2, 3]]
+    assert relu(np.asfortranarray(x[:, :3]))[0].tolist() == [[1, 9, 2]]
+
+
+@pytest.mark.parametrize(
+    "dtype", ["int8", "int16", "int32", "int64", "uint8", "uint16", "float16", "float64", "bool"]
+)
+def test_other_dtypes_are_named_as_numpy_names_them(save, dtype):
+    kind = tiny.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    (result,) = (graph := Graph(save(cast_model(kind))))(np.float32([[0, 1]]))
+    assert graph.outputs[0].dtype == dtype == result.dtype.name
+
+
+# What is refused before it runs
+
+
+def test_a_wrong_number_of_inputs_is_refused(relu):
+    with pytest.raises(ValueError, match=r"got 0 inputs: 1 are needed \(x\)"):
+        relu()
+    with pytest.raises(ValueError, match="got 2 inputs: 1 are needed"):
+        relu(zeros(1, 3), zeros(1, 3))
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float64", "float16", "int32", "uint8", "bool", ">f4", "U1", "O"]
+)
+def test_a_wrong_dtype_is_refused(relu, dtype):
+    with pytest.raises(ValueError, match="input 'x' is .* data: float32 is allowed"):
+        relu(zeros(1, 3, dtype=dtype))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 1, 3), (1, 2), (1, 4), (2, 3), (3, 1), (0, 3)])
+def test_a_wrong_shape_or_rank_is_refused(relu, shape):
+    with pytest.raises(ValueError, match=r"input 'x' has shape .*: \(1, 3\) is allowed"):
+        relu(zeros(*shape))
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 2), (2, 2, 2), (1, 2, 2, 1), (1, 0, 2), (1, 2, 0)])
+def test_a_wrong_or_empty_shape_is_refused_where_axes_are_free(free, shape):
+    with pytest.raises(ValueError, match=r"\(1, height, \?\) is allowed, no axis empty"):
+        free(zeros(*shape))
+
+
+@pytest.mark.parametrize("value", [1.0, np.float32(1), [[1, 2, 3]], None, "x"], ids=repr)
+def test_what_is_no_array_is_refused(relu, value):
+    with pytest.raises(TypeError, match="input 'x' is a .*: a numpy array is allowed"):
+        relu(value)
+
+
+def test_the_offending_one_of_many_inputs_is_named(save):
+    graph = Graph(save(tiny.denoiser_step_model(bins=5)))
+    with pytest.raises(ValueError, match=r"input 'h0' has shape \(1, 4\)"):
+        graph(zeros(1, 2, 5), zeros(1, 4))
+
+
+def test_a_scalar_fed_to_a_quantized_graph_is_refused_and_the_process_lives(save):
+    # onnxruntime aborts on this one when the rank is not declared.
+    node = tiny.helper.make_node
+    model = tiny.make_model(
+        [
+            node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            node("DequantizeLinear", ["q", "s", "z"], ["y"]),
+        ],
+        {"x": (1, 3)},
+        {"y": (1, 3)},
+        {"s": np.float32(0.1), "z": np.uint8(3)},
+    )
+    graph = Graph(save(model, "declared.onnx"))
+    with pytest.raises(ValueError, match=r"has shape \(\)"):
+        graph(np.array(1, np.float32))
+    tiny.undeclare_rank(model)
+    with pytest.raises(BundleError, match="'x' is a scalar or has no rank"):
+        Graph(save(model, "undeclared.onnx"))
+
+
+def test_an_input_that_is_no_tensor_is_refused(save):
+    model = tiny.make_model(
+        [tiny.helper.make_node("SequenceAt", ["x", "first"], ["y"])],
+        {"x": (1, 3)},
+        {"y": (1, 3)},
+        {"first": np.int64(0)},
+    )
+    tiny.make_input_a_sequence(model)
+    with pytest.raises(BundleError, match=r"'x' is a seq\(tensor\(float\)\): tensors"):
+        Graph(save(model))
+
+
+def test_a_run_that_fails_is_one_line(save):
+    model = tiny.make_model(
+        [tiny.helper.make_node("MatMul", ["a", "b"], ["y"])],
+        {"a": ("m", "k"), "b": ("l", "n")},
+        {"y": ("m", "n")},
+    )
+    graph = Graph(save(model))
+    with pytest.raises(EdgeaeError, match="tiny.onnx failed to run: ") as caught:
+        graph(zeros(2, 3), zeros(4, 5))
+    assert "\n" not in str(caught.value)
+    assert graph(zeros(2, 3), zeros(3, 5))[0].shape == (2, 5)  # and it can be used again
+
+
+# Files that do not load
+
+
+@pytest.mark.parametrize("data", [b"", b"not a model", bytes(1000)], ids=["empty", "text", "zeros"])
+def test_a_file_that_is_no_model_is_refused(tmp_path, data, capfd):
+    file = tmp_path / "bad.onnx"
+    file.write_bytes(data)
+    with pytest.raises(BundleError, match="onnxruntime cannot load .*bad.onnx") as caught:
+        Graph(file)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with pytest.raises(BundleError, match="onnxruntime cannot load .*gone.onnx"):
+        Graph(tmp_path / "gone.onnx")
+
+
+def test_an_operator_that_onnxruntime_does_not_know_is_refused(save, capfd):
+    model = tiny.make_model(
+        [tiny.helper.make_node("Nonsense", ["x"], ["y"])], {"x": (1,)}, {"y": (1,)}
+    )
+    with pytest.raises(BundleError, match="Nonsense"):
+        Graph(save(model))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_onnxruntime_says_what_to_install(save, monkeypatch):
+    file = save(tiny.relu_model())
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EdgeaeError, match=r'pip install "edgeae\[cpu\]"'):
+        Graph(file)
+
+
+def test_an_onnxruntime_that_cannot_tell_where_nodes_run_is_refused(save, monkeypatch):
+    for owner in onnxruntime.InferenceSession.__mro__:
+        if "get_provider_graph_assignment_info" in vars(owner):
+            monkeypatch.delattr(owner, "get_provider_graph_assignment_info")
+    with pytest.raises(EdgeaeError, match="cannot tell where a graph runs"):
+        Graph(save(tiny.relu_model()))
+
+
+# Where it runs
+
+
+def test_the_report_counts_the_nodes_of_every_provider(save):
+    graph = Graph(save(tiny.relu_model(), "one.onnx"))
+    assert graph.report() == {
+        "file": "one.onnx",
+        "asked": [CPU],
+        "nodes": {CPU: 1},
+        "threads": 1,
+    }
+    chain = [tiny.helper.make_node("Relu", [f"x{i}"], [f"x{i + 1}"]) for i in range(5)]
+    model = tiny.make_model(chain, {"x0": (1, 3)}, {"x5": (1, 3)})
+    report = Graph(save(model), providers=[CPU], threads=2, optimization="disabled").report()
+    assert report["nodes"] == {CPU: 5} and report["threads"] == 2
+
+
+def test_the_report_is_a_copy(relu):
+    relu.report()["nodes"].clear()
+    assert relu.report()["nodes"] == {CPU: 1}
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="CUDA is here"
+)
+@pytest.mark.parametrize("providers", [["CUDAExecutionProvider"], ["CUDAExecutionProvider", CPU]])
+def test_a_provider_that_is_not_there_is_refused(save, providers):
+    with pytest.raises(ProviderError, match=f"CUDAExecutionProvider is not on .*{CPU}") as caught:
+        Graph(save(tiny.relu_model()), providers=providers)
+    assert caught.value.asked == tuple(providers)
+    assert caught.value.available == tuple(onnxruntime.get_available_providers())
+
+
+def test_a_made_up_provider_is_refused(save):
+    with pytest.raises(ProviderError, match="cpu is not on this machine"):
+        Graph(save(tiny.relu_model()), providers=["cpu"])
+
+
+class Subgraph:
+    """What onnxruntime tells of some nodes: who runs them, and a list of them."""
+
+    def __init__(self, ep_name, count):
+        self.ep_name = ep_name
+        self._count = count
+
+    def get_nodes(self):
+        return [object()] * self._count
+
+
+@pytest.fixture
+def pretend(monkeypatch):
+    """Makes onnxruntime offer a provider NPU, and says which nodes each provider runs."""
+
+    def as_if(**counts):
+        session = onnxruntime.InferenceSession
+
+        def open_on_cpu(file, options, providers, **rest):
+            return session(file, options, providers=[CPU], **rest)
+
+        info = [Subgraph(name, count) for name, count in counts.items()]
+        for owner in session.__mro__:
+            if "get_provider_graph_assignment_info" in vars(owner):
+                monkeypatch.setattr(owner, "get_provider_graph_assignment_info", lambda _: info)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", open_on_cpu)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["NPU", CPU])
+
+    return as_if
+
+
+def test_a_provider_that_is_listed_but_gets_no_node_is_refused(save, pretend):
+    pretend(**{CPU: 3})
+    with pytest.raises(ProviderError, match=f"NPU runs no node of tiny.onnx.* {CPU}") as caught:
+        Graph(save(tiny.relu_model()), providers=["NPU", CPU])
+    assert caught.value.asked == ("NPU", CPU)
+    assert caught.value.available == ("NPU", CPU)
+
+
+def test_nodes_of_several_providers_are_counted_apart(save, pretend):
+    pretend(**{"NPU": 7, CPU: 2})
+    assert Graph(save(tiny.relu_model()), providers=["NPU"]).report()["nodes"] == {"NPU": 7, CPU: 2}
+
+
+def test_the_cpu_may_end_up_without_a_node(save, pretend):
+    pretend(NPU=7)
+    graph = Graph(save(tiny.relu_model()), providers=["NPU", CPU])
+    assert graph.report() == {
+        "file": "tiny.onnx",
+        "asked": ["NPU", CPU],
+        "nodes": {"NPU": 7},
+        "threads": 1,
+    }
+
+
+@pytest.mark.skipif(
+    AZURE not in onnxruntime.get_available_providers(), reason="needs a provider that runs nothing"
+)
+class TestAProviderThatRunsNothing:
+    """The CPU wheel lists Azure, which takes no node of an ordinary graph: the real thing."""
+
+    def test_it_is_refused_though_it_is_available(self, save):
+        with pytest.raises(ProviderError, match=f"{AZURE} runs no node of tiny.onnx"):
+            Graph(save(tiny.relu_model()), providers=[AZURE])
+
+    def test_strict_refuses_the_cpu_in_its_place(self, save, capfd):
+        with pytest.raises(ProviderError, match=f"{AZURE} cannot run .* without the CPU") as caught:
+            Graph(save(tiny.relu_model()), providers=[AZURE], strict=True)
+        assert "\n" not in str(caught.value)
+        assert capfd.readouterr() == ("", "")
+
+    def test_a_bad_file_is_not_blamed_on_it(self, tmp_path):
+        (tmp_path / "bad.onnx").write_bytes(b"not a model")
+        with pytest.raises(BundleError, match="onnxruntime cannot load"):
+            Graph(tmp_path / "bad.onnx", providers=[AZURE])
+
+
+# Arguments
+
+
+@pytest.mark.parametrize("providers", [None, [CPU], [CPU, AZURE]])
+def test_strict_with_the_cpu_is_a_contradiction(save, providers):
+    with pytest.raises(ValueError, match="strict refuses every node on the CPU"):
+        Graph(save(tiny.relu_model()), providers=providers, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("providers", "error"),
+    [([], ValueError), (CPU, TypeError), ([3], TypeError), ([CPU, CPU], ValueError)],
+    ids=repr,
+)
+def test_providers_must_be_a_list_of_different_names(save, providers, error):
+    with pytest.raises(error, match="providers"):
+        Graph(save(tiny.relu_model()), providers=providers)
+
+
+@pytest.mark.parametrize("threads", [0, -1, True, 1.0, "2", None])
+def test_threads_must_be_a_whole_number_from_1(save, threads):
+    with pytest.raises(ValueError, match="threads is .*: a whole number from 1"):
+        Graph(save(tiny.relu_model()), threads=threads)
+
+
+def test_an_unknown_optimization_lists_the_known_ones(save):
+    with pytest.raises(ValueError, match="'most': disabled, basic, extended, all are allowed"):
+        Graph(save(tiny.relu_model()), optimization="most")
+
+
+@pytest.mark.parametrize("optimization", runtime.OPTIMIZATIONS)
+def test_every_optimization_gives_the_same_numbers(save, optimization):
+    graph = Graph(save(tiny.denoiser_step_model(bins=9, feedback=0.5)), optimization=optimization)
+    spectrum = np.linspace(-3, 3, 18, dtype=np.float32).reshape(1, 2, 9)
+    clean, _ = graph(spectrum, np.ones((1, 1, 4), np.float32))
+    state = 0.9 + 0.1 * np.mean(spectrum**2)
+    np.testing.assert_allclose(clean, spectrum * (1 - 0.5 * state / (1 + state)), rtol=1e-5)
+
+
+def test_everything_after_the_file_is_keyword_only():
+    kinds = [p.kind for p in list(inspect.signature(Graph.__init__).parameters.values())[2:]]
+    assert kinds == [inspect.Parameter.KEYWORD_ONLY] * 4
+
+
+# Threads and cost
+
+
+def test_eight_threads_on_one_graph_give_what_one_gives(save):
+    graph = Graph(save(tiny.denoiser_step_model(bins=33, feedback=0.7)))
+    rng = np.random.default_rng(0)
+    hops = rng.standard_normal((20, 1, 2, 33)).astype(np.float32)
+
+    def run():
+        state, cleaned = zeros(1, 1, 4), []
+        for hop in hops:
+            clean, state = graph(hop, state)
+            cleaned.append(clean.tobytes())
+        return cleaned
+
+    alone, together = run(), []
+    threads = [threading.Thread(target=lambda: together.append(run())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == [alone] * 8
+
+
+def test_one_thread_means_that_no_pool_is_started(save):
+    # In a process of its own: other tests may have started pools.
+    code = (
+        "import sys, numpy, onnxruntime, os\n"
+        "from edgeae.runtime import Graph\n"
+        "count = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = count()\n"
+        "graph = Graph(sys.argv[1], threads=int(sys.argv[2]))\n"
+        "graph(numpy.zeros((1, 3), 'float32'))\n"
+        "print(count() - before)\n"
+    )
+    if not sys.platform.startswith("linux"):
+        pytest.skip("threads are counted in /proc")
+    file = str(save(tiny.relu_model()))
+    for threads, started in (("1", "0"), ("3", "2")):
+        out = subprocess.run(
+            [sys.executable, "-c", code, file, threads], capture_output=True, text=True, check=True
+        )
+        assert out.stdout.strip() == started, out.stderr
+
+
+def test_a_call_costs_a_few_microseconds_over_onnxruntimes_own(save):
+    graph = Graph(save(tiny.relu_model()))
+    x = zeros(1, 3)
+
+    def seconds(call):
+        start = time.process_time()
+        for _ in range(3000):
+            call()
+        return time.process_time() - start
+
+    session = graph._session
+    bare = min(seconds(lambda: session.run(["y"], {"x": x})) for _ in range(5))
+    ours = min(seconds(lambda: graph(x)) for _ in range(5))
+    assert (ours - bare) / 3000 < 10e-6
