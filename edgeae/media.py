@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae.errors import MediaError
+from .errors import MediaError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -38,7 +38,9 @@ __all__ = [
     "audio_blocks",
     "audio_info",
     "audio_subtype",
+    "image_writer",
     "read_audio",
+    "read_bytes",
     "read_image",
     "replacing",
     "write_audio",
@@ -135,7 +137,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3) or (H, W, 1) uint8 in the format of the suffix, atomically.
+    """Write (H, W, 3), (H, W, 1) or (H, W) uint8 in the format of the suffix, atomically.
 
     Without loss as .png .webp .tif .bmp .ppm; as .jpg or .avif at quality 95 without chroma
     subsampling. ValueError for any other suffix, shape or dtype.
@@ -143,16 +145,15 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     from PIL import Image
 
     format_name, options = image_writer(path)
+    plane = image[:, :, 0] if getattr(image, "shape", ())[2:] == (1,) else image
     if (
-        not isinstance(image, np.ndarray)
-        or image.dtype != np.uint8
-        or image.ndim != 3
-        or image.shape[2] not in (1, 3)
-        or image.size == 0
+        not isinstance(plane, np.ndarray)
+        or plane.dtype != np.uint8
+        or not (plane.ndim == 2 or (plane.ndim == 3 and plane.shape[2] == 3))
+        or plane.size == 0
     ):
         came = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise ValueError(f"an image must be uint8 (H, W, 3) or (H, W, 1), got {came}")
-    plane = image[:, :, 0] if image.shape[2] == 1 else image
+        raise ValueError(f"an image must be uint8 (H, W, 3), (H, W, 1) or (H, W), got {came}")
     buffer = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(plane)).save(buffer, format_name, **options)
@@ -176,16 +177,16 @@ def image_writer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The picture as uint8 (H, W, 3) in sRGB, upright.
+    """The picture as uint8 (H, W, 3) in sRGB, or (H, W, 1) if it is grey, upright.
 
-    The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, grey becomes RGB
-    and 16 bits become 8. Refused by name (MediaError): transparency that shows, CMYK without a
+    The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and 16 bits
+    become 8. Refused by name (MediaError): transparency that shows, CMYK without a
     profile, floating point, several frames, more than 2**28 pixels, and whatever is cut off,
     damaged or no picture.
     """
     from PIL import ImageOps
 
-    data = _read_bytes(path)
+    data = read_bytes(path)
     # Decoders fail in as many ways as there are of them (OSError, SyntaxError, ValueError,
     # struct.error, zlib.error, IndexError ...); all of them mean that the file is at fault.
     try:
@@ -198,8 +199,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise MediaError(f"cannot read {path}: not enough memory for the picture") from None
     except Exception as error:
         raise MediaError(f"cannot read {path}: {_image_fault(error)}") from error
-    rgb = _to_srgb(path, upright)
-    return np.array(rgb, dtype=np.uint8)
+    plain = np.array(_to_srgb(path, upright), dtype=np.uint8)
+    return plain if plain.ndim == 3 else plain[:, :, None]
 
 
 # Pillow's own limit is a module variable: it is lifted only while a header is read, by one thread.
@@ -246,7 +247,7 @@ def _image_fault(error: Exception) -> str:
 
 
 def _to_srgb(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
-    """An RGB picture in sRGB; MediaError names the mode that has no single meaning in RGB."""
+    """The picture as L or RGB in sRGB; MediaError names the mode that has no single meaning in RGB."""
     profile = picture.info.get("icc_profile")
     picture = _opaque(path, picture)
     if picture.mode.startswith("I;16"):
@@ -267,7 +268,7 @@ def _to_srgb(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
             f"cannot read {path}: pixels of kind {picture.mode} have no defined 8-bit colours;"
             " convert it to 8-bit RGB first"
         )
-    return _apply_profile(path, picture, profile) if profile else picture.convert("RGB")
+    return _apply_profile(path, picture, profile) if profile else picture
 
 
 def _opaque(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
@@ -297,12 +298,14 @@ def _sixteen_to_eight(picture: Image.Image) -> Image.Image:
 def _apply_profile(
     path: str | os.PathLike[str], picture: Image.Image, profile: bytes
 ) -> Image.Image:
+    """The picture in sRGB: L stays L, RGB and CMYK become RGB."""
     from PIL import Image, ImageCms
 
+    grey = picture.mode == "L"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
-        if picture.mode == "L" and space == "RGB":
+        if grey and space == "RGB":
             picture = picture.convert("RGB")
         transform = ImageCms.buildTransform(
             source,
@@ -316,10 +319,11 @@ def _apply_profile(
             # A profile that is sRGB by another name would only add rounding errors.
             levels = np.linspace(0, 255, 9).round().astype(np.uint8)
             cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
-            moved = np.asarray(transform.apply(Image.fromarray(cube)))
-            if np.abs(moved.astype(int) - cube).max() <= 1:
-                return picture
-        return transform.apply(picture)
+            probe = np.asarray(transform.apply(Image.fromarray(cube)))
+            if np.abs(probe.astype(int) - cube).max() <= 1:
+                return picture.getchannel("G") if grey else picture
+        moved = transform.apply(picture)
+        return moved.getchannel("G") if grey else moved  # a grey of any space is a grey of sRGB
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise MediaError(
             f"cannot read {path}: its ICC profile does not fit {picture.mode} pixels"
@@ -590,7 +594,8 @@ def _check_ogg_end(path: str | os.PathLike[str], file: BinaryIO, size: int) -> N
 # --- common -----------------------------------------------------------------------------------
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file; MediaError if there are none or it cannot be read."""
     with _quoting("read", path):
         data = Path(path).read_bytes()
     if not data:
