@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -431,7 +433,11 @@ def test_one_thread_means_that_no_pool_is_started(save):
     file = str(save(tiny.relu_model()))
     for threads, started in (("1", "0"), ("3", "2")):
         out = subprocess.run(
-            [sys.executable, "-c", code, file, threads], capture_output=True, text=True, check=True
+            [sys.executable, "-P", "-c", code, file, threads],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(Path(runtime.__file__).parent.parent)},
         )
         assert out.stdout.strip() == started, out.stderr
 

@@ -1,0 +1,218 @@
+"""The walls between the shipped package, the training code and the bridge hold."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import os
+import pickle
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgeae
+from edgeae import errors
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def sources(folder):
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, f"no Python files in {folder}"
+    return found
+
+
+def imported(file):
+    """The top-level names of the modules that a file imports anywhere, in functions too."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level == 0:
+                yield node.module.split(".")[0]
+            elif node.level > len(file.relative_to(ROOT).parts) - 1:
+                yield "<outside the package>"
+        elif isinstance(node, ast.Call) and node.args:
+            # importlib.import_module("name") and __import__("name")
+            callee = node.func
+            name = callee.attr if isinstance(callee, ast.Attribute) else getattr(callee, "id", "")
+            target = node.args[0]
+            if name in {"import_module", "__import__"} and isinstance(target, ast.Constant):
+                yield target.value.split(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("folder", "forbidden"),
+    [
+        ("edgeae", {"torch", "onnx", "onnxscript", "train", "export", "benchmarks", "tests"}),
+        ("train", {"onnx", "onnxscript", "onnxruntime", "edgeae", "export", "benchmarks"}),
+        ("export", {"benchmarks", "tests"}),
+    ],
+)
+def test_a_folder_imports_nothing_from_behind_its_wall(folder, forbidden):
+    broken = {
+        str(file.relative_to(ROOT)): sorted(names)
+        for file in sources(folder)
+        if (
+            names := forbidden & set(imported(file))
+            | {"<outside the package>"} & set(imported(file))
+        )
+    }
+    assert broken == {}
+
+
+def test_only_runtime_names_onnxruntime():
+    naming = [file.name for file in sources("edgeae") if "onnxruntime" in set(imported(file))]
+    assert naming == ["runtime.py"]
+
+
+def test_the_package_depends_on_what_it_declares_and_nothing_else():
+    declared = {"numpy", "soundfile", "soxr", "PIL", "typer", "rich", "onnxruntime", "edgeae"}
+    used = {name for file in sources("edgeae") for name in imported(file)}
+    assert used - set(sys.stdlib_module_names) <= declared
+
+
+def test_the_shipped_package_never_asserts_on_input():
+    asserting = [
+        f"{file.name}:{node.lineno}"
+        for file in sources("edgeae")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert asserting == []
+
+
+@pytest.mark.parametrize("folder", ["edgeae", "train", "export"])
+def test_nothing_is_called_base_manager_utils_or_helper(folder):
+    vague = re.compile(r"Base|Manager|Utils?|Helpers?")
+    for file in sources(folder):
+        assert not re.fullmatch(r"(base|manager|utils?|helpers?)", file.stem), file
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                assert not vague.search(node.name), f"{file.name}: {node.name}"
+
+
+def in_new_process(code):
+    """What the code prints as JSON in a new interpreter that sees the same edgeae as this one."""
+    out = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)},
+    )
+    return json.loads(out.stdout)
+
+
+def test_import_edgeae_loads_nothing_heavy():
+    loaded = in_new_process(
+        "import json, sys; before = set(sys.modules); import edgeae;"
+        "print(json.dumps(sorted(set(sys.modules) - before)))"
+    )
+    heavy = {"numpy", "onnxruntime", "soundfile", "soxr", "PIL", "typer", "rich", "torch", "onnx"}
+    assert not heavy & {name.split(".")[0] for name in loaded}
+
+
+def test_import_edgeae_takes_under_a_tenth_of_a_second_of_cpu():
+    code = (
+        "import json, time; start = time.process_time(); import edgeae;"
+        "print(json.dumps(time.process_time() - start))"
+    )
+    assert min(in_new_process(code) for _ in range(3)) < 0.1
+
+
+def test_the_command_line_does_not_load_torch_or_onnx():
+    loaded = in_new_process("import json, sys, edgeae.cli; print(json.dumps(sorted(sys.modules)))")
+    assert not {"torch", "onnx", "onnxruntime"} & set(loaded)
+
+
+def test_every_public_name_is_there_and_listed():
+    for name in edgeae.__all__:
+        assert getattr(edgeae, name) is not None
+    assert len(set(edgeae.__all__)) == len(edgeae.__all__)
+    assert set(edgeae.__all__) <= set(dir(edgeae))
+    needed = {"load", "decompress", "Codec", "Denoiser", "__version__", *errors.__all__}
+    assert needed <= set(edgeae.__all__)
+    public = {
+        name
+        for name, value in vars(edgeae).items()
+        if not name.startswith("_") and not inspect.ismodule(value) and name != "annotations"
+    }
+    assert public <= set(edgeae.__all__)
+
+
+def test_an_unknown_attribute_is_an_attribute_error_that_names_it():
+    with pytest.raises(AttributeError, match="Codek"):
+        _ = edgeae.Codek
+
+
+def models():
+    return [
+        getattr(edgeae, name)
+        for name in ("Codec", "Denoiser", "Detector")
+        if name in edgeae.__all__
+    ]
+
+
+def parameters(function):
+    return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+
+def test_every_load_has_the_same_signature():
+    expected = [
+        ("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty),
+        ("precision", inspect.Parameter.KEYWORD_ONLY, None),
+        ("providers", inspect.Parameter.KEYWORD_ONLY, None),
+        ("threads", inspect.Parameter.KEYWORD_ONLY, 1),
+        ("strict", inspect.Parameter.KEYWORD_ONLY, False),
+    ]
+    assert len(models()) >= 2
+    for function in [edgeae.load, *(model.load for model in models())]:
+        assert parameters(function) == expected, function
+
+
+def test_models_share_no_base():
+    for model in models():
+        assert model.__bases__ == (object,)
+        assert model.__subclasses__() == []
+
+
+def test_public_methods_take_only_keywords_after_the_first_argument():
+    for model in models():
+        for name, method in inspect.getmembers(model, callable):
+            if name.startswith("_"):
+                continue
+            kinds = [p.kind for p in inspect.signature(method).parameters.values()]
+            own = kinds if inspect.ismethod(method) else kinds[1:]  # less self
+            assert set(own[1:]) <= {inspect.Parameter.KEYWORD_ONLY}, f"{model.__name__}.{name}"
+
+
+def test_the_changelog_begins_with_the_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
+    assert versions[0] == edgeae.__version__
+
+
+def test_the_errors_are_the_tree_that_is_drawn_at_the_top_of_their_file():
+    drawn = re.findall(r"^([│├└─ ]*)([A-Z]\w+Error|UnknownCodec)", errors.__doc__, re.MULTILINE)
+    parents = {}
+    for indent, name in drawn:
+        depth = len(indent) // 4
+        parents[depth] = getattr(errors, name)
+        if depth:
+            assert issubclass(parents[depth], parents[depth - 1])
+    assert sorted(name for _, name in drawn) == sorted(errors.__all__)
+    assert issubclass(errors.BitstreamError, ValueError)
+
+
+def test_errors_survive_a_process_pool():
+
+    unknown = pickle.loads(pickle.dumps(errors.UnknownCodec("who", codec_id=b"x" * 16)))
+    assert (str(unknown), unknown.codec_id) == ("who", b"x" * 16)
+    refused = errors.ProviderError("none", asked=["A"], available=["B"])
+    refused = pickle.loads(pickle.dumps(refused))
+    assert (refused.asked, refused.available) == (("A",), ("B",))
