@@ -177,7 +177,7 @@ def verify(
     for line in check_bundle(model, providers=provider, threads=threads):
         print(f"ok  {line}", flush=True)
         count += 1
-    print(f"{model}: all {count} checks passed")
+    print(f"{model}: {count} checks, all well")
 
 
 @app.command()

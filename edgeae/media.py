@@ -247,7 +247,7 @@ def _image_fault(error: Exception) -> str:
 
 
 def _to_srgb(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
-    """The picture as L or RGB in sRGB; MediaError names the mode that has no single meaning in RGB."""
+    """The picture as L or RGB in sRGB; MediaError names a mode that has no one meaning there."""
     profile = picture.info.get("icc_profile")
     picture = _opaque(path, picture)
     if picture.mode.startswith("I;16"):

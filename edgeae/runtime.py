@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import BundleError, EdgeaeError, ProviderError
 
-__all__ = ["CPU", "Graph", "Port"]
+__all__ = ["CPU", "Graph", "Port", "available_providers"]
 
 CPU = "CPUExecutionProvider"
 OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
@@ -163,6 +163,14 @@ class Graph:
                 raise ValueError(
                     f"{where} has shape {array.shape}: ({wanted}) is allowed, no axis empty"
                 )
+
+
+def available_providers() -> list[str]:
+    """The execution providers that this installation of onnxruntime brings, its first choice first.
+
+    One that is listed may still run no node of a graph. Raises EdgeaeError without onnxruntime.
+    """
+    return list(_onnxruntime().get_available_providers())
 
 
 def _checked_providers(providers: Sequence[str] | None, strict: bool) -> tuple[str, ...]:
