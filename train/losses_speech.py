@@ -1,0 +1,116 @@
+"""What a speech denoiser is trained to lower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class SpeechLoss:
+    """Weights of the parts of the loss; a part of weight 0 is not computed.
+
+    `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3, `resolutions`
+    the same for magnitudes at other window lengths, `distortion` the signal-to-distortion ratio in
+    units of 10 dB.
+    """
+
+    compressed: float = 1.0
+    magnitude_share: float = 0.7
+    multi_resolution: float = 0.5
+    resolutions: tuple[int, ...] = (256, 1024)
+    distortion: float = 0.5
+
+
+def spectrum_of(audio: torch.Tensor, *, window_samples: int, hop_samples: int) -> torch.Tensor:
+    """Spectra (batch, 2, time, bins) of audio (batch, samples), periodic root-Hann windows, unscaled."""
+    frames = audio.unfold(-1, window_samples, hop_samples) * _window(window_samples, audio)
+    return torch.view_as_real(torch.fft.rfft(frames)).permute(0, 3, 1, 2)
+
+
+def audio_of(spectrum: torch.Tensor, *, window_samples: int) -> torch.Tensor:
+    """Audio (batch, (time + 1) * hop) from half-overlapping spectra, the inverse of `spectrum_of`.
+
+    The first and the last hop, which one window alone covers, fade in and out.
+    """
+    parts = torch.complex(spectrum[:, 0], spectrum[:, 1])
+    frames = torch.fft.irfft(parts, n=window_samples) * _window(window_samples, spectrum)
+    hop = window_samples // 2
+    first = functional.pad(frames[..., :hop].flatten(1), (0, hop))
+    second = functional.pad(frames[..., hop:].flatten(1), (hop, 0))
+    return first + second
+
+
+def si_sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
+    """Scale-invariant signal-to-distortion ratio per row, zero-mean (arXiv 1811.02508)."""
+    reference = reference - reference.mean(-1, keepdim=True)
+    estimate = estimate - estimate.mean(-1, keepdim=True)
+    energy = reference.square().sum(-1, keepdim=True).clamp_min(1e-12)
+    target = (estimate * reference).sum(-1, keepdim=True) / energy * reference
+    noise = (estimate - target).square().sum(-1).clamp_min(1e-12)
+    return 10 * torch.log10(target.square().sum(-1).clamp_min(1e-12) / noise)
+
+
+def speech_loss(
+    config: SpeechLoss, estimate: torch.Tensor, noisy: torch.Tensor, clean: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss and its parts: estimate as a spectrum (batch, 2, time, bins), the others as audio."""
+    window = 2 * (estimate.shape[-1] - 1)
+    # Level taken out per item: a quiet recording weighs as much as a loud one.
+    gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
+    clean = clean * gain[:, None]
+    estimate = estimate * gain[:, None, None, None]
+    parts: dict[str, torch.Tensor] = {}
+    total = estimate.new_zeros(())
+    if config.compressed:
+        target = spectrum_of(clean, window_samples=window, hop_samples=window // 2)
+        parts["compressed"] = _compressed_error(estimate, target, config.magnitude_share)
+        total = total + config.compressed * parts["compressed"]
+    if config.multi_resolution or config.distortion:
+        audio = audio_of(estimate, window_samples=window)
+        reference = clean[:, : audio.shape[1]]
+        # The faded ends say nothing about the network.
+        audio, reference = (x[:, window // 2 : -window // 2] for x in (audio, reference))
+    if config.multi_resolution:
+        errors = [_magnitude_error(audio, reference, size) for size in config.resolutions]
+        parts["multi_resolution"] = torch.stack(errors).mean()
+        total = total + config.multi_resolution * parts["multi_resolution"]
+    if config.distortion:
+        parts["distortion"] = _distortion(audio, reference)
+        total = total + config.distortion * parts["distortion"]
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def _window(size: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.hann_window(size, dtype=like.dtype, device=like.device).sqrt()
+
+
+def _compressed_error(
+    estimate: torch.Tensor, target: torch.Tensor, magnitude_share: float
+) -> torch.Tensor:
+    power_e = estimate.square().sum(1, keepdim=True) + 1e-4
+    power_t = target.square().sum(1, keepdim=True) + 1e-4
+    magnitude = (power_e**0.15 - power_t**0.15).square().mean()
+    difference = estimate * power_e**-0.35 - target * power_t**-0.35
+    both = difference.square().sum(1).mean()
+    return magnitude_share * magnitude + (1 - magnitude_share) * both
+
+
+def _magnitude_error(estimate: torch.Tensor, target: torch.Tensor, size: int) -> torch.Tensor:
+    errors = []
+    for audio in (estimate, target):
+        spectrum = spectrum_of(audio, window_samples=size, hop_samples=size // 2)
+        # Scaled to the power of 512-sample windows, so that the floor means the same.
+        errors.append((spectrum.square().sum(1) * (512 / size) + 1e-4) ** 0.15)
+    return (errors[0] - errors[1]).square().mean()
+
+
+def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Minus the signal-to-distortion ratio in 10 dB, saturating at 30 dB; items without speech are 0."""
+    energy = reference.square().sum(-1)
+    heard = energy > 1e-4 * reference.shape[-1]
+    error = (estimate - reference).square().sum(-1) + 1e-3 * energy
+    ratio = torch.log10((error + 1e-6) / (energy + 1e-6))
+    return torch.where(heard, ratio, torch.zeros_like(ratio)).mean()

@@ -1,0 +1,313 @@
+"""The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
+
+The network works on about thirty frequency bands that are narrow where voices have their harmonics. Its
+memory over time is linear given its gates (h <- h + (1 - a)(c - h) with a and c from the current input
+only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead of a
+recurrent matrix product per frame; dense mixing across bands sits between the memories. Every operator is
+a wide matrix product, which is what small devices run best.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+SAMPLE_RATE_HZ = 16_000
+
+
+@dataclass(frozen=True)
+class SpeechNetwork:
+    """The shape of a `SpeechDenoiser`.
+
+    `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; together they
+    cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center over the
+    last `frames` frames, and filters its own bins with complex weights on the last `taps` frames.
+    """
+
+    window_samples: int = 512
+    hop_samples: int = 256
+    band_widths: tuple[int, ...] = (4, 8, 16)
+    band_counts: tuple[int, ...] = (16, 8, 8)
+    span_bins: int = 20
+    frames: int = 2
+    channels: int = 48
+    memory: int = 48
+    hidden: int = 64
+    blocks: int = 3
+    taps: int = 1
+    level_decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        bins = self.window_samples // 2
+        if len(self.band_widths) != len(self.band_counts):
+            raise ValueError("band_widths and band_counts must be equally long")
+        covered = sum(w * c for w, c in zip(self.band_widths, self.band_counts, strict=True))
+        if covered != bins:
+            raise ValueError(f"the bands cover {covered} bins, expected {bins}")
+        if self.span_bins < max(self.band_widths):
+            raise ValueError(f"span_bins is {self.span_bins}, below the widest band")
+        if self.window_samples != 2 * self.hop_samples:
+            raise ValueError(
+                f"hop_samples must be {self.window_samples // 2}: windows overlap by half"
+            )
+        if min(self.frames, self.channels, self.memory, self.hidden, self.blocks, self.taps) < 1:
+            raise ValueError("frames, channels, memory, hidden, blocks and taps must be positive")
+        if not 0.0 < self.level_decay < 1.0:
+            raise ValueError(f"level_decay must lie between 0 and 1, not {self.level_decay}")
+
+    @property
+    def bins(self) -> int:
+        """The number of frequency bins of a spectrum."""
+        return self.window_samples // 2 + 1
+
+    @property
+    def bands(self) -> int:
+        """The number of bands."""
+        return sum(self.band_counts)
+
+
+class _GatedMemory(torch.autograd.Function):
+    """What `gated_memory` says, with its derivative: the same recurrence run backwards.
+
+    Written out, because autograd would record several small operators per frame.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, projected: torch.Tensor, start: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        keep, candidate, expose = projected.chunk(3, dim=-1)
+        # Copies, because torch's sigmoid is several times slower on strided input.
+        gate, candidate, expose = (
+            part.to(start.dtype).contiguous() for part in (keep, candidate, expose)
+        )
+        gate.sigmoid_()
+        expose.sigmoid_()
+        memory = torch.empty_like(gate)
+        last = start
+        for t in range(gate.shape[1]):
+            torch.lerp(candidate[:, t], last, gate[:, t], out=memory[:, t])
+            last = memory[:, t]
+        ctx.save_for_backward(gate, candidate, expose, memory, start)
+        ctx.dtype = projected.dtype
+        ctx.mark_non_differentiable(last)
+        return (memory * expose).to(projected.dtype), last
+
+    @staticmethod
+    def backward(  # type: ignore[override]
+        ctx: Any, grad: torch.Tensor, _: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        gate, candidate, expose, memory, start = ctx.saved_tensors
+        out = torch.empty(*gate.shape[:-1], 3 * gate.shape[-1], dtype=ctx.dtype)
+        grad_keep, grad_candidate, grad_expose = out.chunk(3, dim=-1)
+        flow = grad.to(start.dtype) * expose
+        grad_expose.copy_((flow * memory).mul_(1 - expose))
+        for t in range(flow.shape[1] - 2, -1, -1):
+            flow[:, t].addcmul_(gate[:, t + 1], flow[:, t + 1])
+        kept = flow * gate
+        taken = flow - kept
+        grad_candidate.copy_(taken)
+        difference = candidate.neg()
+        difference[:, 1:] += memory[:, :-1]
+        difference[:, 0] += start
+        grad_keep.copy_(difference.mul_(taken).mul_(gate))
+        return out, kept[:, 0]
+
+
+def gated_memory(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a gated memory shows after each frame, and what it holds after the last.
+
+    `projected` (bands, time, batch, 3 * memory) holds keep, candidate and expose, `start` (bands, batch,
+    memory) the memory before the first frame: h[t] = a h[t-1] + (1 - a) candidate[t] with
+    a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
+    """
+    return _GatedMemory.apply(projected, start)  # type: ignore[no-any-return]
+
+
+class _Block(nn.Module):
+    """Memory over time, then mixing across bands; both are added to their input."""
+
+    def __init__(self, config: SpeechNetwork) -> None:
+        super().__init__()
+        channels, memory, hidden = config.channels, config.memory, config.hidden
+        self.time_norm = nn.LayerNorm(channels)
+        self.time_in = nn.Linear(channels, 3 * memory)
+        self.time_out = nn.Linear(memory, channels)
+        self.band_norm = nn.LayerNorm(channels)
+        self.band_in = nn.Linear(channels, hidden)
+        self.band_mix = nn.Parameter(torch.eye(config.bands) + 0.1 * _orthogonal(config.bands))
+        self.band_bias = nn.Parameter(torch.zeros(config.bands, hidden))
+        self.band_out = nn.Linear(hidden, channels)
+        with torch.no_grad():
+            # Memories from 2 frames to about 2 s, so that every time scale is there from the start.
+            self.time_in.bias[:memory] = torch.linspace(0.0, 5.0, memory)
+            self.time_out.weight *= 0.5
+            self.band_out.weight *= 0.5
+
+    def forward(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """x (bands, time, batch, channels), start (bands, batch, memory) -> the same two, later."""
+        shown, last = gated_memory(self.time_in(self.time_norm(x)), start)
+        return self._mix(x + self.time_out(shown)), last
+
+    def step(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for one hop of one stream: x (bands, channels), start (bands, memory)."""
+        keep, candidate, expose = self.time_in(self.time_norm(x)).chunk(3, dim=-1)
+        h = candidate + torch.sigmoid(keep) * (start - candidate)
+        x = x + self.time_out(h * torch.sigmoid(expose))
+        return self._mix(x), h
+
+    def _mix(self, x: torch.Tensor) -> torch.Tensor:
+        v = self.band_in(self.band_norm(x))
+        mixed = torch.matmul(self.band_mix, v.reshape(v.shape[0], -1)).view(v.shape)
+        bias = self.band_bias.view(v.shape[0], *[1] * (v.dim() - 2), v.shape[-1])
+        return x + self.band_out(functional.relu(mixed + bias))
+
+
+def _orthogonal(size: int) -> torch.Tensor:
+    return nn.init.orthogonal_(torch.empty(size, size))
+
+
+class SpeechDenoiser(nn.Module):
+    """A causal speech denoiser on spectra of overlapping windows.
+
+    `forward` takes whole sequences and `step` one hop; both compute the same.
+    """
+
+    span: torch.Tensor
+    place: torch.Tensor
+
+    def __init__(self, config: SpeechNetwork) -> None:
+        super().__init__()
+        self.config = config
+        bands, channels = config.bands, config.channels
+        widths = [
+            w for w, c in zip(config.band_widths, config.band_counts, strict=True) for _ in range(c)
+        ]
+        starts = [sum(widths[:i]) for i in range(bands)]
+        widest = max(widths)
+        span, place = [], []
+        for i, (start, width) in enumerate(zip(starts, widths, strict=True)):
+            first = start + width // 2 - config.span_bins // 2
+            first = min(max(first, 0), config.bins - config.span_bins)
+            span.append(range(first, first + config.span_bins))
+            place += [i * widest + j for j in range(width)]
+        # The Nyquist bin shares the weights of the bin below.
+        place.append(place[-1])
+        self.register_buffer("span", torch.tensor(span), persistent=False)
+        self.register_buffer("place", torch.tensor(place), persistent=False)
+        seen = 3 * config.frames * config.span_bins
+        self.encoder = nn.Parameter(torch.randn(bands, seen, channels) / seen**0.5)
+        self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, channels))
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.decoder_norm = nn.LayerNorm(channels)
+        weights = 2 * config.taps * widest
+        self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, weights) / channels**0.5)
+        self.decoder_bias = nn.Parameter(torch.zeros(bands, weights))
+        with torch.no_grad():
+            # Begin near 0.6 times the newest frame: order is (real, imaginary) x tap x bin.
+            self.decoder_bias[:, (config.taps - 1) * widest : config.taps * widest] = 0.6
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what one stream carries between hops; all begin at zero."""
+        config = self.config
+        shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
+        if config.frames > 1:
+            shapes["features"] = (config.frames - 1, 3, config.bins)
+        if config.taps > 1:
+            shapes["past"] = (config.taps - 1, 2, config.bins)
+        for i in range(config.blocks):
+            shapes[f"memory{i}"] = (config.bands, config.memory)
+        return shapes
+
+    def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Clean spectra (batch, 2, time, bins) from noisy ones, each sequence from a fresh state."""
+        config = self.config
+        batch, _, time, bins = spectrum.shape
+        x = spectrum.permute(2, 0, 1, 3)
+        with torch.no_grad():
+            features = self._features(x, self._level(x))
+            padded = functional.pad(features, (0, 0, 0, 0, 0, 0, config.frames - 1, 0))
+            stacked = torch.stack([padded[i : i + time] for i in range(config.frames)], dim=2)
+            # (time, batch, frames, 3, bins) -> (bands, time * batch, frames * 3 * span)
+            seen = stacked[..., self.span].permute(4, 0, 1, 2, 3, 5)
+            seen = seen.reshape(config.bands, time * batch, -1)
+        z = torch.baddbmm(self.encoder_bias[:, None], seen, self.encoder)
+        z = z.view(config.bands, time, batch, config.channels)
+        start = z.new_zeros(config.bands, batch, config.memory)
+        for block in self.blocks:
+            z, _ = block(z, start)
+        z = self.decoder_norm(z).reshape(config.bands, time * batch, config.channels)
+        weights = self._weights(torch.baddbmm(self.decoder_bias[:, None], z, self.decoder))
+        weights = weights.view(time, batch, 2, config.taps, bins)
+        padded = functional.pad(x, (0, 0, 0, 0, 0, 0, config.taps - 1, 0))
+        past = torch.stack([padded[i : i + time] for i in range(config.taps)], dim=3)
+        return _filter(weights, past, dim=2).permute(1, 2, 0, 3)
+
+    def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """One hop of one stream: spectrum (1, 2, bins) and the states -> clean, next states."""
+        config = self.config
+        given = dict(zip(self.state_shapes(), states, strict=True))
+        following = {}
+        power = spectrum.square().sum(dim=1).mean(dim=-1, keepdim=True)
+        latest = torch.cat((power, torch.ones_like(power)), dim=1)
+        following["level"] = latest + config.level_decay * (given["level"] - latest)
+        level = following["level"][:, :1] / following["level"][:, 1:]
+        features = self._features(spectrum, level[..., None])
+        if config.frames > 1:
+            features = torch.cat((given["features"], features))
+            following["features"] = features[1:]
+        seen = features[..., self.span].permute(2, 0, 1, 3).reshape(config.bands, 1, -1)
+        z = (torch.matmul(seen, self.encoder) + self.encoder_bias[:, None])[:, 0]
+        for i, block in enumerate(self.blocks):
+            z, following[f"memory{i}"] = block.step(z, given[f"memory{i}"])
+        z = self.decoder_norm(z)[:, None]
+        weights = self._weights(torch.matmul(z, self.decoder) + self.decoder_bias[:, None])
+        weights = weights.view(2, config.taps, config.bins)
+        past = spectrum
+        if config.taps > 1:
+            past = torch.cat((given["past"], spectrum))
+            following["past"] = past[1:]
+        clean = _filter(weights, past.transpose(0, 1), dim=0)[None]
+        return clean, *(following[name] for name in self.state_shapes())
+
+    def _level(self, x: torch.Tensor) -> torch.Tensor:
+        """The running mean power before and at each frame: x (time, batch, 2, bins) -> (time, batch, 1, 1)."""
+        power = x.square().sum(dim=2).mean(dim=-1)
+        decay = self.config.level_decay
+        total = torch.empty_like(power)
+        last = torch.zeros_like(power[0])
+        weight = power.new_empty(len(power))
+        for t in range(len(power)):
+            last = power[t] + decay * (last - power[t])
+            total[t] = last
+            weight[t] = 1.0 - decay ** (t + 1)
+        return (total / weight[:, None])[..., None, None]
+
+    def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Compressed magnitude, real and imaginary part, level taken out: (..., 2, bins) -> (..., 3, bins)."""
+        # The floor is that of a recording at -95 dB of full scale.
+        x = x * torch.rsqrt(level + 1e-7)
+        power = x.square().sum(dim=-2, keepdim=True) + 1e-6
+        # Magnitudes to the power 0.3: (|x|^2)^0.15, and x |x|^-0.7.
+        return torch.cat((power**0.15, x * power**-0.35), dim=-2)
+
+    def _weights(self, out: torch.Tensor) -> torch.Tensor:
+        """Per-band outputs (bands, frames, weights) -> per-bin weights (frames, 2 * taps, bins)."""
+        config = self.config
+        count = 2 * config.taps
+        out = 1.5 * torch.tanh(out / 1.5)
+        out = out.view(config.bands, -1, count, max(config.band_widths)).permute(1, 2, 0, 3)
+        return out.reshape(out.shape[0], count, -1)[..., self.place]
+
+
+def _filter(weights: torch.Tensor, past: torch.Tensor, *, dim: int) -> torch.Tensor:
+    """Complex products summed over taps; axis `dim` is (real, imaginary), the next one is the tap."""
+    wr, wi = weights.select(dim, 0), weights.select(dim, 1)
+    xr, xi = past.select(dim, 0), past.select(dim, 1)
+    real = (wr * xr - wi * xi).sum(dim=dim)
+    imaginary = (wr * xi + wi * xr).sum(dim=dim)
+    return torch.stack((real, imaginary), dim=dim)

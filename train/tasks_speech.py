@@ -1,0 +1,67 @@
+"""The speech denoiser as the training loop sees it: a network, batches, a loss, a score."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from train.config import SpeechConfig
+from train.data.speech import SpeechMixer
+from train.losses_speech import audio_of, si_sdr_db, spectrum_of, speech_loss
+from train.networks.speech import SpeechDenoiser
+
+
+class SpeechTask:
+    """Trains `SpeechDenoiser` on speech and noise mixed on the fly."""
+
+    network: SpeechDenoiser
+
+    def __init__(self, config: SpeechConfig, device: torch.device) -> None:
+        self.config, self.device = config, device
+        self.mixer = SpeechMixer(config.data)
+        self.network = SpeechDenoiser(config.network)
+        noisy, clean = self.mixer.validation()
+        self._noisy, self._clean = torch.from_numpy(noisy), torch.from_numpy(clean)
+
+    def start(self) -> None:
+        """Nothing: the network's own start is the one to train from."""
+
+    def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Noisy segments and their clean targets, float32 (batch_size, segment_samples) each."""
+        noisy, clean = self.mixer.batch(rng, self.config.optimize.batch_size)
+        return torch.from_numpy(noisy), torch.from_numpy(clean)
+
+    def loss(
+        self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of one batch and its parts to plot."""
+        noisy, clean = batch
+        estimate = network(self._spectrum(noisy))
+        # Spectra and powers of 0.3 need the full precision that autocast takes from the network.
+        with torch.autocast(noisy.device.type, enabled=False):
+            return speech_loss(self.config.loss, estimate.float(), noisy, clean)
+
+    @torch.no_grad()
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """SI-SDR and what it gained, in dB, on held-out speakers and kinds of noise."""
+        window = self.config.network.window_samples
+        before, after = [], []
+        for noisy, clean in zip(self._noisy.split(8), self._clean.split(8), strict=True):
+            noisy, clean = noisy.to(self.device), clean.to(self.device)
+            restored = audio_of(network(self._spectrum(noisy)), window_samples=window)
+            # One window alone covers the first and the last hop: they are left out.
+            inside = slice(window // 2, restored.shape[1] - window // 2)
+            before.append(si_sdr_db(clean[:, inside], noisy[:, inside]))
+            after.append(si_sdr_db(clean[:, inside], restored[:, inside]))
+        si_sdr, gained = torch.cat(after).mean(), (torch.cat(after) - torch.cat(before)).mean()
+        return {
+            "si_sdr_db": float(si_sdr),
+            "si_sdr_gain_db": float(gained),
+            "score": -float(si_sdr),
+        }
+
+    def _spectrum(self, audio: torch.Tensor) -> torch.Tensor:
+        shape = self.config.network
+        return spectrum_of(
+            audio, window_samples=shape.window_samples, hop_samples=shape.hop_samples
+        )
