@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -623,7 +623,7 @@ def _bundle_bytes(bundle: Bundle) -> int:
 
 
 def _table(
-    header: tuple[str, ...], rows: list[tuple[str, ...]], *, right: tuple[int, ...] = ()
+    header: Sequence[str], rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()
 ) -> None:
     from rich import box
     from rich.console import Console

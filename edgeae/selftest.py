@@ -1,21 +1,20 @@
-"""What `edgeae verify` checks: the files of a bundle, and what its graphs do with a known signal."""
+"""What `edgeae verify` checks: the files of a bundle, and what its graphs do with known signals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .bundle import Bundle, find
+from .codec import Codec
+from .denoiser import Denoiser
 from .errors import BitstreamError, EdgeaeError
+from .loading import load
 from .metrics import psnr_db
-
-if TYPE_CHECKING:
-    from .codec import Codec
-    from .denoiser import Denoiser
 
 __all__ = ["check_bundle"]
 
@@ -28,17 +27,15 @@ def check_bundle(
     Every file is hashed and every graph looked into before it is opened (BundleError); then each
     precision is loaded and run on a signal made here, whose result must obey the laws of its kind.
     """
-    import edgeae
-
     bundle = find(model)
     graphs = [entry for files in bundle.manifest.graphs.values() for entry in files.values()]
     yield f"{len(graphs) + len(bundle.manifest.files)} files have the size and sha256 they should"
     yield f"{len(graphs)} graphs keep their weights inside and hold standard operators only"
     for precision in _precisions(bundle):
-        loaded = edgeae.load(bundle.path, precision=precision, providers=providers, threads=threads)
+        loaded = load(bundle.path, precision=precision, providers=providers, threads=threads)
         yield f"{precision}: loaded, {_where(loaded.report())}"
-        checks = _codec_checks if bundle.manifest.task == "codec" else _denoiser_checks
-        for line in checks(loaded):
+        checks = _codec_checks(loaded) if isinstance(loaded, Codec) else _denoiser_checks(loaded)
+        for line in checks:
             yield f"{precision}: {line}"
 
 
@@ -54,8 +51,13 @@ def _codec_checks(codec: Codec) -> Iterator[str]:
             raise EdgeaeError(
                 f"self-test failed: {image.shape} came back as {restored.shape} {restored.dtype}"
             )
+        if not np.array_equal(restored, codec.decode(codec.encode(image, quality=quality))):
+            raise EdgeaeError(
+                "self-test failed: the bytes decode to another picture than the latent"
+            )
         told.append(f"{len(blob):,} bytes {psnr_db(image, restored):.1f} dB")
-    yield f"qualities 1, 5, 9 of a test picture: {', '.join(told)}; the same bytes twice"
+    yield f"qualities 1, 5, 9 of a test picture: {', '.join(told)}"
+    yield "the same bytes twice, and the bytes decode to what the latent does"
     for position in range(0, len(blob), max(1, len(blob) // 50)):
         damaged = bytearray(blob)
         damaged[position] ^= 0x10
