@@ -237,6 +237,14 @@ def test_an_onnxruntime_that_cannot_tell_where_nodes_run_is_refused(save, monkey
 # Where it runs
 
 
+def test_the_available_providers_are_onnxruntimes_own_and_hold_the_cpu(monkeypatch):
+    assert runtime.available_providers() == onnxruntime.get_available_providers()
+    assert CPU in runtime.available_providers()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(EdgeaeError, match="onnxruntime is not installed"):
+        runtime.available_providers()
+
+
 def test_the_report_counts_the_nodes_of_every_provider(save):
     graph = Graph(save(tiny.relu_model(), "one.onnx"))
     assert graph.report() == {
