@@ -161,8 +161,8 @@ class Stream:
     """One signal on its way through a denoiser, made by `Denoiser.stream`; one thread at a time.
 
     Everything that `process` and `flush` return, joined, holds the cleaned input sample n at
-    n + delay, and `delay` zeros before. It does not depend on how the input was cut into blocks.
-    `delay` counts samples at the input's rate.
+    n + delay; `delay` counts samples at the input's rate. What stands before is silence or the
+    faint beginning of the first window. Nothing depends on how the input was cut into blocks.
     """
 
     def __init__(
@@ -213,7 +213,8 @@ class Stream:
         ]
         self._input[...] = 0.0
         self._waiting[...] = 0.0
-        self._waits = self.delay
+        # What hop 0 finds finished is the time before the signal: the delay begins with zeros.
+        self._waits = self.delay + self._schedule.outputs_for(-1)
         self._received = 0
         self._emitted = 0
         self._hop = 0
@@ -293,19 +294,17 @@ class Stream:
     def _advance(self) -> None:
         """Runs one hop, the input buffer being full, and makes room in it for the next."""
         hop = self._hop
-        first = max(0, self._schedule.outputs_for(hop - 1))
-        count = max(0, self._schedule.outputs_for(hop)) - first
+        count = self._schedule.outputs_for(hop) - self._schedule.outputs_for(hop - 1)
         out = self._waiting[:, self._waits : self._waits + count]
         if self._detour is None:
             self._run_model()
-            if count:
-                np.multiply(self._clean, np.float32(1) - self._keep, out=out)
-                if self._keep:
-                    out += self._keep * self._input[:, :count]
+            np.multiply(self._clean, np.float32(1) - self._keep, out=out)
+            if self._keep:
+                out += self._keep * self._input[:, :count]
         else:
             self._detour.hear(hop)
             self._detour.judge(*self._run_model())
-            self._detour.finish(hop, self._clean, first, keep=self._keep, out=out)
+            self._detour.finish(hop, self._clean, keep=self._keep, out=out)
         self._waits += count
         self._hop += 1
         needed = self._schedule.inputs_for(self._hop)
@@ -425,7 +424,7 @@ def _as_given(audio: Floats, dtype: np.dtype[Any], flat: bool) -> Array:
     if flat:
         audio = audio[:, 0]
     if dtype == np.int16:
-        return np.clip(np.rint(audio * np.float32(32768)), -32768, 32767).astype(np.int16)
+        return np.asarray(np.clip(np.rint(audio * np.float32(32768)), -32768, 32767), np.int16)
     return audio.astype(dtype, copy=False)
 
 

@@ -27,6 +27,18 @@ ATTENUATION_DB = 70.0
 
 
 @dataclass(frozen=True, eq=False)
+class Reading:
+    """Where some output samples find their inputs in a buffer (rows), and with which filters."""
+
+    rows: Integers
+    filters: Floats
+
+    def run(self, windows: Floats) -> Floats:
+        """The output samples, (channels, count), from `Resampler.windows` of the buffer."""
+        return np.asarray(np.einsum("crt,rt->cr", windows[:, self.rows], self.filters))
+
+
+@dataclass(frozen=True, eq=False)
 class Resampler:
     """A table of filter phases from one rate to another; it holds no signal.
 
@@ -80,30 +92,15 @@ class Resampler:
         """Every run of `taps` samples of (channels, samples): a view that follows its contents."""
         return np.lib.stride_tricks.sliding_window_view(signal, self.taps, axis=-1)
 
-    def run(self, windows: Floats, start: int, first: int, count: int) -> Floats:
-        """Output samples first, first + 1, ...: (channels, count).
+    def reading(self, start: int, first: int, count: int) -> Reading:
+        """How to make output samples first, first + 1, ... from a buffer.
 
-        `windows` come from a buffer whose first sample is input sample `start`.
+        `start` is the number of the input sample at the buffer's beginning.
         """
-        rows, _ = self._positions(start + self.left, first, count)
-        filters = self._bank[first % self.up :][:count]
-        return np.einsum("crt,rt->cr", windows[:, rows], filters)
-
-    def interpolate(self, values: Floats, start: int, first: int, count: int) -> Floats:
-        """Slowly changing values (channels, samples) at the times of output samples, linearly."""
-        rows, phase = self._positions(start, first, count)
-        before = values[:, rows]
-        step = values[:, rows + 1] - before
-        return before + step * (phase / self.up).astype(np.float32)
-
-    def _positions(self, start: int, first: int, count: int) -> tuple[Integers, Integers]:
-        """The place from `start` of the input sample at or before each output, and the phase."""
         whole, phase = divmod(first * self.down, self.up)
-        places = phase + np.arange(count) * self.down
-        rows = places // self.up
-        phases = places - rows * self.up
-        rows += whole - start
-        return rows, phases
+        rows = (phase + np.arange(count, dtype=np.int64) * self.down) // self.up
+        rows += whole - self.left - start
+        return Reading(rows=rows, filters=self._bank[first % self.up :][:count])
 
 
 @lru_cache(maxsize=8)

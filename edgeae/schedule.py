@@ -11,17 +11,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .resample import Resampler, resampler
+import numpy as np
 
-__all__ = ["Schedule", "schedule"]
+from .resample import Reading, Resampler, resampler
+from .stft import Floats
+
+__all__ = ["Route", "Schedule", "routes", "schedule"]
 
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """The timetable of one combination of input rate, hop and lookahead; it holds no signal.
 
-    Hop number h (from 0) hears samples (h + 1) hop - window to (h + 1) hop, less `shift`, at the
-    model's rate, and completes the first half of the frame that lies `lookahead_hops` back.
+    Hop number h (from 0) hears the window that ends at (h + 1) hop_samples - shift, at the model's
+    rate, and completes the first half of the window that lies `lookahead_hops` back.
     """
 
     hop_samples: int
@@ -52,9 +55,9 @@ class Schedule:
         return cleaned if self.to_input is None else self.to_input.outputs_from(cleaned)
 
     def outputs_after(self, inputs: int) -> int:
-        """How many output samples are final once `inputs` samples have come in."""
+        """How many output samples are final once `inputs` samples have come in, likewise."""
         heard = inputs if self.to_model is None else self.to_model.outputs_from(inputs)
-        return max(0, self.outputs_for((heard + self.shift) // self.hop_samples - 1))
+        return self.outputs_for(max(-1, (heard + self.shift) // self.hop_samples - 1))
 
     def delay(self, block_samples: int | None) -> int:
         """The smallest lag that blocks of that size can keep; for None, that whole hops can."""
@@ -74,12 +77,19 @@ class Schedule:
 
     def input_history(self) -> int:
         """How many input samples a hop reaches back, its own included."""
-        return self._most(lambda hop: self.inputs_for(hop) - self._oldest_input(hop))
+
+        def oldest(hop: int) -> int:
+            dry = self.outputs_for(hop - 1)
+            if self.to_model is None:
+                return dry
+            return min(dry, self.to_model.position(self.heard(hop - 1)) - self.to_model.left)
+
+        return self._most(lambda hop: self.inputs_for(hop) - oldest(hop))
 
     def change_history(self) -> int:
         """How many final samples at the model's rate a hop reaches back for its output."""
         if self.to_input is None:
-            return self.hop_samples
+            return 0
         to_input = self.to_input
         return self._most(
             lambda hop: (
@@ -91,14 +101,61 @@ class Schedule:
         """The most output samples that one hop completes."""
         return self._most(lambda hop: self.outputs_for(hop) - self.outputs_for(hop - 1))
 
-    def _oldest_input(self, hop: int) -> int:
-        dry = self.outputs_for(hop - 1)
-        if self.to_model is None:
-            return dry
-        return min(dry, self.to_model.position(self.heard(hop - 1)) - self.to_model.left)
-
     def _most(self, count: Callable[[int], int]) -> int:
         return max(count(hop) for hop in range(self.period_hops))
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """How one hop of a period reads the buffers of a stream at another rate than the model's.
+
+    Buffers end at the newest sample that the hop has, so the same places serve in every period.
+    """
+
+    to_model: Reading
+    to_input: Reading
+    dry: slice  # the input samples at the times of the output samples
+    fades: Floats  # (frames, outputs): the share of each of the last frames' gains in each output
+
+
+@lru_cache(maxsize=16)
+def routes(timetable: Schedule) -> tuple[Route, ...]:
+    """The route of every hop of a period; the last few periods are kept and shared by streams."""
+    to_model, to_input = timetable.to_model, timetable.to_input
+    if to_model is None or to_input is None:
+        return ()
+    input_history = timetable.input_history()
+    change_history = timetable.change_history()
+    found = []
+    for hop in range(timetable.period_hops):
+        first = timetable.outputs_for(hop - 1)
+        count = timetable.outputs_for(hop) - first
+        input_start = timetable.inputs_for(hop) - input_history
+        change_start = timetable.cleaned(hop) - change_history
+        found.append(
+            Route(
+                to_model=to_model.reading(
+                    input_start, timetable.heard(hop - 1), timetable.hop_samples
+                ),
+                to_input=to_input.reading(change_start, first, count),
+                dry=slice(first - input_start, first - input_start + count),
+                fades=_fades(timetable, to_input, hop),
+            )
+        )
+    return tuple(found)
+
+
+def _fades(timetable: Schedule, to_input: Resampler, hop: int) -> Floats:
+    """The squared windows of the last frames at the times of the hop's output samples."""
+    first, end = timetable.outputs_for(hop - 1), timetable.outputs_for(hop)
+    # Times are in hops from the end of what is final: the newest frame runs from -1 to 1. The
+    # oldest output lies the reach of the filter before -1, where three frames or more matter.
+    ticks = np.arange(first, end) * to_input.down - timetable.cleaned(hop) * to_input.up
+    times = ticks / (to_input.up * timetable.hop_samples)
+    frames = 2 - (-(to_input.right + 1) // timetable.hop_samples)
+    begins = np.arange(-frames, 0.0)[:, None]
+    phases = np.clip((times - begins) / 2, 0.0, 1.0)
+    return np.square(np.sin(np.pi * phases)).astype(np.float32)
 
 
 @lru_cache(maxsize=16)

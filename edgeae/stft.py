@@ -16,7 +16,7 @@ Spectrum = npt.NDArray[np.complex64]
 def sqrt_hann(window_samples: int) -> Floats:
     """The periodic sqrt-Hann window, float32 (window_samples,): sin(pi n / window_samples)."""
     phase = np.arange(window_samples) * (np.pi / window_samples)
-    return np.sin(phase).astype(np.float32)
+    return np.asarray(np.sin(phase), np.float32)
 
 
 class Stft:
