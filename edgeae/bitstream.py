@@ -1,0 +1,147 @@
+"""The .eae file: an 8-byte magic, then chunks of length, type, body and CRC-32, like a PNG.
+
+    magic    89 45 41 45 0D 0A 1A 0A
+    chunk    length of the body (uint32, little-endian), type (4 ASCII letters), body, CRC-32 of type and body
+    HEAD     codec id (16 bytes), level (1), flags (1), height and width (uint32 each)
+    TILE     one coded block; tiles follow each other row by row
+    DONE     nothing; the end
+
+A type that begins with a small letter is ancillary and may be skipped; an unknown one that begins with a capital
+cannot be. Numbers of tiles follow from the header, they are never read. All lengths are checked against what is
+there before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from edgeae.errors import BitstreamError
+
+__all__ = ["Header", "Limits", "read", "read_header", "write"]
+
+MAGIC = b"\x89EAE\r\n\x1a\n"
+_HEAD = struct.Struct("<16sBBII")
+_MAX_CHUNKS = 1 << 17
+_FLAGS = 0b11
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may ask for before it is refused."""
+
+    pixels: int = 1 << 28
+    side_pixels: int = 1 << 16
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a reader must know before the first tile.
+
+    Attributes:
+        codec_id: 16 bytes that name the codec whose tables wrote the file.
+        level: quantization level, 0 (coarsest) to 64.
+        height, width: pixels.
+        gray: True if the picture has one channel.
+        flat: True if it was given as (H, W), without a channel axis.
+    """
+
+    codec_id: bytes
+    level: int
+    height: int
+    width: int
+    gray: bool
+    flat: bool
+
+
+def write(header: Header, blocks: Sequence[bytes]) -> bytes:
+    """The bytes of a file with one coded block per tile."""
+    flags = header.gray | header.flat << 1
+    head = _HEAD.pack(header.codec_id, header.level, flags, header.height, header.width)
+    chunks = [_chunk(b"HEAD", head), *(_chunk(b"TILE", block) for block in blocks)]
+    return b"".join([MAGIC, *chunks, _chunk(b"DONE", b"")])
+
+
+def read_header(data: bytes, limits: Limits | None = None) -> Header:
+    """The header of a file, of which only the beginning need be there.
+
+    Raises:
+        BitstreamError: not an .eae file, cut off, damaged, or over a limit.
+    """
+    return _header(*_next_chunk(data, _start(data)), limits or Limits())
+
+
+def read(data: bytes, limits: Limits | None = None) -> tuple[Header, list[memoryview]]:
+    """The header and the coded blocks of a whole file, every CRC checked.
+
+    Raises:
+        BitstreamError: not an .eae file, cut off, damaged, over a limit, or with bytes after its end.
+    """
+    chunks = _chunks(data)
+    header = _header(*next(chunks, (b"", memoryview(b""))), limits or Limits())
+    blocks = []
+    for kind, body in chunks:
+        if kind == b"TILE":
+            blocks.append(body)
+        elif kind == b"HEAD" or kind[:1].isupper() and kind != b"DONE":
+            raise BitstreamError(f"the file has a chunk {kind.decode()!r} that cannot be read here")
+    return header, blocks
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    crc = zlib.crc32(body, zlib.crc32(kind))
+    return b"".join([struct.pack("<I", len(body)), kind, body, struct.pack("<I", crc)])
+
+
+def _start(data: bytes) -> int:
+    if not data.startswith(MAGIC):
+        short = len(data) < len(MAGIC) and MAGIC.startswith(data)
+        raise BitstreamError("the file is cut off" if short else "this is not an .eae file")
+    return len(MAGIC)
+
+
+def _next_chunk(data: bytes, begin: int) -> tuple[bytes, memoryview]:
+    if len(data) - begin < 12:
+        raise BitstreamError(f"the file is cut off after {len(data)} bytes")
+    length, kind = struct.unpack_from("<I4s", data, begin)
+    if length > len(data) - begin - 12:
+        raise BitstreamError(f"the file is cut off after {len(data)} bytes")
+    if not (kind.isalpha() and kind.isascii()):
+        raise BitstreamError(f"the file is damaged near byte {begin}")
+    body = memoryview(data)[begin + 8 : begin + 8 + length]
+    (crc,) = struct.unpack_from("<I", data, begin + 8 + length)
+    if crc != zlib.crc32(body, zlib.crc32(kind)):
+        raise BitstreamError(f"the file is damaged near byte {begin}: a checksum does not match")
+    return kind, body
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    position = _start(data)
+    for _ in range(_MAX_CHUNKS):
+        kind, body = _next_chunk(data, position)
+        position += 12 + len(body)
+        yield kind, body
+        if kind == b"DONE":
+            if body or position != len(data):
+                raise BitstreamError(f"the file has {len(data) - position} bytes after its end")
+            return
+    raise BitstreamError(f"the file has more than {_MAX_CHUNKS} chunks")
+
+
+def _header(kind: bytes, body: memoryview, limits: Limits) -> Header:
+    if kind != b"HEAD" or len(body) != _HEAD.size:
+        raise BitstreamError("the file does not begin with a header that can be read here")
+    codec_id, level, flags, height, width = _HEAD.unpack(body)
+    if not height or not width or flags & ~_FLAGS or level > 64:
+        raise BitstreamError("the file's header makes no sense")
+    if max(height, width) > limits.side_pixels or height * width > limits.pixels:
+        raise BitstreamError(
+            f"the file holds {width} x {height} pixels, allowed are {limits.pixels} in all "
+            f"and {limits.side_pixels} a side"
+        )
+    gray, flat = bool(flags & 1), bool(flags & 2)
+    if flat and not gray:
+        raise BitstreamError("the file's header makes no sense")
+    return Header(bytes(codec_id), level, height, width, gray, flat)

@@ -1,0 +1,139 @@
+"""The bundle's directory: manifest with hashes, and the card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+VERSION = "0.1.0"
+CARDS = Path(__file__).parent / "cards"
+
+
+def write_bundle(
+    folder: Path,
+    *,
+    task: str,
+    name: str,
+    parts: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    figures: Mapping[str, Any],
+) -> None:
+    """Write CARD.md and manifest.json beside the graphs and files that `parts` names.
+
+    Args:
+        folder: holds the files already.
+        task: "codec" or "denoiser".
+        name: the bundle's name.
+        parts: `graphs` (role, precision, file), `layout`, and `latent`, `stream`, `files` where the task has them.
+        provenance: what it was trained from and with.
+        figures: what was measured.
+    """
+    (folder / "CARD.md").write_text(_card(name, task, provenance, figures), encoding="utf-8")
+    graphs = {
+        role: {precision: _entry(folder, file) for precision, file in files.items()}
+        for role, files in parts["graphs"].items()
+    }
+    files = [*parts.get("files", ()), "CARD.md"]
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "task": task,
+        "name": name,
+        "version": VERSION,
+        "layout": parts["layout"],
+        "graphs": graphs,
+        "files": {file: _entry(folder, file, named=False) for file in files},
+        "provenance": dict(provenance),
+        "figures": dict(figures),
+    }
+    for section in ("latent", "stream"):
+        if section in parts:
+            manifest[section] = parts[section]
+    if task == "codec":
+        manifest["codec_id"] = codec_id(folder, manifest)
+    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    (folder / "manifest.json").write_text(text, encoding="utf-8")
+
+
+def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Write benchmark summaries into the manifest's figures and the card.
+
+    `figures["measured"]["bundle"]` keeps the id under which they were measured: a bundle's id is the hash of its
+    manifest, so writing figures into it gives it a new one. Graphs, tables and codec id stay as they are.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    figures = dict(manifest["figures"])
+    figures["measured"] = [dict(result) for result in results]
+    parts = {
+        "graphs": {
+            role: {precision: entry["file"] for precision, entry in files.items()}
+            for role, files in manifest["graphs"].items()
+        },
+        "files": [file for file in manifest["files"] if file != "CARD.md"],
+        **{key: manifest[key] for key in ("layout", "latent", "stream") if key in manifest},
+    }
+    write_bundle(
+        folder,
+        task=manifest["task"],
+        name=manifest["name"],
+        parts=parts,
+        provenance=manifest["provenance"],
+        figures=figures,
+    )
+
+
+def codec_id(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """What a reader must share to recover symbols: latent spec, tables, context graphs. 32 hex digits."""
+    digest = hashlib.sha256(json.dumps(manifest["latent"], sort_keys=True).encode())
+    digest.update((folder / "tables.bin").read_bytes())
+    for role in sorted(manifest["graphs"]):
+        if role.startswith("context"):
+            digest.update((folder / manifest["graphs"][role]["fp32"]["file"]).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _entry(folder: Path, file: str | Path, *, named: bool = True) -> dict[str, Any]:
+    """What the manifest says of a file; a graph's entry names it, another's key is its name."""
+    path = folder / Path(file).name
+    data = path.read_bytes()
+    entry = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    return {"file": path.name, **entry} if named else entry
+
+
+def _card(
+    name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[str, Any]
+) -> str:
+    """The card: prose that belongs to the model, then what was recorded and measured."""
+    prose = CARDS / f"{name}.md"
+    lines = [
+        prose.read_text(encoding="utf-8").rstrip()
+        if prose.exists()
+        else f"# {name}\n\nA {task} trained with edgeae on its user's own data."
+    ]
+    measured = figures.get("measured", ())
+    if measured:
+        lines += ["", "## Measured", ""]
+        for result in measured:
+            lines += [f"`{result['command']}`", ""]
+            lines += _table(result["rows"])
+    lines += ["", "## Training and export", "", "| what | value |", "|---|---|"]
+    recorded = {**provenance, **{k: v for k, v in figures.items() if k != "measured"}}
+    for key, value in recorded.items():
+        shown = (
+            ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        )
+        lines.append(f"| {key.replace('_', ' ')} | {shown} |")
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    columns = list(rows[0])
+    return [
+        "| " + " | ".join(columns) + " |",
+        "|" + "---|" * len(columns),
+        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
+        "",
+    ]

@@ -1,0 +1,153 @@
+"""The speech denoiser's step graph: exported, slimmed, and held against torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+from edgeae.runtime import Graph
+from export.verify import ExportError
+from train.losses_speech import spectrum_of
+from train.networks.speech import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
+
+# Relative to the root mean square of the output. Float32 sums in another order differ by about 1e-6.
+_TOLERANCE = 1e-4
+_OPSET = 20
+
+
+class _Step(nn.Module):
+    """`SpeechDenoiser.step` as a forward."""
+
+    def __init__(self, network: SpeechDenoiser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.network.step(spectrum, *states)
+
+
+def export_denoiser(
+    network: SpeechDenoiser, config: SpeechNetwork, out: Path, *, hops: int = 50
+) -> dict[str, Any]:
+    """What a denoiser's manifest needs, with the step graph written into the folder `out`.
+
+    The result has `graphs` (role -> precision -> file), `layout`, `stream`, and `figures` (nodes,
+    parameters and multiply-adds per second).
+
+    Raises:
+        ExportError: the graph, stepped over `hops` hops with carried state, differs from torch's
+            step or from torch's whole-sequence pass by more than 1e-4 of the output.
+    """
+    network = network.eval().cpu().float()
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "step.fp32.onnx"
+    shapes = network.state_shapes()
+    program = torch.onnx.export(
+        _Step(network).eval(),
+        (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
+        dynamo=True,
+        opset_version=_OPSET,
+        external_data=False,
+        input_names=["spectrum", *shapes],
+        output_names=["clean", *(f"{name}_next" for name in shapes)],
+        optimize=True,
+        verbose=False,
+    )
+    model = program.model_proto
+    _strip(model)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, file)
+    _compare(network, Graph(file), file, hops)
+    return {
+        "graphs": {"step": {"fp32": file}},
+        "layout": {"kind": "audio", "channels": 1, "sample_rate_hz": SAMPLE_RATE_HZ},
+        "stream": {
+            "window_samples": config.window_samples,
+            "hop_samples": config.hop_samples,
+            "window": "sqrt_hann",
+            "state": {name: list(shape) for name, shape in shapes.items()},
+        },
+        "figures": {
+            "nodes": len(model.graph.node),
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "multiply_adds_per_second": multiply_adds(config)
+            * SAMPLE_RATE_HZ
+            // config.hop_samples,
+        },
+    }
+
+
+def multiply_adds(config: SpeechNetwork) -> int:
+    """Multiply-adds of one hop in the matrix products, which are nearly all there are."""
+    bands, channels = config.bands, config.channels
+    encoder = bands * 3 * config.frames * config.span_bins * channels
+    block = bands * (
+        channels * 3 * config.memory
+        + config.memory * channels
+        + 2 * channels * config.hidden
+        + bands * config.hidden
+    )
+    decoder = bands * channels * 2 * config.taps * max(config.band_widths)
+    return encoder + config.blocks * block + decoder
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Drop what only a debugger reads: source locations, doc strings, inner shapes."""
+    graph = model.graph
+    del graph.value_info[:]
+    del model.metadata_props[:]
+    graph.doc_string = ""
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph):
+        if item.ByteSize():
+            del item.metadata_props[:]
+            item.doc_string = "" if hasattr(item, "doc_string") else None
+    graph.name = "step"
+
+
+def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> None:
+    spectrum = _test_spectrum(network.config, hops)
+    shapes = network.state_shapes()
+    states = [np.zeros(shape, np.float32) for shape in shapes.values()]
+    torch_states = [torch.zeros(shape) for shape in shapes.values()]
+    with torch.no_grad():
+        whole = network(spectrum).numpy()
+        for t in range(hops):
+            hop = spectrum[:, :, t].contiguous()
+            clean, *states = graph(hop.numpy(), *states)
+            expected, *torch_states = network.step(hop, *torch_states)
+            names = ("clean", *shapes)
+            for name, got, want in zip(
+                names, (clean, *states), (expected, *torch_states), strict=True
+            ):
+                _agree(got, want.numpy(), f"{file.name}: {name} of hop {t} against torch's step")
+            _agree(clean, whole[:, :, t], f"{file.name}: hop {t} against torch's whole sequence")
+
+
+def _agree(got: np.ndarray, want: np.ndarray, where: str) -> None:
+    if got.shape != want.shape:
+        raise ExportError(f"{where}: shape {got.shape}, expected {want.shape}")
+    scale = max(float(np.sqrt(np.mean(np.square(want)))), 1e-3)
+    error = float(np.abs(got - want).max()) / scale
+    # Written so that NaN fails too.
+    if not error <= _TOLERANCE:
+        raise ExportError(f"{where}: relative error {error:.2g}, allowed is {_TOLERANCE:.0e}")
+
+
+def _test_spectrum(config: SpeechNetwork, hops: int) -> torch.Tensor:
+    """Loud and soft noise, a tone and digital silence, as spectra (1, 2, hops, bins)."""
+    samples = (hops + 1) * config.hop_samples
+    rng = np.random.default_rng(5)
+    audio = 0.1 * rng.standard_normal(samples)
+    audio += 0.3 * np.sin(np.arange(samples) * 0.07)
+    audio *= np.exp(-3 * np.linspace(0, 1, samples))
+    audio[samples // 2 : samples * 3 // 5] = 0.0
+    return spectrum_of(
+        torch.from_numpy(audio.astype(np.float32))[None],
+        window_samples=config.window_samples,
+        hop_samples=config.hop_samples,
+    )
