@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from export.verify import ExportError
 from train.losses_speech import spectrum_of
 from train.networks.speech import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 
-# Relative to the root mean square of the output. Float32 sums in another order differ by about 1e-6.
+# Relative to the output's root mean square; float32 sums in another order differ by about 1e-6.
 _TOLERANCE = 1e-4
 _OPSET = 20
 
@@ -47,17 +48,21 @@ def export_denoiser(
     out.mkdir(parents=True, exist_ok=True)
     file = out / "step.fp32.onnx"
     shapes = network.state_shapes()
-    program = torch.onnx.export(
-        _Step(network).eval(),
-        (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
-        dynamo=True,
-        opset_version=_OPSET,
-        external_data=False,
-        input_names=["spectrum", *shapes],
-        output_names=["clean", *(f"{name}_next" for name in shapes)],
-        optimize=True,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        program = torch.onnx.export(
+            _Step(network).eval(),
+            (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
+            dynamo=True,
+            opset_version=_OPSET,
+            external_data=False,
+            input_names=["spectrum", *shapes],
+            output_names=["clean", *(f"{name}_next" for name in shapes)],
+            optimize=True,
+            verbose=False,
+        )
     model = program.model_proto
     _strip(model)
     onnx.checker.check_model(model, full_check=True)

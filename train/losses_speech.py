@@ -12,9 +12,9 @@ from torch.nn import functional
 class SpeechLoss:
     """Weights of the parts of the loss; a part of weight 0 is not computed.
 
-    `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3, `resolutions`
-    the same for magnitudes at other window lengths, `distortion` the signal-to-distortion ratio in
-    units of 10 dB.
+    `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
+    `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
+    signal-to-distortion ratio in units of 10 dB.
     """
 
     compressed: float = 1.0
@@ -25,7 +25,7 @@ class SpeechLoss:
 
 
 def spectrum_of(audio: torch.Tensor, *, window_samples: int, hop_samples: int) -> torch.Tensor:
-    """Spectra (batch, 2, time, bins) of audio (batch, samples), periodic root-Hann windows, unscaled."""
+    """Spectra (batch, 2, time, bins) of audio (batch, samples), root-Hann windows, unscaled."""
     frames = audio.unfold(-1, window_samples, hop_samples) * _window(window_samples, audio)
     return torch.view_as_real(torch.fft.rfft(frames)).permute(0, 3, 1, 2)
 
@@ -56,7 +56,7 @@ def si_sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
 def speech_loss(
     config: SpeechLoss, estimate: torch.Tensor, noisy: torch.Tensor, clean: torch.Tensor
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss and its parts: estimate as a spectrum (batch, 2, time, bins), the others as audio."""
+    """The loss and its parts: estimate (batch, 2, time, bins), the others audio."""
     window = 2 * (estimate.shape[-1] - 1)
     # Level taken out per item: a quiet recording weighs as much as a loud one.
     gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
@@ -108,7 +108,7 @@ def _magnitude_error(estimate: torch.Tensor, target: torch.Tensor, size: int) ->
 
 
 def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Minus the signal-to-distortion ratio in 10 dB, saturating at 30 dB; items without speech are 0."""
+    """Minus the signal-to-distortion ratio in 10 dB, at most 30 dB; 0 for items without speech."""
     energy = reference.square().sum(-1)
     heard = energy > 1e-4 * reference.shape[-1]
     error = (estimate - reference).square().sum(-1) + 1e-3 * energy

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.fft
-import scipy.signal
 import soundfile
+import soxr
 
 SAMPLE_RATE_HZ = 16_000
 _SUFFIXES = {".aif", ".aiff", ".flac", ".ogg", ".opus", ".wav"}
@@ -22,10 +21,10 @@ _SUFFIXES = {".aif", ".aiff", ".flac", ".ogg", ".opus", ".wav"}
 class SpeechData:
     """Where speech and noise come from and how they are mixed.
 
-    Chances are per item of a batch. `held_out_percent` of the speakers and of the kinds of noise are
-    kept for validation. A speaker is the sub-folder a file lies in or, in a flat folder, the part of its
-    name before the first `_`; a kind of noise is the name up to its first number. `cache` is a folder
-    for the decoded samples ("" decodes on every start).
+    Chances are per item of a batch. `held_out_percent` of the speakers and of the kinds of noise
+    are kept for validation. A speaker is the sub-folder a file lies in or, in a flat folder, the
+    part of its name before the first `_`; a kind of noise is the name up to its first number.
+    `cache` is a folder for the decoded samples ("" decodes on every start).
     """
 
     speech: tuple[str, ...]
@@ -44,9 +43,8 @@ class SpeechData:
     clipping_chance: float = 0.03
     noise_only_chance: float = 0.04
     speech_only_chance: float = 0.03
-    held_out_percent: float = 6.0
+    held_out_percent: float = 8.0
     validation_mixes: int = 40
-    least_clip_snr_db: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
@@ -114,10 +112,6 @@ class SpeechMixer:
         noise = _load(config.noise, config.cache, kind="noise")
         talkers, held_talkers = _split(speech, config.held_out_percent)
         noises, held_noises = _split(noise, config.held_out_percent)
-        if config.least_clip_snr_db > 0:
-            talkers = [i for i in talkers if clip_snr_db(speech.clip(i)) > config.least_clip_snr_db]
-        if not talkers or not noises:
-            raise ValueError("nothing is left to train on: check speech, noise, least_clip_snr_db")
         self._speech = _Source(speech, talkers, longest_s=8.0)
         self._noise = _Source(noise, noises, longest_s=10.0)
         self._held_speech = _Source(speech, held_talkers, longest_s=8.0)
@@ -198,16 +192,6 @@ def noise_gain(speech: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.fl
     return np.float32(np.sqrt(power_speech / power_noise / 10 ** (snr_db / 10)))
 
 
-def clip_snr_db(clip: np.ndarray) -> float:
-    """How far the loud 20 ms frames of an int16 clip lie above its quiet ones, in dB."""
-    frames = clip[: len(clip) // 320 * 320].reshape(-1, 320).astype(np.float32)
-    if not len(frames):
-        return 0.0
-    power = np.mean(np.square(frames), axis=1) + 0.1
-    low, high = np.percentile(power, (10, 90))
-    return float(10 * np.log10(high / low))
-
-
 def _unit_gain(x: np.ndarray) -> float:
     return 1.0 / max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
 
@@ -227,7 +211,7 @@ def _crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray
 def _speech_segment(
     source: _Source, length: int, rng: np.random.Generator, *, lead_chance: float = 0.25
 ) -> np.ndarray:
-    """`length` samples of one speaker: clips after each other with pauses, at times a late start."""
+    """`length` samples of one speaker: clips with pauses between, at times a late start."""
     out = np.zeros(length, np.float32)
     index = source.draw(rng)
     position = int(rng.integers(length // 2)) if rng.random() < lead_chance else 0
@@ -252,8 +236,8 @@ def _filtered(
     discontinuity of a few milliseconds that costs nothing in training.
     """
     size, length = speech.shape
-    spectrum = scipy.fft.rfft(speech, axis=1)
-    noise_spectrum = scipy.fft.rfft(noise, axis=1)
+    spectrum = np.fft.rfft(speech, axis=1)
+    noise_spectrum = np.fft.rfft(noise, axis=1)
     frequency_hz = np.linspace(0, SAMPLE_RATE_HZ / 2, spectrum.shape[1], dtype=np.float32)
     wet_spectrum = spectrum.copy()
     early_samples = int(config.early_ms * SAMPLE_RATE_HZ / 1000)
@@ -269,15 +253,15 @@ def _filtered(
         noise_spectrum[i] *= noise_tone
         if rng.random() < config.reverberation_chance:
             room = _room(length, rng)
-            wet_spectrum[i] = spectrum[i] * scipy.fft.rfft(room)
+            wet_spectrum[i] = spectrum[i] * np.fft.rfft(room)
             room[early_samples:] = 0.0
-            spectrum[i] *= scipy.fft.rfft(room)
+            spectrum[i] *= np.fft.rfft(room)
             roomy.append(i)
-    clean = scipy.fft.irfft(spectrum, n=length, axis=1)
+    clean = np.fft.irfft(spectrum, n=length, axis=1)
     wet = clean.copy()
     if roomy:
-        wet[roomy] = scipy.fft.irfft(wet_spectrum[roomy], n=length, axis=1)
-    return clean, wet, scipy.fft.irfft(noise_spectrum, n=length, axis=1)
+        wet[roomy] = np.fft.irfft(wet_spectrum[roomy], n=length, axis=1)
+    return clean, wet, np.fft.irfft(noise_spectrum, n=length, axis=1)
 
 
 def _tone(frequency_hz: np.ndarray, strength_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -313,11 +297,11 @@ def _room(length: int, rng: np.random.Generator) -> np.ndarray:
 
 def _made_noise(length: int, rng: np.random.Generator) -> np.ndarray:
     """White to brown noise with or without slow swells, at times with a mains hum."""
-    spectrum = scipy.fft.rfft(rng.standard_normal(length, np.float32))
+    spectrum = np.fft.rfft(rng.standard_normal(length, np.float32))
     frequency = np.arange(len(spectrum), dtype=np.float32)
     frequency[0] = 1.0
     spectrum *= frequency ** np.float32(-rng.uniform(0.0, 1.0))
-    out = scipy.fft.irfft(spectrum, n=length)
+    out = np.fft.irfft(spectrum, n=length)
     out *= np.float32(0.05 * _unit_gain(out))
     time_s = np.arange(length, dtype=np.float32) / SAMPLE_RATE_HZ
     if rng.random() < 0.4:
@@ -393,8 +377,7 @@ def _read(file: Path) -> np.ndarray:
         raise ValueError(f"cannot read {file}: {error}") from None
     mono = audio.mean(axis=1)
     if rate_hz != SAMPLE_RATE_HZ:
-        common = np.gcd(rate_hz, SAMPLE_RATE_HZ)
-        mono = scipy.signal.resample_poly(mono, SAMPLE_RATE_HZ // common, rate_hz // common)
+        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
     out = np.zeros(max(len(mono), SAMPLE_RATE_HZ // 4), np.int16)
     out[: len(mono)] = np.clip(np.round(mono * 32767), -32767, 32767)
     return out

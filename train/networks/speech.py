@@ -1,10 +1,10 @@
 """The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
 
-The network works on about thirty frequency bands that are narrow where voices have their harmonics. Its
-memory over time is linear given its gates (h <- h + (1 - a)(c - h) with a and c from the current input
-only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead of a
-recurrent matrix product per frame; dense mixing across bands sits between the memories. Every operator is
-a wide matrix product, which is what small devices run best.
+The network works on about thirty frequency bands that are narrow where voices have their harmonics.
+Its memory over time is linear given its gates (h <- h + (1 - a)(c - h), a and c from the current
+input only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead
+of a recurrent matrix product per frame; dense mixing across bands sits between the memories. Every
+operator is a wide matrix product, which is what small devices run best.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ SAMPLE_RATE_HZ = 16_000
 class SpeechNetwork:
     """The shape of a `SpeechDenoiser`.
 
-    `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; together they
-    cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center over the
-    last `frames` frames, and filters its own bins with complex weights on the last `taps` frames.
+    `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; they
+    cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center
+    over the last `frames` frames, and filters its own bins with complex weights on the last `taps`
+    frames.
     """
 
     window_samples: int = 512
@@ -121,8 +122,8 @@ class _GatedMemory(torch.autograd.Function):
 def gated_memory(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """What a gated memory shows after each frame, and what it holds after the last.
 
-    `projected` (bands, time, batch, 3 * memory) holds keep, candidate and expose, `start` (bands, batch,
-    memory) the memory before the first frame: h[t] = a h[t-1] + (1 - a) candidate[t] with
+    `projected` (bands, time, batch, 3 * memory) holds keep, candidate and expose, `start` (bands,
+    batch, memory) the memory before the first frame: h[t] = a h[t-1] + (1 - a) candidate[t] with
     a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
     """
     return _GatedMemory.apply(projected, start)  # type: ignore[no-any-return]
@@ -140,7 +141,7 @@ class _Block(nn.Module):
         self.band_norm = nn.LayerNorm(channels)
         self.band_in = nn.Linear(channels, hidden)
         self.band_mix = nn.Parameter(torch.eye(config.bands) + 0.1 * _orthogonal(config.bands))
-        self.band_bias = nn.Parameter(torch.zeros(config.bands, hidden))
+        self.band_bias = nn.Parameter(torch.zeros(config.bands, 1, 1, hidden))
         self.band_out = nn.Linear(hidden, channels)
         with torch.no_grad():
             # Memories from 2 frames to about 2 s, so that every time scale is there from the start.
@@ -162,9 +163,11 @@ class _Block(nn.Module):
 
     def _mix(self, x: torch.Tensor) -> torch.Tensor:
         v = self.band_in(self.band_norm(x))
-        mixed = torch.matmul(self.band_mix, v.reshape(v.shape[0], -1)).view(v.shape)
-        bias = self.band_bias.view(v.shape[0], *[1] * (v.dim() - 2), v.shape[-1])
-        return x + self.band_out(functional.relu(mixed + bias))
+        if v.dim() == 2:
+            mixed = torch.matmul(self.band_mix, v) + self.band_bias[:, 0, 0]
+        else:
+            mixed = torch.matmul(self.band_mix, v.flatten(1)).view(v.shape) + self.band_bias
+        return x + self.band_out(functional.relu(mixed))
 
 
 def _orthogonal(size: int) -> torch.Tensor:
@@ -179,6 +182,7 @@ class SpeechDenoiser(nn.Module):
 
     span: torch.Tensor
     place: torch.Tensor
+    turn: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
@@ -193,90 +197,95 @@ class SpeechDenoiser(nn.Module):
         for i, (start, width) in enumerate(zip(starts, widths, strict=True)):
             first = start + width // 2 - config.span_bins // 2
             first = min(max(first, 0), config.bins - config.span_bins)
-            span.append(range(first, first + config.span_bins))
-            place += [i * widest + j for j in range(width)]
+            span += range(first, first + config.span_bins)
+            place += range(i * widest, i * widest + width)
         # The Nyquist bin shares the weights of the bin below.
         place.append(place[-1])
         self.register_buffer("span", torch.tensor(span), persistent=False)
         self.register_buffer("place", torch.tensor(place), persistent=False)
+        turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+        self.register_buffer("turn", turn, persistent=False)
         seen = 3 * config.frames * config.span_bins
         self.encoder = nn.Parameter(torch.randn(bands, seen, channels) / seen**0.5)
-        self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, channels))
+        self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, 1, channels))
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.decoder_norm = nn.LayerNorm(channels)
         weights = 2 * config.taps * widest
         self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, weights) / channels**0.5)
-        self.decoder_bias = nn.Parameter(torch.zeros(bands, weights))
+        self.decoder_bias = nn.Parameter(torch.zeros(bands, 1, weights))
         with torch.no_grad():
-            # Begin near 0.6 times the newest frame: order is (real, imaginary) x tap x bin.
-            self.decoder_bias[:, (config.taps - 1) * widest : config.taps * widest] = 0.6
+            # Begin near 0.6 times the newest frame: order is bin x (real, imaginary) x tap.
+            bias = self.decoder_bias.view(bands, widest, 2, config.taps)
+            bias[:, :, 0, -1] = 0.4
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what one stream carries between hops; all begin at zero."""
         config = self.config
         shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
         if config.frames > 1:
-            shapes["features"] = (config.frames - 1, 3, config.bins)
+            shapes["features"] = (config.bins, 3 * (config.frames - 1))
         if config.taps > 1:
-            shapes["past"] = (config.taps - 1, 2, config.bins)
+            shapes["past"] = (config.bins, config.taps - 1, 2)
         for i in range(config.blocks):
             shapes[f"memory{i}"] = (config.bands, config.memory)
         return shapes
 
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """Clean spectra (batch, 2, time, bins) from noisy ones, each sequence from a fresh state."""
+        """Clean spectra (batch, 2, time, bins) from noisy ones, each from a fresh state."""
         config = self.config
         batch, _, time, bins = spectrum.shape
-        x = spectrum.permute(2, 0, 1, 3)
+        x = spectrum.permute(3, 2, 0, 1).contiguous()
         with torch.no_grad():
             features = self._features(x, self._level(x))
-            padded = functional.pad(features, (0, 0, 0, 0, 0, 0, config.frames - 1, 0))
-            stacked = torch.stack([padded[i : i + time] for i in range(config.frames)], dim=2)
-            # (time, batch, frames, 3, bins) -> (bands, time * batch, frames * 3 * span)
-            seen = stacked[..., self.span].permute(4, 0, 1, 2, 3, 5)
-            seen = seen.reshape(config.bands, time * batch, -1)
-        z = torch.baddbmm(self.encoder_bias[:, None], seen, self.encoder)
+            features = _with_past(features, config.frames).flatten(3)
+            # (bands * span, time, batch, 3 * frames) -> (bands, time * batch, span * 3 * frames)
+            seen = features.index_select(0, self.span)
+            seen = seen.view(config.bands, config.span_bins, time * batch, -1)
+            seen = seen.transpose(1, 2).reshape(config.bands, time * batch, -1)
+        z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
-        start = z.new_zeros(config.bands, batch, config.memory)
+        start = z.new_zeros(config.bands, batch, config.memory, dtype=torch.float32)
         for block in self.blocks:
             z, _ = block(z, start)
-        z = self.decoder_norm(z).reshape(config.bands, time * batch, config.channels)
-        weights = self._weights(torch.baddbmm(self.decoder_bias[:, None], z, self.decoder))
-        weights = weights.view(time, batch, 2, config.taps, bins)
-        padded = functional.pad(x, (0, 0, 0, 0, 0, 0, config.taps - 1, 0))
-        past = torch.stack([padded[i : i + time] for i in range(config.taps)], dim=3)
-        return _filter(weights, past, dim=2).permute(1, 2, 0, 3)
+        z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
+        weights = torch.baddbmm(self.decoder_bias, z, self.decoder)
+        # (bands, time * batch, bin x part x tap) -> (bins, time, batch, part x tap)
+        weights = weights.view(config.bands, time * batch, -1, 2 * config.taps).transpose(1, 2)
+        weights = weights.reshape(-1, time, batch, 2 * config.taps).index_select(0, self.place)
+        clean = self._filter(weights.to(x.dtype), _with_past(x, config.taps))
+        return clean.permute(2, 3, 1, 0)
 
     def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One hop of one stream: spectrum (1, 2, bins) and the states -> clean, next states."""
         config = self.config
         given = dict(zip(self.state_shapes(), states, strict=True))
         following = {}
+        x = spectrum[0].transpose(0, 1)
         power = spectrum.square().sum(dim=1).mean(dim=-1, keepdim=True)
         latest = torch.cat((power, torch.ones_like(power)), dim=1)
         following["level"] = latest + config.level_decay * (given["level"] - latest)
         level = following["level"][:, :1] / following["level"][:, 1:]
-        features = self._features(spectrum, level[..., None])
+        features = self._features(x, level)
         if config.frames > 1:
-            features = torch.cat((given["features"], features))
-            following["features"] = features[1:]
-        seen = features[..., self.span].permute(2, 0, 1, 3).reshape(config.bands, 1, -1)
-        z = (torch.matmul(seen, self.encoder) + self.encoder_bias[:, None])[:, 0]
+            features = torch.cat((given["features"], features), dim=1)
+            following["features"] = features[:, 3:]
+        seen = features.index_select(0, self.span).view(config.bands, 1, -1)
+        z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
         for i, block in enumerate(self.blocks):
             z, following[f"memory{i}"] = block.step(z, given[f"memory{i}"])
         z = self.decoder_norm(z)[:, None]
-        weights = self._weights(torch.matmul(z, self.decoder) + self.decoder_bias[:, None])
-        weights = weights.view(2, config.taps, config.bins)
-        past = spectrum
+        weights = torch.matmul(z, self.decoder) + self.decoder_bias
+        weights = weights.view(-1, 2 * config.taps).index_select(0, self.place)
+        past = x[:, None]
         if config.taps > 1:
-            past = torch.cat((given["past"], spectrum))
-            following["past"] = past[1:]
-        clean = _filter(weights, past.transpose(0, 1), dim=0)[None]
+            past = torch.cat((given["past"], past), dim=1)
+            following["past"] = past[:, 1:]
+        clean = self._filter(weights, past).transpose(0, 1)[None]
         return clean, *(following[name] for name in self.state_shapes())
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
-        """The running mean power before and at each frame: x (time, batch, 2, bins) -> (time, batch, 1, 1)."""
-        power = x.square().sum(dim=2).mean(dim=-1)
+        """The running mean power, (time, batch, 1), of x (bins, time, batch, 2)."""
+        power = x.square().sum(dim=-1).mean(dim=0)
         decay = self.config.level_decay
         total = torch.empty_like(power)
         last = torch.zeros_like(power[0])
@@ -285,29 +294,27 @@ class SpeechDenoiser(nn.Module):
             last = power[t] + decay * (last - power[t])
             total[t] = last
             weight[t] = 1.0 - decay ** (t + 1)
-        return (total / weight[:, None])[..., None, None]
+        return (total / weight[:, None])[..., None]
 
     def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Compressed magnitude, real and imaginary part, level taken out: (..., 2, bins) -> (..., 3, bins)."""
+        """Magnitude, real and imaginary part (..., 3), compressed, of x (..., 2)."""
         # The floor is that of a recording at -95 dB of full scale.
         x = x * torch.rsqrt(level + 1e-7)
-        power = x.square().sum(dim=-2, keepdim=True) + 1e-6
+        power = x.square().sum(dim=-1, keepdim=True) + 1e-6
         # Magnitudes to the power 0.3: (|x|^2)^0.15, and x |x|^-0.7.
-        return torch.cat((power**0.15, x * power**-0.35), dim=-2)
+        return torch.cat((power**0.15, x * power**-0.35), dim=-1)
 
-    def _weights(self, out: torch.Tensor) -> torch.Tensor:
-        """Per-band outputs (bands, frames, weights) -> per-bin weights (frames, 2 * taps, bins)."""
-        config = self.config
-        count = 2 * config.taps
-        out = 1.5 * torch.tanh(out / 1.5)
-        out = out.view(config.bands, -1, count, max(config.band_widths)).permute(1, 2, 0, 3)
-        return out.reshape(out.shape[0], count, -1)[..., self.place]
+    def _filter(self, weights: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """Sum over taps of complex products: weights (..., 2 * taps), past (..., taps, 2)."""
+        # tanh keeps every part of a weight below 1.5.
+        real, imaginary = (1.5 * torch.tanh(weights)).chunk(2, dim=-1)
+        turned = torch.matmul(past, self.turn)
+        if self.config.taps == 1:
+            return real * past[..., 0, :] + imaginary * turned[..., 0, :]
+        return (real[..., None] * past + imaginary[..., None] * turned).sum(dim=-2)
 
 
-def _filter(weights: torch.Tensor, past: torch.Tensor, *, dim: int) -> torch.Tensor:
-    """Complex products summed over taps; axis `dim` is (real, imaginary), the next one is the tap."""
-    wr, wi = weights.select(dim, 0), weights.select(dim, 1)
-    xr, xi = past.select(dim, 0), past.select(dim, 1)
-    real = (wr * xr - wi * xi).sum(dim=dim)
-    imaginary = (wr * xi + wi * xr).sum(dim=dim)
-    return torch.stack((real, imaginary), dim=dim)
+def _with_past(x: torch.Tensor, frames: int) -> torch.Tensor:
+    """Each frame with those before it, (bins, time, batch, frames, n), oldest first."""
+    padded = functional.pad(x, (0, 0, 0, 0, frames - 1, 0))
+    return torch.stack([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=3)

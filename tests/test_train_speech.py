@@ -1,0 +1,307 @@
+"""The speech denoiser in training: one network, run whole or hop by hop, on honest mixes."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from train.config import ConfigError, config_from_dict, read_config  # noqa: E402
+from train.data.speech import SpeechData, SpeechMixer, noise_gain  # noqa: E402
+from train.losses_speech import (  # noqa: E402
+    SpeechLoss,
+    audio_of,
+    si_sdr_db,
+    spectrum_of,
+    speech_loss,
+)
+from train.networks.speech import SpeechDenoiser, SpeechNetwork, gated_memory  # noqa: E402
+from train.tasks_speech import SpeechTask  # noqa: E402
+
+CONFIGS = Path(__file__).parent.parent / "train" / "configs"
+SMALL = SpeechNetwork(
+    band_widths=(8, 16), band_counts=(16, 8), channels=16, memory=12, hidden=20, blocks=2
+)
+MADE = SpeechData(
+    speech=("synthetic",),
+    noise=("synthetic",),
+    cache="",
+    segment_samples=16_000,
+    validation_mixes=6,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def _spectrum(audio):
+    return spectrum_of(torch.as_tensor(audio), window_samples=512, hop_samples=256)
+
+
+def _audible(config):
+    """A network whose memory and mixing matter: its first weights are small."""
+    network = SpeechDenoiser(config).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    return network
+
+
+@pytest.mark.parametrize("changes", [{}, {"taps": 2, "frames": 3}, {"frames": 1}])
+def test_step_by_step_equals_the_whole_sequence(changes):
+    network = _audible(dataclasses.replace(SMALL, **changes))
+    spectrum = _spectrum(0.1 * torch.randn(1, 30 * 256))
+    states = [torch.zeros(shape) for shape in network.state_shapes().values()]
+    with torch.no_grad():
+        whole = network(spectrum)
+        for t in range(whole.shape[2]):
+            hop, *states = network.step(spectrum[:, :, t], *states)
+            assert (hop - whole[:, :, t]).abs().max() < 1e-5 * whole.abs().max()
+
+
+def test_the_future_never_changes_the_past():
+    network = _audible(SMALL)
+    audio = 0.1 * torch.randn(1, 40 * 256)
+    changed = audio.clone()
+    changed[0, 5000] += 0.5
+    with torch.no_grad():
+        outputs = [audio_of(network(_spectrum(x)), window_samples=512) for x in (audio, changed)]
+    difference = (outputs[0] - outputs[1]).abs()[0]
+    # The first window that holds sample 5000 begins at the hop at or after 5000 - 511.
+    assert difference[:4608].max() == 0
+    assert difference[4608:].max() > 0
+
+
+def test_a_sequence_does_not_depend_on_the_others_in_its_batch():
+    network = _audible(SMALL)
+    spectrum = _spectrum(0.1 * torch.randn(3, 20 * 256))
+    with torch.no_grad():
+        together, alone = network(spectrum)[1:2], network(spectrum[1:2])
+    assert torch.allclose(together, alone, atol=1e-5 * float(alone.abs().max()))
+
+
+def test_silence_stays_silent():
+    network = _audible(SMALL)
+    audio = torch.zeros(1, 20 * 256)
+    audio[0, 10 * 256 :] = 0.1 * torch.randn(10 * 256)
+    with torch.no_grad():
+        clean = network(_spectrum(audio))
+    assert torch.isfinite(clean).all()
+    assert clean[:, :, :9].abs().max() == 0
+    assert clean[:, :, 12:].abs().max() > 0
+
+
+def test_the_level_of_the_input_is_the_level_of_the_output():
+    network = _audible(SMALL)
+    audio = 0.1 * torch.randn(1, 20 * 256)
+    with torch.no_grad():
+        loud, soft = network(_spectrum(audio)), network(_spectrum(audio / 16)) * 16
+    assert (loud - soft).abs().max() < 1e-2 * loud.abs().max()
+
+
+def test_gated_memory_has_the_gradient_it_computes():
+    projected = torch.randn(3, 6, 2, 12, dtype=torch.double, requires_grad=True)
+    start = torch.randn(3, 2, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p, s: gated_memory(p, s)[0], (projected, start))
+
+
+def test_audio_comes_back_from_its_spectrum():
+    audio = torch.randn(2, 12 * 256)
+    back = audio_of(_spectrum(audio), window_samples=512)
+    assert back.shape == audio.shape
+    assert (back - audio)[:, 256:-256].abs().max() < 1e-5
+
+
+def test_si_sdr_ignores_scale_and_counts_decibels():
+    speech = torch.randn(1, 16_000)
+    noise = torch.randn(1, 16_000)
+    noise -= (noise * speech).sum() / speech.square().sum() * speech
+    noisy = speech + 0.1 * noise * speech.norm() / noise.norm()
+    assert abs(float(si_sdr_db(speech, 3 * noisy)) - 20) < 0.1
+
+
+@pytest.mark.parametrize("snr_db", [-10.0, 0.0, 13.5])
+def test_a_mix_has_the_snr_that_was_asked(snr_db):
+    rng = np.random.default_rng(0)
+    speech, noise = rng.standard_normal((2, 8000), np.float32)
+    noise *= noise_gain(speech, noise, snr_db=snr_db)
+    measured = 10 * np.log10(np.sum(speech**2) / np.sum(noise**2))
+    assert abs(measured - snr_db) < 0.01
+
+
+def test_noise_on_silence_stays_finite():
+    silence, noise = np.zeros(800, np.float32), np.ones(800, np.float32)
+    assert noise_gain(silence, noise, snr_db=0.0) == 0
+    assert noise_gain(noise, silence, snr_db=0.0) == 0
+
+
+def test_batches_are_finite_within_snr_and_drawn_from_the_seed_alone():
+    # Without rooms, clipping and lone sources, the clean target and the rest have the SNR asked.
+    data = dataclasses.replace(
+        MADE,
+        snr_db=(5, 5),
+        reverberation_chance=0.0,
+        clipping_chance=0.0,
+        noise_only_chance=0.0,
+        speech_only_chance=0.0,
+    )
+    mixer = SpeechMixer(data)
+    noisy, clean = mixer.batch(np.random.default_rng(3), 6)
+    again, _ = mixer.batch(np.random.default_rng(3), 6)
+    assert noisy.shape == clean.shape == (6, 16_000)
+    assert noisy.dtype == clean.dtype == np.float32
+    assert np.array_equal(noisy, again)
+    snr_db = 10 * np.log10(np.sum(clean**2, axis=1) / np.sum((noisy - clean) ** 2, axis=1))
+    assert np.abs(snr_db - 5).max() < 0.1
+
+
+def test_every_kind_of_damage_stays_finite():
+    data = dataclasses.replace(
+        MADE,
+        reverberation_chance=1.0,
+        clipping_chance=1.0,
+        narrow_band_chance=1.0,
+        babble_chance=1.0,
+        noise_only_chance=0.5,
+    )
+    noisy, clean = SpeechMixer(data).batch(np.random.default_rng(0), 8)
+    assert np.isfinite(noisy).all()
+    assert np.isfinite(clean).all()
+    assert 0 < int((np.abs(clean).max(axis=1) == 0).sum()) < 8
+
+
+def test_held_out_speakers_and_noises_are_not_trained_on():
+    mixer = SpeechMixer(MADE)
+    assert not set(mixer._speech.members) & set(mixer._held_speech.members)
+    assert not set(mixer._noise.members) & set(mixer._held_noise.members)
+    first, second = mixer.validation(), mixer.validation()
+    assert np.array_equal(first[0], second[0])
+    assert first[0].shape == (6, 64_000)
+
+
+def test_recordings_of_any_rate_and_channel_count_are_read_and_cached(tmp_path):
+    import soundfile
+
+    rng = np.random.default_rng(0)
+    for kind in ("speech", "noise"):
+        for name in ("a", "b", "c"):
+            folder = tmp_path / kind / name
+            folder.mkdir(parents=True)
+            sound = 0.1 * rng.standard_normal((24_000, 2))
+            soundfile.write(folder / "one.wav", sound, 48_000)
+    data = dataclasses.replace(
+        MADE,
+        speech=(str(tmp_path / "speech"),),
+        noise=(str(tmp_path / "noise"),),
+        cache=str(tmp_path / "cache"),
+    )
+    fresh = SpeechMixer(data).batch(np.random.default_rng(1), 2)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    cached = SpeechMixer(data).batch(np.random.default_rng(1), 2)
+    assert np.array_equal(fresh[0], cached[0])
+
+
+def test_a_folder_without_recordings_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no recordings"):
+        SpeechMixer(dataclasses.replace(MADE, speech=(str(tmp_path),)))
+
+
+def test_a_perfect_estimate_costs_less_than_the_noisy_one():
+    noisy, clean = map(torch.from_numpy, SpeechMixer(MADE).batch(np.random.default_rng(0), 4))
+    perfect, _ = speech_loss(SpeechLoss(), _spectrum(clean), noisy, clean)
+    untouched, parts = speech_loss(SpeechLoss(), _spectrum(noisy), noisy, clean)
+    assert perfect < untouched
+    assert set(parts) == {"compressed", "multi_resolution", "distortion"}
+
+
+def test_the_smoke_config_learns():
+    config = read_config(CONFIGS / "smoke-speech.toml")
+    task = SpeechTask(config, torch.device("cpu"))
+    optimizer = torch.optim.AdamW(task.network.parameters(), lr=4e-3)
+    before = task.validate(task.network)
+    for step in range(30):
+        batch = task.batch(np.random.default_rng(step))
+        loss, _ = task.loss(task.network, batch, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    after = task.validate(task.network)
+    assert after["score"] == -after["si_sdr_db"]
+    assert after["si_sdr_db"] > before["si_sdr_db"] + 1.0
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("network", "chanels", 3),
+        ("network", "channels", "many"),
+        ("data", "snr_db", 3),
+        ("loss", "distortion", "high"),
+    ],
+)
+def test_a_misspelt_or_mistyped_key_is_refused(section, key, value):
+    raw = {
+        "name": "x",
+        "task": "speech-denoiser",
+        "network": {},
+        "data": {"speech": ["synthetic"], "noise": ["synthetic"]},
+        "loss": {},
+        "optimize": {"steps": 1, "batch_size": 1, "learning_rate": 1e-3},
+    }
+    assert config_from_dict(raw).name == "x"
+    raw[section][key] = value
+    with pytest.raises(ConfigError, match=key):
+        config_from_dict(raw)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"band_counts": (16, 9)},
+        {"span_bins": 8},
+        {"hop_samples": 128},
+        {"blocks": 0},
+        {"level_decay": 1.0},
+    ],
+)
+def test_a_network_that_cannot_be_is_refused(changes):
+    with pytest.raises(ValueError):
+        dataclasses.replace(SMALL, **changes)
+
+
+def test_the_exported_step_agrees_with_torch(tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from edgeae.runtime import Graph
+    from export.speech import export_denoiser
+
+    result = export_denoiser(_audible(SMALL), SMALL, tmp_path, hops=20)
+    graph = Graph(result["graphs"]["step"]["fp32"])
+    state = result["stream"]["state"]
+    assert [port.name for port in graph.inputs] == ["spectrum", *state]
+    assert [port.name for port in graph.outputs] == ["clean", *(f"{n}_next" for n in state)]
+    assert [list(port.shape) for port in graph.inputs[1:]] == list(state.values())
+    assert [path.name for path in tmp_path.iterdir()] == ["step.fp32.onnx"]
+
+
+def test_an_export_that_disagrees_with_torch_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from export.speech import export_denoiser
+    from export.verify import ExportError
+
+    network = _audible(SMALL)
+    whole = network.forward
+    monkeypatch.setattr(network, "forward", lambda spectrum: 1.001 * whole(spectrum))
+    with pytest.raises(ExportError, match="whole sequence"):
+        export_denoiser(network, SMALL, tmp_path, hops=5)
