@@ -1,14 +1,14 @@
 """The .eae file: an 8-byte magic, then chunks of length, type, body and CRC-32, like a PNG.
 
     magic    89 45 41 45 0D 0A 1A 0A
-    chunk    length of the body (uint32, little-endian), type (4 ASCII letters), body, CRC-32 of type and body
-    HEAD     codec id (16 bytes), level (1), flags (1), height and width (uint32 each)
+    chunk    length of the body (uint32, little-endian), type (4 ASCII letters), body, CRC-32 of
+    type and body HEAD     codec id (16 bytes), level (1), flags (1), height and width (uint32 each)
     TILE     one coded block; tiles follow each other row by row
     DONE     nothing; the end
 
-A type that begins with a small letter is ancillary and may be skipped; an unknown one that begins with a capital
-cannot be. Numbers of tiles follow from the header, they are never read. All lengths are checked against what is
-there before anything is allocated.
+A type that begins with a small letter is ancillary and may be skipped; an unknown one that begins
+with a capital cannot be. Numbers of tiles follow from the header, they are never read. All lengths
+are checked against what is there before anything is allocated.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ def read(data: bytes, limits: Limits | None = None) -> tuple[Header, list[memory
     """The header and the coded blocks of a whole file, every CRC checked.
 
     Raises:
-        BitstreamError: not an .eae file, cut off, damaged, over a limit, or with bytes after its end.
+        BitstreamError: not an .eae file, cut off, damaged, over a limit, or with bytes after its
+            end.
     """
     chunks = _chunks(data)
     header = _header(*next(chunks, (b"", memoryview(b""))), limits or Limits())

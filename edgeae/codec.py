@@ -1,6 +1,7 @@
 """The codec: pictures to bytes and back, through one bundle.
 
-`compress` reads from top to bottom: tiles, analysis graph, rounding in coding order, entropy coding, file.
+`compress` reads from top to bottom: tiles, analysis graph, rounding in coding order, entropy
+coding, file.
 """
 
 from __future__ import annotations
@@ -86,8 +87,6 @@ class Codec:
         self._spec = _latent_spec(bundle.manifest.latent, bundle.manifest.name)
         self._id = bytes.fromhex(bundle.manifest.codec_id or "")
         self._tables, self._steps = _read_tables(bundle, self._spec)
-        # Built now, so that threads share one copy and the first picture is not slower.
-        self._tables.slots
         self._dead_zones = dead_zones(self._tables)
 
         def graph(role: str) -> Graph:
@@ -141,12 +140,13 @@ class Codec:
 
         Args:
             image: uint8 (H, W, 3), (H, W, 1) or (H, W).
-            quality: 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `max_bytes` is given.
+            quality: 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `max_bytes` is
+                given.
             max_bytes: the finest level whose file is not larger; the network runs only once.
 
         Raises:
-            TypeError, ValueError: the picture or an argument is not as above, or even the coarsest level
-                does not fit into `max_bytes`.
+            TypeError, ValueError: the picture or an argument is not as above, or even the coarsest
+                level does not fit into `max_bytes`.
         """
         if quality is not None and max_bytes is not None:
             raise ValueError("give quality or max_bytes, not both")
@@ -291,7 +291,8 @@ class Codec:
         height: int,
         width: int,
     ) -> Image:
-        """The picture (height, width, 3), from rows of tiles that are made when they are first needed."""
+        """The picture (height, width, 3), from rows of tiles that are made when they are first
+        needed."""
         stride, side, halo = self._spec.stride, self._spec.tile, self._spec.decoder_halo
         grid = self._grid(height, width)
         image = np.empty((grid[0] * stride, grid[1] * stride, 3), np.uint8)
@@ -307,7 +308,9 @@ class Codec:
                 del rows[row]
             seen = np.concatenate([rows[row] for row in range(first, last + 1)], axis=1)
             top = tile.seen_rows.start - first * side
-            seen = seen[:, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns]
+            seen = seen[
+                :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
+            ]
             (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
             kept = planes[0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)]
             whole = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
@@ -358,7 +361,8 @@ def _finest_that_fits(write: Callable[[int], bytes], max_bytes: int) -> bytes:
 def round_symbols(
     quantized: Floats, zones_of_index: Floats, stage: context.Stage
 ) -> context.Symbols:
-    """Whole symbols for a stage: nearest, unless a smaller magnitude saves more bits than it costs in error."""
+    """Whole symbols for a stage: nearest, unless a smaller magnitude saves more bits than it costs
+    in error."""
     values = quantized[stage.channels]
     if stage.centers is not None:
         return np.where(stage.indices > 0, np.rint(values), stage.assumed).astype(np.int32)
@@ -369,14 +373,17 @@ def round_symbols(
     return np.copysign(whole, values).astype(np.int32)
 
 
-# At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of itself a bit.
+# At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of
+# itself a bit.
 _ERROR_PER_BIT = 2 * np.log(2) / 12
 
 
 def dead_zones(tables: entropy.Tables) -> Floats:
-    """How much further than halfway a magnitude must lie to be rounded up, (scales, 2): from 0 to 1, and above.
+    """How much further than halfway a magnitude must lie to be rounded up, (scales, 2): from 0 to
+    1, and above.
 
-    (1 - x) ** 2 - x ** 2 = 1 - 2 x, so that rounding up pays when x exceeds 1/2 by half of what the bits cost.
+    (1 - x) ** 2 - x ** 2 = 1 - 2 x, so that rounding up pays when x exceeds 1/2 by half of what
+    the bits cost.
     """
     bits = entropy.PRECISION_BITS - np.log2(tables.frequencies[: context.SCALES].astype(np.float64))
     one = bits[:, 1] + 1 - bits[:, 0]
@@ -385,7 +392,8 @@ def dead_zones(tables: entropy.Tables) -> Floats:
     # Where symbols stand for buckets, or are never coded, there is nothing to weigh.
     zones[tables.shifts[: context.SCALES] > 0] = 0
     zones[0] = 1e9
-    return np.clip(zones, 0, None).astype(np.float32)
+    floats: Floats = np.clip(zones, 0, None).astype(np.float32)
+    return floats
 
 
 def _pixels(image: Any) -> tuple[Image, bool, bool]:
@@ -408,7 +416,7 @@ def _pixels(image: Any) -> tuple[Image, bool, bool]:
 def _as_given(rgb: Image, gray: bool, flat: bool) -> Image:
     if not gray:
         return np.ascontiguousarray(rgb)
-    one = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
+    one: Image = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
     return one if flat else one[:, :, None]
 
 

@@ -1,9 +1,11 @@
-"""Which table codes which symbol: the order of coding, and the context graphs that choose, in exact integers.
+"""Which table codes which symbol: the order of coding, and the context graphs that choose, in
+exact integers.
 
-Latent channels are coded in slices, each in the two halves of a checkerboard where its manifest says so. For every
-stage a small graph sees the symbols coded before and gives each next symbol an index into the tables and, in
-*centered* slices, the value around which it lies. The graphs carry integers in float32: every weight is an integer,
-every sum stays below 2 ** 24 (export proves it), so every machine gets the same result.
+Latent channels are coded in slices, each in the two halves of a checkerboard where its manifest
+says so. For every stage a small graph sees the symbols coded before and gives each next symbol an
+index into the tables and, in *centered* slices, the value around which it lies. The graphs carry
+integers in float32: every weight is an integer, every sum stays below 2 ** 24 (export proves it),
+so every machine gets the same result.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from edgeae.entropy import Decoder, Encoder
 from edgeae.errors import BitstreamError
 from edgeae.runtime import Graph
 
-# Indices of the distribution's scale. At index 0 a symbol is all but certain: it is not coded at all.
+# Indices of the distribution's scale. At index 0 a symbol is all but certain: it is not coded at
+# all.
 SCALES = 64
-# A middle is given in eighths; its distance to the nearest integer, 0 to 4 eighths, picks the table.
+# A middle is given in eighths; its distance to the nearest integer, 0 to 4 eighths, picks the
+# table.
 MIDDLE_UNITS = 8
 FRACTIONS = MIDDLE_UNITS // 2 + 1
 TABLES = SCALES + SCALES * FRACTIONS
@@ -34,7 +38,8 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SliceSpec:
-    """One slice of the latent channels: how many, with a middle or symmetric, in one phase or two."""
+    """One slice of the latent channels: how many, with a middle or symmetric, in one phase or
+    two."""
 
     channels: int
     centered: bool
@@ -79,7 +84,8 @@ class ContextModel:
         """Goes through all stages in coding order; the symbols (channels, h, w).
 
         `decide` is called with every stage and returns the symbols of its slice, of which the
-        stage's `turn` is taken: an encoder rounds latents there, a decoder takes them from the bytes.
+        stage's `turn` is taken: an encoder rounds latents there, a decoder takes them from the
+        bytes.
         """
         height, width = shape
         symbols = np.zeros((self.channels, height, width), np.int32)
@@ -135,7 +141,8 @@ def code(
     encoder: Encoder,
     choose: Callable[[Stage], Symbols],
 ) -> Symbols:
-    """Put the symbols that `choose` gives, stage by stage, into the encoder; all of them (channels, h, w)."""
+    """Put the symbols that `choose` gives, stage by stage, into the encoder; all of them
+    (channels, h, w)."""
     signs: list[npt.NDArray[np.bool_]] = []
 
     def decide(stage: Stage) -> Symbols:
@@ -156,9 +163,7 @@ def code(
     return symbols
 
 
-def decode(
-    model: ContextModel, shape: tuple[int, int], level: int, decoder: Decoder
-) -> Symbols:
+def decode(model: ContextModel, shape: tuple[int, int], level: int, decoder: Decoder) -> Symbols:
     """The symbols (channels, h, w) of a coded block. Raises BitstreamError for a damaged one."""
     unsigned: list[tuple[slice, Ints]] = []
 

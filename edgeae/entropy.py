@@ -1,12 +1,15 @@
-"""Interleaved range coding over static integer tables: symbols to bytes and back, exactly, in numpy.
+"""Interleaved range coding over static integer tables: symbols to bytes and back, exactly, in
+numpy.
 
-The coder is rANS (Duda 2013, arXiv:1311.2540) with 32-bit states, 16-bit renormalization and 12-bit frequencies,
-run in parallel lanes so that numpy works on whole vectors (Giesen 2014, arXiv:1402.3392). A *stage* is a run
-of symbols whose tables are known together; symbol `i` of a stage belongs to lane `i % lanes`.
+The coder is rANS (Duda 2013, arXiv:1311.2540) with 32-bit states, 16-bit renormalization and
+12-bit frequencies, run in parallel lanes so that numpy works on whole vectors (Giesen 2014,
+arXiv:1402.3392). A *stage* is a run of symbols whose tables are known together; symbol `i` of a
+stage belongs to lane `i % lanes`.
 
-Each symbol of a table stands for a bucket of values, see `Tables`: what the bucket leaves open is written as
-plain bits. Signs of symmetric stages carry no information that a model could use, so they are plain bits too; the
-first of them fill the starting states of the lanes, which would otherwise be wasted.
+Each symbol of a table stands for a bucket of values, see `Tables`: what the bucket leaves open is
+written as plain bits. Signs of symmetric stages carry no information that a model could use, so
+they are plain bits too; the first of them fill the starting states of the lanes, which would
+otherwise be wasted.
 
 Everything here is integer arithmetic. Bytes of one coded block:
 
@@ -46,8 +49,8 @@ Words = npt.NDArray[np.uint32]
 class Tables:
     """Frequencies of symbols, for coding non-negative values.
 
-    Table `t` codes a value `v` as the symbol `v >> shift[t]` and `shift[t]` open bits. Symbol 63 is the escape:
-    16 open bits say how far `v >> shift[t]` lies beyond it.
+    Table `t` codes a value `v` as the symbol `v >> shift[t]` and `shift[t]` open bits. Symbol 63
+    is the escape: 16 open bits say how far `v >> shift[t]` lies beyond it.
 
     Attributes:
         frequencies: (tables, 64) uint16, every entry at least 1, every row summing to 4096.
@@ -76,11 +79,13 @@ class Tables:
     def starts(self) -> Words:
         """Cumulative frequencies, flat (tables * 64)."""
         rows = self.frequencies.astype(np.uint32)
-        return (np.cumsum(rows, axis=1, dtype=np.uint32) - rows).ravel()
+        starts: Words = (np.cumsum(rows, axis=1, dtype=np.uint32) - rows).ravel()
+        return starts
 
     @cached_property
     def slots(self) -> Words:
-        """What each of a table's 4096 slots decodes to, flat: symbol << 24 | frequency << 12 | offset in it."""
+        """What each of a table's 4096 slots decodes to, flat: symbol << 24 | frequency << 12 |
+        offset in it."""
         rows = self.frequencies
         symbols = np.repeat(
             np.tile(np.arange(ALPHABET, dtype=np.uint32), len(rows)), rows.ravel().astype(np.intp)
@@ -126,9 +131,7 @@ class Encoder:
         escaped = symbols == ESCAPE
         lengths = shifts + ESCAPE_BITS * escaped
         some = np.flatnonzero(lengths)
-        self._open_values.append(
-            np.where(escaped, ((whole - ESCAPE) << shifts) | low, low)[some]
-        )
+        self._open_values.append(np.where(escaped, ((whole - ESCAPE) << shifts) | low, low)[some])
         self._open_lengths.append(lengths[some])
 
     def put_signs(self, negative: npt.NDArray[np.bool_]) -> None:
@@ -178,7 +181,9 @@ class Decoder:
             raise BitstreamError("a coded block is empty or asks for too many lanes")
         self._tables = tables
         lanes = 1 << block[0]
-        bits = np.unpackbits(np.frombuffer(block, np.uint8, count=min(len(block) - 1, 5 * lanes), offset=1))
+        bits = np.unpackbits(
+            np.frombuffer(block, np.uint8, count=min(len(block) - 1, 5 * lanes), offset=1)
+        )
         self._states, used = _read_states(bits, lanes)
         self._block = block
         self._first = 1 + (used + 7) // 8
@@ -195,7 +200,7 @@ class Decoder:
             BitstreamError: the block ends too early.
         """
         found = np.empty(len(tables), np.uint32)
-        bases = tables.astype(np.uint32) << PRECISION_BITS
+        bases = tables.astype(np.uint32) << np.uint32(PRECISION_BITS)
         self._position = _decode_stage(
             self._states, bases, self._tables.slots, self._words, self._position, found
         )
@@ -318,4 +323,3 @@ def _bits_to_ints(bits: npt.NDArray[np.uint8], lengths: Ints) -> Ints:
         some = np.flatnonzero(lengths > place)
         values[some] |= bits[ends[some] - 1 - place].astype(np.int64) << place
     return values
-

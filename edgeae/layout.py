@@ -13,7 +13,8 @@ __all__ = ["Tile", "pad_to_stride", "tiles"]
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a grid that is worked on at a time, and the larger one that must be read for it.
+    """A rectangle of a grid that is worked on at a time, and the larger one that must be read for
+    it.
 
     Attributes:
         rows, columns: the kept part, in the whole grid.
@@ -35,7 +36,8 @@ class Tile:
 
 
 def tiles(height: int, width: int, *, side: int, halo: int) -> Iterator[Tile]:
-    """The tiles of a grid, row by row, none larger than `side` squared and a halo clipped at the grid's edge."""
+    """The tiles of a grid, row by row, none larger than `side` squared and a halo clipped at the
+    grid's edge."""
     for top in range(0, height, side):
         for left in range(0, width, side):
             rows, seen_rows, inner_rows = _span(top, min(top + side, height), height, halo)

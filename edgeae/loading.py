@@ -21,7 +21,8 @@ def load(
     threads: int = 1,
     strict: bool = False,
 ) -> Codec | Denoiser:
-    """The model of a bundled name or of a bundle's folder, as the class that its manifest's task names.
+    """The model of a bundled name or of a bundle's folder, as the class that its manifest's task
+    names.
 
     Raises:
         BundleError: not there, damaged, or of a task that this version cannot run.

@@ -1,6 +1,7 @@
 """Turn a checkpoint into a verified bundle: `python -m export CHECKPOINT OUT --calibration DIR`.
 
-Everything is written beside OUT and checked first; OUT appears, or is replaced, only if every check passes.
+Everything is written beside OUT and checked first; OUT appears, or is replaced, only if every
+check passes.
 """
 
 from __future__ import annotations

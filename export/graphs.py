@@ -1,8 +1,8 @@
 """ONNX graphs of the photo codec, node by node, from the weights of its torch modules.
 
-They are written out rather than traced, because each is a handful of operators whose choice matters: block
-transforms become strided convolutions and DepthToSpace, which every runtime takes; the context model becomes exact
-integer arithmetic.
+They are written out rather than traced, because each is a handful of operators whose choice
+matters: block transforms become strided convolutions and DepthToSpace, which every runtime takes;
+the context model becomes exact integer arithmetic.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import onnx
 import numpy.typing as npt
+import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
@@ -62,7 +62,9 @@ class GraphWriter:
         self._weights.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
-    def conv(self, x: str, weight: torch.Tensor, bias: torch.Tensor | None, **attributes: object) -> str:
+    def conv(
+        self, x: str, weight: torch.Tensor, bias: torch.Tensor | None, **attributes: object
+    ) -> str:
         """Add a convolution with constant weights."""
         names = [self.weight(weight.detach().numpy())]
         if bias is not None:
@@ -97,24 +99,24 @@ class GraphWriter:
 
 def _residual(writer: GraphWriter, x: str, block: SeparableResidual) -> str:
     pad = block.spatial.padding[0]
-    inner = writer.conv(
-        x, block.spatial.weight, None, group=block.spatial.groups, pads=[pad] * 4
-    )
+    inner = writer.conv(x, block.spatial.weight, None, group=block.spatial.groups, pads=[pad] * 4)
     inner = writer.node("Relu", writer.conv(inner, block.widen.weight, block.widen.bias))
     return writer.node("Add", x, writer.conv(inner, block.narrow.weight, block.narrow.bias))
 
 
 def _as_strided(conv: nn.Conv2d, factor: int) -> torch.Tensor:
-    """The strided convolution that equals pixel_unshuffle by `factor` and then a 1x1 convolution."""
+    """The strided convolution that equals pixel_unshuffle by `factor` and then a 1x1
+    convolution."""
     outs, ins = conv.weight.shape[:2]
     return conv.weight.detach().reshape(outs, ins // factor**2, factor, factor)
 
 
 def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
-    """Pixels (1, 3, H, W) in [0, 1] to latents, and the names of the nodes that must stay in float."""
+    """Pixels (1, 3, H, W) in [0, 1] to latents, and the names of the nodes that must stay in
+    float."""
     writer = GraphWriter()
-    # pixel_unshuffle by 8 and then by 2 orders a block as (channel, row in 8, column in 8, row, column);
-    # the strided kernel wants rows and columns of the whole block together.
+    # pixel_unshuffle by 8 and then by 2 orders a block as (channel, row in 8, column in 8, row,
+    # column); the strided kernel wants rows and columns of the whole block together.
     outs = analysis.linear.weight.shape[0]
     linear = analysis.linear.weight.detach().reshape(outs, 3, 8, 8, 2, 2)
     linear = linear.permute(0, 1, 4, 2, 5, 3).reshape(outs, 3, STRIDE, STRIDE)
@@ -147,9 +149,7 @@ def decoder_graph(synthesis: Synthesis) -> onnx.ModelProto:
     )
     entered = writer.conv("latents", synthesis.enter.weight / REFERENCE_STEP, synthesis.enter.bias)
     condition = writer.conv("level", synthesis.condition.weight, None)
-    x = writer.node(
-        "DepthToSpace", writer.node("Add", entered, condition), blocksize=2, mode="CRD"
-    )
+    x = writer.node("DepthToSpace", writer.node("Add", entered, condition), blocksize=2, mode="CRD")
     for block in synthesis.blocks:
         assert isinstance(block, SeparableResidual)
         x = _residual(writer, x, block)
@@ -183,9 +183,7 @@ def activation_peaks(
         assert isinstance(part, SliceContext)
         found = [np.zeros(layer.out_channels) for layer in (part.mix, part.gather, part.join)]
 
-        def watch(
-            place: int, found: list[Weights] = found
-        ) -> object:
+        def watch(place: int, found: list[Weights] = found) -> object:
             def hook(_: object, __: object, output: torch.Tensor) -> None:
                 top = output.detach().amax((0, 2, 3)).double().numpy()
                 found[place] = np.maximum(found[place], top)
@@ -206,10 +204,12 @@ def activation_peaks(
 
 
 class _IntegerLayer:
-    """A convolution with integer weights: clip(floor(sum * 2 ** -shift)), each sum provably exact in float32."""
+    """A convolution with integer weights: clip(floor(sum * 2 ** -shift)), each sum provably exact
+    in float32."""
 
     def __init__(self, weight: Weights, bias: Weights, limits: Weights) -> None:
-        """Weights (out, ...in) and bias for integer inputs of at most `limits` (in,), in output units."""
+        """Weights (out, ...in) and bias for integer inputs of at most `limits` (in,), in output
+        units."""
         flat = weight.reshape(len(weight), -1)
         reach = np.repeat(limits, flat.shape[1] // len(limits))
         bias = bias + 0.5  # floor after adding one half rounds
@@ -231,7 +231,8 @@ class _IntegerLayer:
 
 
 def _exponents(peaks: Weights) -> Weights:
-    """The power of two of each channel's unit: its peak comes to just below the limit of activations."""
+    """The power of two of each channel's unit: its peak comes to just below the limit of
+    activations."""
     return np.floor(np.log2(ACTIVATION_LIMIT / np.maximum(peaks, 1e-3))).clip(-20, 20)
 
 
@@ -240,9 +241,11 @@ def context_graph(
 ) -> onnx.ModelProto:
     """One slice's context in exact integers.
 
-    Inputs: `setting` (1, 2, 1, 1) holds level 0 to 64 and phase 0 or 1; `known` (1, known, h, w) the symbols of
-    earlier slices, if there are any; `own` (1, own, h, w) this slice's, if it is coded in two phases. Outputs: `index`
-    (1, own, h, w) int32, 0 to 63, and for a centered slice `middle` in eighths, int32.
+    Inputs: `setting` (1, 2, 1, 1) holds level 0 to 64 and phase 0 or 1; `known` (1, known, h, w)
+        the symbols of
+    earlier slices, if there are any; `own` (1, own, h, w) this slice's, if it is coded in two
+    phases. Outputs: `index` (1, own, h, w) int32, 0 to 63, and for a centered slice `middle` in
+    eighths, int32.
     """
     writer = GraphWriter()
     inputs: list[tuple[str, Sequence[int | str]]] = [("setting", (1, 2, 1, 1))]

@@ -28,7 +28,8 @@ def write_bundle(
         folder: holds the files already.
         task: "codec" or "denoiser".
         name: the bundle's name.
-        parts: `graphs` (role, precision, file), `layout`, and `latent`, `stream`, `files` where the task has them.
+        parts: `graphs` (role, precision, file), `layout`, and `latent`, `stream`, `files` where
+            the task has them.
         provenance: what it was trained from and with.
         figures: what was measured.
     """
@@ -61,8 +62,9 @@ def write_bundle(
 def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
     """Write benchmark summaries into the manifest's figures and the card.
 
-    `figures["measured"]["bundle"]` keeps the id under which they were measured: a bundle's id is the hash of its
-    manifest, so writing figures into it gives it a new one. Graphs, tables and codec id stay as they are.
+    `figures["measured"]["bundle"]` keeps the id under which they were measured: a bundle's id is
+    the hash of its manifest, so writing figures into it gives it a new one. Graphs, tables and
+    codec id stay as they are.
     """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     figures = dict(manifest["figures"])
@@ -86,7 +88,8 @@ def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def codec_id(folder: Path, manifest: Mapping[str, Any]) -> str:
-    """What a reader must share to recover symbols: latent spec, tables, context graphs. 32 hex digits."""
+    """What a reader must share to recover symbols: latent spec, tables, context graphs. 32 hex
+    digits."""
     digest = hashlib.sha256(json.dumps(manifest["latent"], sort_keys=True).encode())
     digest.update((folder / "tables.bin").read_bytes())
     for role in sorted(manifest["graphs"]):
@@ -103,9 +106,7 @@ def _entry(folder: Path, file: str | Path, *, named: bool = True) -> dict[str, A
     return {"file": path.name, **entry} if named else entry
 
 
-def _card(
-    name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[str, Any]
-) -> str:
+def _card(name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
     """The card: prose that belongs to the model, then what was recorded and measured."""
     prose = CARDS / f"{name}.md"
     lines = [

@@ -1,4 +1,5 @@
-"""The photo codec's bundle: graphs, tables, int8 encoder, each held against torch before it is kept."""
+"""The photo codec's bundle: graphs, tables, int8 encoder, each held against torch before it is
+kept."""
 
 from __future__ import annotations
 
@@ -192,7 +193,9 @@ def _code(
 
 
 def _fit(
-    model: context.ContextModel, latents: Sequence[npt.NDArray[np.float32]], steps: npt.NDArray[np.float32]
+    model: context.ContextModel,
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
 ) -> entropy.Tables:
     """Tables from what the context model's indices stand for on the calibration pictures."""
     start = logistic_tables()
@@ -211,7 +214,8 @@ def _check_contexts(
     latents: Sequence[npt.NDArray[np.float32]],
     steps: npt.NDArray[np.float32],
 ) -> float:
-    """How much more real bytes are than what the float context model promises, as a ratio less one."""
+    """How much more real bytes are than what the float context model promises, as a ratio less
+    one."""
     promised = written = 0.0
     for level in CALIBRATION_LEVELS:
         for latent in latents:
@@ -248,7 +252,9 @@ def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, A
                 sizes.append(len(blob))
                 qualities.append(psnr_db(picture, restored))
         if not np.array_equal(restored, codec.decode(codec.encode(picture, quality=quality))):
-            raise ExportError(f"{precision}: decompress(compress(x)) differs from decode(encode(x))")
+            raise ExportError(
+                f"{precision}: decompress(compress(x)) differs from decode(encode(x))"
+            )
         bytes_of[precision], psnr_of[precision] = float(np.sum(sizes)), float(np.mean(qualities))
     loss_db = psnr_of["fp32"] - psnr_of["int8"]
     more = bytes_of["int8"] / bytes_of["fp32"] - 1
@@ -267,7 +273,11 @@ def _kilomacs(network: PhotoCodec) -> dict[str, float]:
         macs = 0.0
         for path, layer in part.named_modules():
             if isinstance(layer, torch.nn.Conv2d) and path != "condition":
-                coarse = path in ("linear", "leave") if name == "encoder" else path in ("linear", "enter")
+                coarse = (
+                    path in ("linear", "leave")
+                    if name == "encoder"
+                    else path in ("linear", "enter")
+                )
                 macs += layer.weight.numel() / (STRIDE**2 if coarse else 64)
         totals[name] = round(macs / 1000, 2)
     # Contexts that are coded in two phases run twice.

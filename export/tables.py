@@ -1,7 +1,8 @@
 """The integer tables of a codec: fitted to what the context model's indices really stand for.
 
-For every scale index the distribution of symbols is counted on calibration pictures and blended with the logistic
-distribution that the index means in training, so that rare indices have sound tables too.
+For every scale index the distribution of symbols is counted on calibration pictures and blended
+with the logistic distribution that the index means in training, so that rare indices have sound
+tables too.
 """
 
 from __future__ import annotations

@@ -16,11 +16,13 @@ def check_close(
     expected: npt.NDArray[np.float32],
     tolerance: float,
 ) -> None:
-    """Raises ExportError if a graph's output differs from torch's in shape, or by more than the tolerance."""
+    """Raises ExportError if a graph's output differs from torch's in shape, or by more than the
+    tolerance."""
     if found.shape != expected.shape:
         raise ExportError(f"the {name} graph gives shape {found.shape}, torch {expected.shape}")
     worst = float(np.abs(found - expected).max())
     if not worst <= tolerance:
         raise ExportError(
-            f"the {name} graph at {expected.shape} is {worst:.2g} away from torch, allowed {tolerance:.2g}"
+            f"the {name} graph at {expected.shape} is {worst:.2g} away from torch, "
+            f"allowed {tolerance:.2g}"
         )

@@ -1,7 +1,7 @@
 """Train a model: `python -m train train/configs/photo-codec.toml --photos FOLDER --out runs/photo`.
 
-One visible loop. Batches and noise are drawn from the seed and the step number alone, so a resumed run goes on
-exactly where the interrupted one would have.
+One visible loop. Batches and noise are drawn from the seed and the step number alone, so a resumed
+run goes on exactly where the interrupted one would have.
 """
 
 from __future__ import annotations
@@ -56,13 +56,12 @@ def learning_rate(step: int, optimize: Optimize) -> float:
         return optimize.learning_rate * (step + 1) / optimize.warmup_steps
     done = (step - optimize.warmup_steps) / max(1, optimize.steps - optimize.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
-    return optimize.learning_rate * (
-        optimize.final_ratio + (1 - optimize.final_ratio) * cosine
-    )
+    return optimize.learning_rate * (optimize.final_ratio + (1 - optimize.final_ratio) * cosine)
 
 
 def parameter_groups(network: torch.nn.Module, optimize: Optimize) -> list[dict[str, Any]]:
-    """Matrices with weight decay, vectors without; layers that start from known transforms move slowly."""
+    """Matrices with weight decay, vectors without; layers that start from known transforms move
+    slowly."""
     slow_layers = getattr(network, "slow_layers", ())
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
@@ -125,7 +124,8 @@ def train(
     resume: bool = False,
     start_from: Path | None = None,
 ) -> dict[str, Any]:
-    """Train until the last step, the time budget or the end of patience; the last checkpoint's state.
+    """Train until the last step, the time budget or the end of patience; the last checkpoint's
+    state.
 
     Args:
         config: the run.
@@ -217,7 +217,9 @@ def train(
                 progress.update(bar, completed=step, shown=f"loss {float(loss):.4g} {line}")
                 if not interactive and step % 500 == 0:
                     minutes = (seconds + time.monotonic() - began) / 60
-                    print(f"step {step} {minutes:.1f} min loss {float(loss):.4g} {line}", flush=True)
+                    print(
+                        f"step {step} {minutes:.1f} min loss {float(loss):.4g} {line}", flush=True
+                    )
             out_of_time = time.monotonic() - began > 60 * max_minutes
             if step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time:
                 figures = task.validate(averaged)
@@ -241,7 +243,9 @@ def train(
 def main() -> int:
     """Read the command line, train, and say where the checkpoint is."""
     parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
-    parser.add_argument("config", type=Path, help="a TOML file such as train/configs/photo-codec.toml")
+    parser.add_argument(
+        "config", type=Path, help="a TOML file such as train/configs/photo-codec.toml"
+    )
     parser.add_argument("--photos", nargs="+", metavar="DIR", help="folders of photographs")
     parser.add_argument("--speech", nargs="+", metavar="DIR", help="folders of clean speech")
     parser.add_argument("--noise", nargs="+", metavar="DIR", help="folders of noise")

@@ -1,4 +1,5 @@
-"""One file that holds a run: what it was told, its weights, and all that is needed to go on exactly."""
+"""One file that holds a run: what it was told, its weights, and all that is needed to go on
+exactly."""
 
 from __future__ import annotations
 
@@ -27,10 +28,12 @@ def save_checkpoint(file: Path, config: Config, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(file: Path) -> tuple[Config, dict[str, Any]]:
-    """The configuration and the state that a checkpoint holds. Only tensors and plain values are unpickled.
+    """The configuration and the state that a checkpoint holds. Only tensors and plain values are
+    unpickled.
 
     Raises:
-        CheckpointError: missing, unreadable, of another format, or from a configuration no longer understood.
+        CheckpointError: missing, unreadable, of another format, or from a configuration no longer
+            understood.
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)

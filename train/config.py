@@ -1,7 +1,7 @@
 """A training run described in TOML, read into frozen dataclasses.
 
-An unknown key, a missing key without default or a value of the wrong type is a `ConfigError` that names
-the place, so that a misspelt option never trains silently with its default.
+An unknown key, a missing key without default or a value of the wrong type is a `ConfigError` that
+names the place, so that a misspelt option never trains silently with its default.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """How many bits the quantized latents cost: a context model that integers can carry out.
 
-Latent channels are coded slice by slice, and inside a slice first one half of a checkerboard, then the other.
-A small network per slice looks at everything coded before and says how widely each next symbol is spread (an
-index into a table of scales) and, for the first slices, where its middle is. Its inputs are integers, its
-layers are ReLU and convolutions, so that export can turn it into exact integer arithmetic.
+Latent channels are coded slice by slice, and inside a slice first one half of a checkerboard, then
+the other. A small network per slice looks at everything coded before and says how widely each next
+symbol is spread (an index into a table of scales) and, for the first slices, where its middle is.
+Its inputs are integers, its layers are ReLU and convolutions, so that export can turn it into
+exact integer arithmetic.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from torch import nn
 
 # Slices with a predicted middle; the finer ones are symmetric about zero.
 CENTERED_SLICES = 2
-# Natural logarithm of the logistic scale (in quantization steps) as the network gives it, before its floor.
+# Natural logarithm of the logistic scale (in quantization steps) as the network gives it, before
+# its floor.
 SCALE_COUNT, FIRST_LOG_SCALE, LOG_SCALE_STEP = 64, -2.9, 0.13
 _FLOOR = math.log(0.03)
 # Limits of the integers that the network sees.
@@ -24,15 +26,16 @@ ABS_LIMIT, SIGNED_LIMIT = 32, 511
 
 
 def logistic_scale(raw: torch.Tensor) -> torch.Tensor:
-    """The scale of the logistic distribution from the network's raw output, never below 0.03 steps."""
+    """The scale of the logistic distribution from the network's raw output, never below 0.03
+    steps."""
     return (_FLOOR + F.softplus(raw - _FLOOR)).clamp_max(6.0).exp()
 
 
 def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """-log2 of the mass of a logistic distribution on [offset - 1/2, offset + 1/2].
 
-    With a > b the two edges, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), which stays
-    exact in the tails.
+    With a > b the two edges, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
+    which stays exact in the tails.
     """
     distance = -offset.abs()
     upper, lower = (distance + 0.5) / scale, (distance - 0.5) / scale
@@ -41,7 +44,8 @@ def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 
 def magnitude(symbols: torch.Tensor) -> torch.Tensor:
-    """A concave integer measure of |symbol|, 0 to 56: fine for small values, coarse for large ones."""
+    """A concave integer measure of |symbol|, 0 to 56: fine for small values, coarse for large
+    ones."""
     a = symbols.abs()
     return 4 * a.clamp_max(2) + 2 * a.clamp_max(8) + a.clamp_max(ABS_LIMIT)
 
@@ -56,7 +60,8 @@ def checkerboard(height: int, width: int, device: torch.device) -> torch.Tensor:
 class SliceContext(nn.Module):
     """Scale and middle of one slice from the integer planes known so far."""
 
-    # Integers are brought to about unit range for the float network; export folds these into the weights.
+    # Integers are brought to about unit range for the float network; export folds these into the
+    # weights.
     MAGNITUDE_UNIT, SIGNED_UNIT, LEVEL_UNIT = 1 / 16, 1 / 16, 1 / 64
 
     def __init__(self, known: tuple[int, ...], own: int, channels: int, *, centered: bool) -> None:
@@ -166,6 +171,7 @@ class ContextModel(nn.Module):
         parts = log_scale.split(self.slices)
         starts, ends = log_steps[0].split(self.slices), log_steps[-1].split(self.slices)
         for context, part, coarse, fine in zip(self.contexts, parts, starts, ends, strict=True):
-            # Most blocks are quieter than the deviation says: the distribution over blocks is heavy-tailed.
+            # Most blocks are quieter than the deviation says: the distribution over blocks is
+            # heavy-tailed.
             context.scale.bias.copy_(part - coarse - 0.7)
             context.scale.weight[:, -1, 0, 0] = coarse - fine

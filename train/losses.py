@@ -13,8 +13,8 @@ from train.networks.image import distortion_weight
 class RateDistortion:
     """Bits per pixel plus lambda times the mean squared error of 8-bit values.
 
-    Lambda spans a factor of 200 over the quality levels; each level's loss is divided by lambda ** `balance`, so
-    that a percent of rate weighs about the same at every level.
+    Lambda spans a factor of 200 over the quality levels; each level's loss is divided by lambda **
+    `balance`, so that a percent of rate weighs about the same at every level.
     """
 
     balance: float = 0.5
@@ -27,7 +27,8 @@ def rate_distortion(
     level: torch.Tensor,
     config: RateDistortion,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The loss, bits per pixel (N,) and mean squared error (N,) of pixels in [0, 1], (N, 3, H, W)."""
+    """The loss, bits per pixel (N,) and mean squared error (N,) of pixels in [0, 1], (N, 3, H,
+    W)."""
     bits_per_pixel = bits / (pixels.shape[2] * pixels.shape[3])
     error = (restored - pixels).square().mean((1, 2, 3))
     weight = distortion_weight(level)

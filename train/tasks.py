@@ -20,7 +20,9 @@ class PhotoTask:
         self.config, self.device = config, device
         self.photos = Photos(config.data)
         self.network = PhotoCodec(config.network)
-        self._held_out = self.photos.held_out_crops(max(config.data.crop_pixels, 256) // STRIDE * STRIDE)
+        self._held_out = self.photos.held_out_crops(
+            max(config.data.crop_pixels, 256) // STRIDE * STRIDE
+        )
 
     def start(self) -> None:
         """Give a new network its linear start; a resumed one has its weights already."""
@@ -48,9 +50,7 @@ class PhotoTask:
         # Contexts see the level as one of 64ths, the file says it so too.
         level = (batch[1] * 64).round() / 64
         restored, bits = network(pixels, level)
-        loss, rate, error = rate_distortion(
-            pixels, restored.float(), bits, level, self.config.loss
-        )
+        loss, rate, error = rate_distortion(pixels, restored.float(), bits, level, self.config.loss)
         return loss, {"bits_per_pixel": rate.mean(), "psnr_db": -10 * error.log10().mean()}
 
     @torch.no_grad()

@@ -17,8 +17,8 @@ _SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 class PhotoData:
     """Where pictures come from and how crops are cut.
 
-    A crop is cut at up to `max_downscale` times its size and scaled down, which both augments and takes
-    away what a lossy source left in the finest detail.
+    A crop is cut at up to `max_downscale` times its size and scaled down, which both augments and
+    takes away what a lossy source left in the finest detail.
     """
 
     folders: tuple[str, ...]

@@ -1,8 +1,8 @@
 """The photo codec: a linear block transform and, on top of it, what a network learns to add.
 
-Both halves hold a 16x16 principal-component transform of photographs as a linear path and start as exactly
-that transform (the last layers of the network are zero). Training then only has to learn what a block
-transform cannot do: deblocking, decorrelation across blocks, texture.
+Both halves hold a 16x16 principal-component transform of photographs as a linear path and start as
+exactly that transform (the last layers of the network are zero). Training then only has to learn
+what a block transform cannot do: deblocking, decorrelation across blocks, texture.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from train.networks.layers import SeparableResidual
 STRIDE = 16
 # Quality levels with learned steps; between them steps are interpolated on a logarithmic scale.
 LEVELS = 9
-# The finest level has 200 times the weight on distortion of the coarsest: about 0.1 to 1.5 bit per pixel.
+# The finest level has 200 times the weight on distortion of the coarsest: about 0.1 to 1.5 bit per
+# pixel.
 COARSEST_LAMBDA, LAMBDA_RATIO = 0.0008, 200.0
 # Latents are divided by this in front of the synthesis network: the optimal step at lambda 0.013.
 REFERENCE_STEP = 0.175
@@ -69,7 +70,8 @@ class Analysis(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Latents (N, latent, h, w) and a quality level (N, 1, 1, 1) in [0, 1] to pixels (N, 3, 16 h, 16 w)."""
+    """Latents (N, latent, h, w) and a quality level (N, 1, 1, 1) in [0, 1] to pixels (N, 3, 16 h,
+    16 w)."""
 
     def __init__(self, config: PhotoNetwork) -> None:
         super().__init__()
@@ -126,7 +128,8 @@ class PhotoCodec(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Restored pixels and the bits of every picture (N,), differentiable.
 
-        Rounding is straight-through for the distortion, and uniform noise for the rate (Minnen and Singh 2020).
+        Rounding is straight-through for the distortion, and uniform noise for the rate (Minnen and
+        Singh 2020).
         """
         latents = self.analysis(pixels).float()
         steps = self.steps(level)
