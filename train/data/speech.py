@@ -330,6 +330,8 @@ def _split(corpus: Corpus, held_out_percent: float) -> tuple[list[int], list[int
 
 
 def _load(folders: tuple[str, ...], cache: str, *, kind: str) -> Corpus:
+    if not folders:
+        raise ValueError(f"no folder of {kind} is given: name one in [data] or with --{kind}")
     if folders == ("synthetic",):
         return _made_corpus(kind)
     files = sorted(

@@ -223,7 +223,7 @@ class SpeechDenoiser(nn.Module):
         config = self.config
         shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
         if config.frames > 1:
-            shapes["features"] = (config.bins, 3 * (config.frames - 1))
+            shapes["features"] = (config.bins, 1, 3 * (config.frames - 1))
         if config.taps > 1:
             shapes["past"] = (config.bins, config.taps - 1, 2)
         for i in range(config.blocks):
@@ -249,69 +249,65 @@ class SpeechDenoiser(nn.Module):
             z, _ = block(z, start)
         z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
         weights = torch.baddbmm(self.decoder_bias, z, self.decoder)
-        # (bands, time * batch, bin x part x tap) -> (bins, time, batch, part x tap)
+        # (bands, time * batch, bin x part x tap) -> (bins, time, batch, part x tap, 1)
         weights = weights.view(config.bands, time * batch, -1, 2 * config.taps).transpose(1, 2)
-        weights = weights.reshape(-1, time, batch, 2 * config.taps).index_select(0, self.place)
+        weights = weights.reshape(-1, time, batch, 2 * config.taps, 1).index_select(0, self.place)
         clean = self._filter(weights.to(x.dtype), _with_past(x, config.taps))
-        return clean.permute(2, 3, 1, 0)
+        return clean.squeeze(-2).permute(2, 3, 1, 0)
 
     def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One hop of one stream: spectrum (1, 2, bins) and the states -> clean, next states."""
         config = self.config
         given = dict(zip(self.state_shapes(), states, strict=True))
         following = {}
-        x = spectrum[0].transpose(0, 1)
-        power = spectrum.square().sum(dim=1).mean(dim=-1, keepdim=True)
+        x = spectrum.permute(2, 0, 1)
+        power = spectrum.square().mean(dim=(1, 2), keepdim=True)[0]
         latest = torch.cat((power, torch.ones_like(power)), dim=1)
-        following["level"] = latest + config.level_decay * (given["level"] - latest)
-        level = following["level"][:, :1] / following["level"][:, 1:]
-        features = self._features(x, level)
+        following["level"] = config.level_decay * given["level"] + latest
+        total, weight = following["level"].chunk(2, dim=1)
+        features = self._features(x, total / weight)
         if config.frames > 1:
-            features = torch.cat((given["features"], features), dim=1)
-            following["features"] = features[:, 3:]
+            features = torch.cat((given["features"], features), dim=2)
+            following["features"] = features[:, :, 3:]
         seen = features.index_select(0, self.span).view(config.bands, 1, -1)
         z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
         for i, block in enumerate(self.blocks):
             z, following[f"memory{i}"] = block.step(z, given[f"memory{i}"])
         z = self.decoder_norm(z)[:, None]
         weights = torch.matmul(z, self.decoder) + self.decoder_bias
-        weights = weights.view(-1, 2 * config.taps).index_select(0, self.place)
-        past = x[:, None]
+        weights = weights.view(-1, 2 * config.taps, 1).index_select(0, self.place)
         if config.taps > 1:
-            past = torch.cat((given["past"], past), dim=1)
-            following["past"] = past[:, 1:]
-        clean = self._filter(weights, past).transpose(0, 1)[None]
+            x = torch.cat((given["past"], x), dim=1)
+            following["past"] = x[:, 1:]
+        clean = self._filter(weights, x).permute(1, 2, 0)
         return clean, *(following[name] for name in self.state_shapes())
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
-        """The running mean power, (time, batch, 1), of x (bins, time, batch, 2)."""
-        power = x.square().sum(dim=-1).mean(dim=0)
+        """The running mean square, (time, batch, 1), of x (bins, time, batch, 2)."""
+        power = x.square().mean(dim=(0, 3))
         decay = self.config.level_decay
-        total = torch.empty_like(power)
-        last = torch.zeros_like(power[0])
-        weight = power.new_empty(len(power))
+        level = torch.empty_like(power)
+        total, weight = torch.zeros_like(power[0]), 0.0
         for t in range(len(power)):
-            last = power[t] + decay * (last - power[t])
-            total[t] = last
-            weight[t] = 1.0 - decay ** (t + 1)
-        return (total / weight[:, None])[..., None]
+            total = decay * total + power[t]
+            weight = decay * weight + 1.0
+            level[t] = total / weight
+        return level[..., None]
 
     def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Magnitude, real and imaginary part (..., 3), compressed, of x (..., 2)."""
         # The floor is that of a recording at -95 dB of full scale.
-        x = x * torch.rsqrt(level + 1e-7)
+        x = x / torch.sqrt(level + 1e-7)
         power = x.square().sum(dim=-1, keepdim=True) + 1e-6
         # Magnitudes to the power 0.3: (|x|^2)^0.15, and x |x|^-0.7.
         return torch.cat((power**0.15, x * power**-0.35), dim=-1)
 
     def _filter(self, weights: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
-        """Sum over taps of complex products: weights (..., 2 * taps), past (..., taps, 2)."""
+        """Complex products summed over taps: weights (..., 2 * taps, 1), past (..., taps, 2)."""
         # tanh keeps every part of a weight below 1.5.
-        real, imaginary = (1.5 * torch.tanh(weights)).chunk(2, dim=-1)
-        turned = torch.matmul(past, self.turn)
-        if self.config.taps == 1:
-            return real * past[..., 0, :] + imaginary * turned[..., 0, :]
-        return (real[..., None] * past + imaginary[..., None] * turned).sum(dim=-2)
+        real, imaginary = (1.5 * torch.tanh(weights)).chunk(2, dim=-2)
+        products = real * past + imaginary * torch.matmul(past, self.turn)
+        return products if self.config.taps == 1 else products.sum(dim=-2, keepdim=True)
 
 
 def _with_past(x: torch.Tensor, frames: int) -> torch.Tensor:
