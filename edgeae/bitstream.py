@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from edgeae.errors import BitstreamError
+from .errors import BitstreamError
 
 __all__ = ["Header", "Limits", "read", "read_header", "write"]
 

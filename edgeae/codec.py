@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae import bitstream, context, entropy
-from edgeae.bundle import Bundle, bundled_with_codec_id, find
-from edgeae.errors import BitstreamError, BundleError, UnknownCodec
-from edgeae.layout import Tile, pad_to_stride, scaled, tiles
-from edgeae.runtime import CPU, Graph
+from . import bitstream, context, entropy
+from .bundle import Bundle, bundled_with_codec_id, find
+from .errors import BitstreamError, BundleError, UnknownCodec
+from .layout import Tile, pad_to_stride, scaled, tiles
+from .runtime import CPU, Graph
 
 __all__ = ["Codec", "Latent", "decompress"]
 
@@ -262,20 +262,20 @@ class Codec:
             (latents,) = self._encoder(planes)
             yield tile, latents[0, :, tile.inner_rows, tile.inner_columns]
 
-    def _chooser(self, latents: Floats, level: int) -> Callable[[context.Stage], context.Symbols]:
+    def _chooser(self, latents: Floats, level: int) -> context.Decide:
         """What turns latents into symbols at a level, stage by stage."""
         quantized = latents / self._steps[level][:, None, None]
         np.clip(quantized, -context.SYMBOL_LIMIT, context.SYMBOL_LIMIT, out=quantized)
         return functools.partial(round_symbols, quantized, self._dead_zones)
 
     def _quantize(self, latents: Floats, level: int) -> context.Symbols:
-        choose = self._chooser(latents, level)
-        return self._context.walk((latents.shape[1], latents.shape[2]), level, choose)
+        shape = latents.shape[1], latents.shape[2]
+        return self._context.walk(shape, level, self._chooser(latents, level))
 
     def _code(self, latents: Floats, level: int) -> bytes:
         encoder = entropy.Encoder(self._tables)
-        choose = self._chooser(latents, level)
-        context.code(self._context, (latents.shape[1], latents.shape[2]), level, encoder, choose)
+        shape = latents.shape[1], latents.shape[2]
+        context.code(self._context, shape, level, encoder, self._chooser(latents, level))
         return encoder.finish()
 
     def _decode_block(
@@ -358,19 +358,22 @@ def _finest_that_fits(write: Callable[[int], bytes], max_bytes: int) -> bytes:
     return best
 
 
-def round_symbols(
-    quantized: Floats, zones_of_index: Floats, stage: context.Stage
-) -> context.Symbols:
-    """Whole symbols for a stage: nearest, unless a smaller magnitude saves more bits than it costs
-    in error."""
-    values = quantized[stage.channels]
-    if stage.centers is not None:
-        return np.where(stage.indices > 0, np.rint(values), stage.assumed).astype(np.int32)
-    zones = zones_of_index[stage.indices]
-    magnitudes = np.abs(values)
-    whole = np.floor(magnitudes + 0.5 - zones[..., 1])
-    whole[magnitudes < 0.5 + zones[..., 0]] = 0
-    return np.copysign(whole, values).astype(np.int32)
+def round_symbols(quantized: Floats, zones: Floats, stage: context.Stage) -> context.Ints:
+    """Whole symbols for a stage: the nearest, unless a smaller one saves more bits than it costs.
+
+    Args:
+        quantized: latents in quantization steps, (channels, h, w).
+        zones: see `dead_zones`.
+        stage: which of them to round.
+    """
+    values = quantized[stage.channels].reshape(-1)[stage.places]
+    if stage.centers is None:
+        magnitudes = np.abs(values)
+        whole = np.floor(magnitudes + np.float32(0.5) - zones[1][stage.tables])
+        whole[magnitudes < np.float32(0.5) + zones[0][stage.tables]] = 0
+        values = np.copysign(whole, values)
+    symbols: context.Ints = np.rint(values).astype(np.int64)
+    return symbols
 
 
 # At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of
@@ -379,21 +382,19 @@ _ERROR_PER_BIT = 2 * np.log(2) / 12
 
 
 def dead_zones(tables: entropy.Tables) -> Floats:
-    """How much further than halfway a magnitude must lie to be rounded up, (scales, 2): from 0 to
-    1, and above.
+    """How much further than halfway a magnitude must lie to be rounded up, (2, scales): from 0 to
+    1, and from there on.
 
     (1 - x) ** 2 - x ** 2 = 1 - 2 x, so that rounding up pays when x exceeds 1/2 by half of what
     the bits cost.
     """
     bits = entropy.PRECISION_BITS - np.log2(tables.frequencies[: context.SCALES].astype(np.float64))
-    one = bits[:, 1] + 1 - bits[:, 0]
-    more = bits[:, 2] - bits[:, 1]
-    zones = np.stack([one, more], axis=1) * (_ERROR_PER_BIT / 2)
-    # Where symbols stand for buckets, or are never coded, there is nothing to weigh.
-    zones[tables.shifts[: context.SCALES] > 0] = 0
-    zones[0] = 1e9
-    floats: Floats = np.clip(zones, 0, None).astype(np.float32)
-    return floats
+    # The first step away from zero also costs a sign.
+    extra = np.stack([bits[:, 1] + 1 - bits[:, 0], bits[:, 2] - bits[:, 1]])
+    # Where a symbol stands for a bucket of values there is nothing to weigh.
+    extra[:, tables.shifts[: context.SCALES] > 0] = 0
+    zones: Floats = np.maximum(extra * (_ERROR_PER_BIT / 2), 0).astype(np.float32)
+    return zones
 
 
 def _pixels(image: Any) -> tuple[Image, bool, bool]:

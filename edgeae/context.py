@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.entropy import Decoder, Encoder
-from edgeae.errors import BitstreamError
-from edgeae.runtime import Graph
+from .entropy import Decoder, Encoder
+from .errors import BitstreamError
+from .runtime import Graph
 
 # Indices of the distribution's scale. At index 0 a symbol is all but certain: it is not coded at
 # all.
@@ -53,21 +53,19 @@ class Stage:
     Attributes:
         channels: the slice, in the latent.
         places: flat positions of the coded symbols inside the slice (channels, h, w).
-        tables: table of each, (count,).
-        centers: integer around which each lies, None for a symmetric slice.
-        flipped: True where positive and negative change places, None for a symmetric slice.
-        assumed: symbols of the whole slice where they are not coded, (channels, h, w).
-        turn: True where this stage decides the symbol, coded or not, (h, w).
+        tables: the table of each, (count,).
+        centers: the integer around which each lies, or None in a symmetric slice.
+        flipped: True where positive and negative change places, or None in a symmetric slice.
     """
 
     channels: slice
     places: Ints
     tables: Ints
-    centers: Ints | None
-    flipped: npt.NDArray[np.bool_] | None
-    indices: npt.NDArray[np.int32]
-    assumed: Symbols
-    turn: npt.NDArray[np.bool_]
+    centers: Ints | None = None
+    flipped: npt.NDArray[np.bool_] | None = None
+
+
+Decide = Callable[[Stage], Ints]
 
 
 class ContextModel:
@@ -78,36 +76,36 @@ class ContextModel:
         self.graphs = tuple(graphs)
         self.channels = sum(part.channels for part in slices)
 
-    def walk(
-        self, shape: tuple[int, int], level: int, decide: Callable[[Stage], Symbols]
-    ) -> Symbols:
+    def walk(self, shape: tuple[int, int], level: int, decide: Decide) -> Symbols:
         """Goes through all stages in coding order; the symbols (channels, h, w).
 
-        `decide` is called with every stage and returns the symbols of its slice, of which the
-        stage's `turn` is taken: an encoder rounds latents there, a decoder takes them from the
-        bytes.
+        `decide` gives the symbols at a stage's places: an encoder rounds latents there, a decoder
+        takes them from the bytes. A symbol that is not coded is its slice's middle.
         """
         height, width = shape
-        symbols = np.zeros((self.channels, height, width), np.int32)
         known = np.zeros((1, self.channels, height, width), np.float32)
         halves = _checkerboard(height, width)
         start = 0
         for part, graph in zip(self.slices, self.graphs, strict=True):
             channels = slice(start, start + part.channels)
+            own = known[:, channels]
             for phase in range(part.phases):
-                turn = np.ones((height, width), np.bool_) if part.phases == 1 else halves[phase]
-                setting = np.array([level, phase], np.float32).reshape(1, 2, 1, 1)
-                inputs = [setting]
+                inputs = [np.array([level, phase], np.float32).reshape(1, 2, 1, 1)]
                 if start:
                     inputs.append(known[:, :start])
                 if part.phases == 2:
-                    inputs.append(known[:, channels])
-                found = graph(*(np.ascontiguousarray(array) for array in inputs))
-                stage = _stage(channels, turn, found)
-                decided = decide(stage)
-                symbols[channels][:, turn] = decided[:, turn]
-                known[0, channels][:, turn] = decided[:, turn]
+                    inputs.append(own)
+                indices, *middles = graph(*inputs)
+                coded = indices > 0
+                if part.phases == 2:
+                    coded &= halves[phase]
+                stage = _stage(channels, coded, indices, middles[0] if middles else None)
+                if middles:
+                    here = halves[phase] if part.phases == 2 else True
+                    np.copyto(own, _nearest(middles[0]), where=here, casting="unsafe")
+                own.reshape(-1)[stage.places] = decide(stage)
             start = channels.stop
+        symbols: Symbols = known[0].astype(np.int32)
         return symbols
 
 
@@ -117,37 +115,35 @@ def _checkerboard(height: int, width: int) -> tuple[npt.NDArray[np.bool_], npt.N
     return first, ~first
 
 
+def _nearest(middles: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return (middles + MIDDLE_UNITS // 2) // MIDDLE_UNITS
+
+
 def _stage(
-    channels: slice, turn: npt.NDArray[np.bool_], found: tuple[npt.NDArray[Any], ...]
+    channels: slice,
+    coded: npt.NDArray[np.bool_],
+    indices: npt.NDArray[np.int32],
+    middles: npt.NDArray[np.int32] | None,
 ) -> Stage:
-    indices = found[0][0]
-    places = np.flatnonzero((indices > 0) & turn)
-    scale = indices.ravel()[places].astype(np.int64)
-    if len(found) == 1:
-        assumed = np.zeros(indices.shape, np.int32)
-        return Stage(channels, places, scale, None, None, indices, assumed, turn)
-    middle = found[1][0]
-    center = (middle + MIDDLE_UNITS // 2) // MIDDLE_UNITS
-    fraction = (middle - MIDDLE_UNITS * center).ravel()[places].astype(np.int64)
-    tables = SCALES + scale * FRACTIONS + np.abs(fraction)
-    centers = center.ravel()[places].astype(np.int64)
-    return Stage(channels, places, tables, centers, fraction < 0, indices, center, turn)
+    places = np.flatnonzero(coded)
+    scales = indices.reshape(-1)[places].astype(np.int64)
+    if middles is None:
+        return Stage(channels, places, scales)
+    eighths = middles.reshape(-1)[places].astype(np.int64)
+    centers = _nearest(eighths)
+    fractions = eighths - MIDDLE_UNITS * centers
+    tables = SCALES + scales * FRACTIONS + np.abs(fractions)
+    return Stage(channels, places, tables, centers, fractions < 0)
 
 
 def code(
-    model: ContextModel,
-    shape: tuple[int, int],
-    level: int,
-    encoder: Encoder,
-    choose: Callable[[Stage], Symbols],
+    model: ContextModel, shape: tuple[int, int], level: int, encoder: Encoder, choose: Decide
 ) -> Symbols:
-    """Put the symbols that `choose` gives, stage by stage, into the encoder; all of them
-    (channels, h, w)."""
+    """Put the symbols that `choose` gives into the encoder; all symbols (channels, h, w)."""
     signs: list[npt.NDArray[np.bool_]] = []
 
-    def decide(stage: Stage) -> Symbols:
-        part = choose(stage)
-        values = part.ravel()[stage.places].astype(np.int64)
+    def decide(stage: Stage) -> Ints:
+        values = choose(stage)
         if stage.centers is None or stage.flipped is None:
             encoder.put(np.abs(values), stage.tables)
             signs.append(values[values != 0] < 0)
@@ -155,7 +151,7 @@ def code(
             offset = values - stage.centers
             offset = np.where(stage.flipped, -offset, offset)
             encoder.put(np.where(offset > 0, 2 * offset - 1, -2 * offset), stage.tables)
-        return part
+        return values
 
     symbols = model.walk(shape, level, decide)
     for part in signs:
@@ -167,7 +163,7 @@ def decode(model: ContextModel, shape: tuple[int, int], level: int, decoder: Dec
     """The symbols (channels, h, w) of a coded block. Raises BitstreamError for a damaged one."""
     unsigned: list[tuple[slice, Ints]] = []
 
-    def decide(stage: Stage) -> Symbols:
+    def decide(stage: Stage) -> Ints:
         values = decoder.take(stage.tables)
         if stage.centers is None or stage.flipped is None:
             unsigned.append((stage.channels, stage.places[values != 0]))
@@ -176,9 +172,7 @@ def decode(model: ContextModel, shape: tuple[int, int], level: int, decoder: Dec
             values = np.where(stage.flipped, -offset, offset) + stage.centers
         if values.size and np.abs(values).max() > SYMBOL_LIMIT:
             raise BitstreamError(f"a coded block has a symbol beyond {SYMBOL_LIMIT}")
-        part = stage.assumed.copy()
-        part.reshape(-1)[stage.places] = values
-        return part
+        return values
 
     symbols = model.walk(shape, level, decide)
     negative = decoder.take_signs(sum(len(places) for _, places in unsigned))

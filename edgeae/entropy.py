@@ -28,7 +28,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.errors import BitstreamError
+from .errors import BitstreamError
 
 PRECISION_BITS = 12
 ALPHABET = 64
@@ -76,6 +76,12 @@ class Tables:
         return (top << self.shifts.astype(np.int64)) - 1
 
     @cached_property
+    def widths(self) -> Words:
+        """The frequencies, flat (tables * 64)."""
+        widths: Words = self.frequencies.astype(np.uint32).ravel()
+        return widths
+
+    @cached_property
     def starts(self) -> Words:
         """Cumulative frequencies, flat (tables * 64)."""
         rows = self.frequencies.astype(np.uint32)
@@ -93,7 +99,7 @@ class Tables:
         table = np.repeat(np.arange(len(rows), dtype=np.uint32), _TOTAL)
         place = table * ALPHABET + symbols
         slot = np.tile(np.arange(_TOTAL, dtype=np.uint32), len(rows))
-        frequency = rows.ravel().astype(np.uint32)[place]
+        frequency = self.widths[place]
         return (symbols << 24) | (frequency << 12) | (slot - self.starts[place])
 
 
@@ -125,7 +131,7 @@ class Encoder:
         whole = values >> shifts
         symbols = np.minimum(whole, ESCAPE)
         place = tables * ALPHABET + symbols
-        self._frequencies.append(self._tables.frequencies.ravel()[place].astype(np.uint32))
+        self._frequencies.append(self._tables.widths[place])
         self._starts.append(self._tables.starts[place])
         low = values & ((1 << shifts) - 1)
         escaped = symbols == ESCAPE

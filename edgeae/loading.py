@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgeae.bundle import find
-from edgeae.codec import Codec
-from edgeae.denoiser import Denoiser
-from edgeae.errors import BundleError
+from .bundle import find
+from .codec import Codec
+from .denoiser import Denoiser
+from .errors import BundleError
 
 __all__ = ["load"]
 
