@@ -209,16 +209,23 @@ def train(
             step += 1
 
             if step % 50 == 0:
-                shown = {name: float(value) for name, value in scalars.items()}
-                for name, value in {"loss": float(loss), "norm": float(norm), **shown}.items():
+                shown = {name: float(torch.as_tensor(v).detach()) for name, v in scalars.items()}
+                for name, value in {
+                    "loss": float(loss.detach()),
+                    "norm": float(norm),
+                    **shown,
+                }.items():
                     board.add_scalar(f"train/{name}", value, step)
                 board.add_scalar("train/learning_rate", rate, step)
                 line = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
-                progress.update(bar, completed=step, shown=f"loss {float(loss):.4g} {line}")
+                progress.update(
+                    bar, completed=step, shown=f"loss {float(loss.detach()):.4g} {line}"
+                )
                 if not interactive and step % 500 == 0:
                     minutes = (seconds + time.monotonic() - began) / 60
                     print(
-                        f"step {step} {minutes:.1f} min loss {float(loss):.4g} {line}", flush=True
+                        f"step {step} {minutes:.1f} min loss {float(loss.detach()):.4g} {line}",
+                        flush=True,
                     )
             out_of_time = time.monotonic() - began > 60 * max_minutes
             if step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time:
