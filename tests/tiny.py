@@ -300,3 +300,219 @@ def make_input_a_sequence(model: onnx.ModelProto) -> None:
     model.graph.input[0].CopyFrom(
         helper.make_tensor_sequence_value_info(name, TensorProto.FLOAT, [1])
     )
+
+
+# A tiny picture codec: a 4x4 cosine transform of which nine coefficients are kept.
+
+CODEC_STRIDE = 4
+# Channels, centered, phases: every kind of slice that there is.
+CODEC_SLICES = ((2, True, 2), (3, False, 2), (4, False, 1))
+_CHANNELS = sum(channels for channels, _, _ in CODEC_SLICES)
+
+
+def tiny_codec_bundle(
+    path: Path, *, tile: int = 4, int8: bool = False, seed: int = 0, **sections: Any
+) -> Path:
+    """A codec bundle in the directory `path`, which is made if need be; gives the path back.
+
+    Encoder and decoder look one latent beyond a block, and roughly undo each other: smooth pictures
+    come back. Contexts look one latent around, use every kind of slice and leave some symbols
+    uncoded. `tile` is in latents of 4 pixels; `int8` adds a quantized encoder; another `seed` is
+    another transform, with another id. `sections` replace the manifest's.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    blur = np.random.default_rng(seed).normal(0, 0.01, (_CHANNELS, _CHANNELS, 3, 3))
+    onnx.save(_codec_encoder(blur), path / "encoder.fp32.onnx")
+    onnx.save(_codec_decoder(blur), path / "decoder.fp32.onnx")
+    graphs = {
+        "encoder": {"fp32": "encoder.fp32.onnx"},
+        "decoder": {"fp32": "decoder.fp32.onnx"},
+    }
+    if int8:
+        onnx.save(_codec_encoder(blur, int8=True), path / "encoder.int8.onnx")
+        graphs["encoder"]["int8"] = "encoder.int8.onnx"
+    known = 0
+    for i, (channels, centered, phases) in enumerate(CODEC_SLICES):
+        model = _codec_context(known, channels, centered=centered, two_phases=phases == 2)
+        onnx.save(model, path / f"context{i}.fp32.onnx")
+        graphs[f"context{i}"] = {"fp32": f"context{i}.fp32.onnx"}
+        known += channels
+    frequencies, shifts = codec_tables()
+    # From a coarsest step of half the range of a pixel to 32 times finer.
+    steps = np.exp2(-1 - 5 * np.arange(65) / 64)[:, None] * np.ones(_CHANNELS) * (1 + seed / 64)
+    (path / "tables.bin").write_bytes(
+        frequencies.astype("<u2").tobytes() + shifts.tobytes() + steps.astype("<f4").tobytes()
+    )
+    (path / "CARD.md").write_text("# tiny\n\nKeeps nine coefficients of 48.\n")
+    latent = {
+        "stride": CODEC_STRIDE,
+        "slices": [
+            {"channels": channels, "centered": centered, "phases": phases}
+            for channels, centered, phases in CODEC_SLICES
+        ],
+        "encoder_halo": 1,
+        "decoder_halo": 1,
+        "tile": tile,
+    }
+    manifest = {
+        "task": "codec",
+        "name": "tiny-codec",
+        "layout": {"kind": "image", "channels": 3, "stride": CODEC_STRIDE},
+        "latent": latent,
+        "codec_id": codec_id(path, latent, graphs),
+        "graphs": graphs,
+        "files": ["tables.bin", "CARD.md"],
+    }
+    return write_manifest(path, **{**manifest, **sections})
+
+
+def codec_id(path: Path, latent: Mapping[str, Any], graphs: Mapping[str, Any]) -> str:
+    """The first 32 hex digits of the hash over all that a reader must share with the writer."""
+    digest = hashlib.sha256(json.dumps(latent, sort_keys=True).encode())
+    digest.update((path / "tables.bin").read_bytes())
+    for role in sorted(graphs):
+        if role.startswith("context"):
+            digest.update((path / graphs[role]["fp32"]).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def codec_tables() -> tuple[np.ndarray, np.ndarray]:
+    """Frequencies uint16 (384, 64) and shifts uint8 (384,): logistic, wider with every index.
+
+    The first 64 tables are of magnitudes; then five for each index, whose middle lies 0 to 4
+    eighths off an integer, of offsets in the order 0, 1, -1, 2, -2.
+    """
+    frequencies, shifts = [], []
+    for table in range(64 + 64 * 5):
+        index, fraction = (table, 0) if table < 64 else divmod(table - 64, 5)
+        scale = 0.06 * np.exp(0.13 * index)
+        reach = 10 * scale * (1 if table < 64 else 2)
+        shift = max(0, int(np.ceil(np.log2(reach / 63))))
+        values = np.arange(63 << shift)
+        offsets = values if table < 64 else np.where(values % 2, (values + 1) // 2, -(values // 2))
+        edges = (offsets[:, None] - fraction / 8 + [-0.5, 0.5]) / scale
+        masses = np.diff(1 / (1 + np.exp(-np.clip(edges, -60, 60)))).ravel()
+        if table < 64:
+            masses[1:] *= 2
+        symbols = np.append(masses.reshape(63, -1).sum(axis=1), 0)
+        whole = 1 + np.floor(symbols / symbols.sum() * (4096 - 64)).astype(np.int64)
+        whole[whole.argmax()] += 4096 - whole.sum()
+        frequencies.append(whole)
+        shifts.append(shift)
+    return np.array(frequencies, np.uint16), np.array(shifts, np.uint8)
+
+
+def _codec_basis() -> np.ndarray:
+    """Nine orthonormal patterns of a 4x4 block of pixels, (9, 3, 4, 4)."""
+    k, n = np.mgrid[0:4, 0:4]
+    cosines = np.cos(np.pi * k * (2 * n + 1) / 8) * np.where(k == 0, 0.5, np.sqrt(0.5))
+    light, orange, green = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) / np.sqrt([[3], [2], [6]])
+    parts = [
+        (light, 0, 0), (orange, 0, 0), (green, 0, 0), (light, 0, 1), (light, 1, 0),
+        (light, 1, 1), (light, 0, 2), (light, 2, 0), (orange, 0, 1),
+    ]  # fmt: skip
+    return np.stack([np.einsum("c,y,x->cyx", c, cosines[y], cosines[x]) for c, y, x in parts])
+
+
+def _codec_encoder(blur: np.ndarray, *, int8: bool = False) -> onnx.ModelProto:
+    node = helper.make_node
+    constants = {"basis": np.float32(_codec_basis()), "blur": np.float32(blur)}
+    nodes = []
+    source = "pixels"
+    if int8:
+        # Pixels are multiples of 1/255, so these eight bits hold them exactly.
+        constants |= {"unit": np.float32(1 / 255), "zero": np.uint8(0)}
+        nodes += [
+            node("QuantizeLinear", ["pixels", "unit", "zero"], ["eight_bits"]),
+            node("DequantizeLinear", ["eight_bits", "unit", "zero"], ["exact"]),
+        ]
+        source = "exact"
+    nodes += [
+        node("Conv", [source, "basis"], ["blocks"], kernel_shape=[4, 4], strides=[4, 4]),
+        node("Conv", ["blocks", "blur"], ["around"], kernel_shape=[3, 3], pads=[1] * 4),
+        node("Add", ["blocks", "around"], ["latents"]),
+    ]
+    inputs = {"pixels": (1, 3, "height", "width")}
+    return make_model(nodes, inputs, {"latents": (1, _CHANNELS, "h", "w")}, constants)
+
+
+def _codec_decoder(blur: np.ndarray) -> onnx.ModelProto:
+    """Takes back most of what the encoder added, all of it at the finest level."""
+    node = helper.make_node
+    constants = {
+        "inverse": np.float32(_codec_basis().reshape(_CHANNELS, 48).T[:, :, None, None]),
+        "blur": np.float32(blur),
+        "half": np.float32([0.5]),
+    }
+    nodes = [
+        node("Conv", ["latents", "blur"], ["around"], kernel_shape=[3, 3], pads=[1] * 4),
+        node("Mul", ["level", "half"], ["half_level"]),
+        node("Add", ["half_level", "half"], ["part"]),
+        node("Mul", ["around", "part"], ["added"]),
+        node("Sub", ["latents", "added"], ["blocks"]),
+        node("Conv", ["blocks", "inverse"], ["cells"], kernel_shape=[1, 1]),
+        node("DepthToSpace", ["cells"], ["pixels"], blocksize=4, mode="CRD"),
+    ]
+    inputs = {"latents": (1, _CHANNELS, "h", "w"), "level": (1, 1, 1, 1)}
+    return make_model(nodes, inputs, {"pixels": (1, 3, "height", "width")}, constants)
+
+
+def _codec_context(known: int, own: int, *, centered: bool, two_phases: bool) -> onnx.ModelProto:
+    """Index (and middle) of one slice, in integers.
+
+    The index rises with the level and with the magnitudes around. Where little is around, the last
+    channel of a centered slice and all of a slice in one phase have index 0, so they are not coded.
+    The middle is the mean of the four neighbours.
+    """
+    node = helper.make_node
+    inputs: dict[str, Any] = {"setting": (1, 2, 1, 1)}
+    outputs: dict[str, Any] = {"index": (1, own, "h", "w")}
+    planes = []
+    if known:
+        inputs["known"] = (1, known, "h", "w")
+        planes.append("known")
+    if two_phases:
+        inputs["own"] = (1, own, "h", "w")
+        planes.append("own")
+    seen = known * bool(known) + own * two_phases
+    # In 64ths of an index: the steps of 64 levels differ by a factor of 32, about 26 indices.
+    setting = np.zeros((own, 2, 1, 1), np.float32)
+    setting[:, 0], setting[:, 1] = 22, -640 if centered else 0
+    start = 64 * np.full(own, 14 if two_phases else -2)
+    if centered:
+        start[:] = 64 * np.linspace(30, 4, own)
+    constants = {
+        "limit": np.float32(32),
+        "weights": np.full((own, seen, 3, 3), 3, np.float32),
+        "start": np.float32(start),
+        "setting_weights": setting,
+        "unit": np.float32(1 / 64),
+        "lowest": np.float32(0),
+        "highest": np.float32(63),
+    }
+    nodes = [
+        node("Concat", planes, ["planes"], axis=1),
+        node("Abs", ["planes"], ["absolute"]),
+        node("Min", ["absolute", "limit"], ["magnitudes"]),
+        node("Conv", ["magnitudes", "weights", "start"], ["a"], kernel_shape=[3, 3], pads=[1] * 4),
+        node("Conv", ["setting", "setting_weights"], ["b"], kernel_shape=[1, 1]),
+        node("Add", ["a", "b"], ["sum"]),
+        node("Mul", ["sum", "unit"], ["scaled"]),
+        node("Floor", ["scaled"], ["whole"]),
+        node("Clip", ["whole", "lowest", "highest"], ["clipped"]),
+        node("Cast", ["clipped"], ["index"], to=TensorProto.INT32),
+    ]
+    if centered:
+        outputs["middle"] = (1, own, "h", "w")
+        cross = 2 * np.float32([[0, 1, 0], [1, 0, 1], [0, 1, 0]])
+        constants["cross"] = np.eye(own, dtype=np.float32)[:, :, None, None] * cross
+        constants |= {"most": np.float32(4088), "least": np.float32(-4088)}
+        nodes += [
+            node("Conv", ["own", "cross"], ["neighbours"], kernel_shape=[3, 3], pads=[1] * 4),
+            node("Clip", ["neighbours", "least", "most"], ["near"]),
+            node("Cast", ["near"], ["middle"], to=TensorProto.INT32),
+        ]
+    model = make_model(nodes, inputs, outputs, constants)
+    for port in model.graph.output:
+        port.type.tensor_type.elem_type = TensorProto.INT32
+    return model
