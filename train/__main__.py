@@ -209,24 +209,15 @@ def train(
             step += 1
 
             if step % 50 == 0:
-                shown = {name: float(torch.as_tensor(v).detach()) for name, v in scalars.items()}
-                for name, value in {
-                    "loss": float(loss.detach()),
-                    "norm": float(norm),
-                    **shown,
-                }.items():
+                measured = {"loss": loss, **scalars, "norm": norm}
+                shown = {n: float(torch.as_tensor(v).detach()) for n, v in measured.items()}
+                for name, value in {**shown, "learning_rate": rate}.items():
                     board.add_scalar(f"train/{name}", value, step)
-                board.add_scalar("train/learning_rate", rate, step)
                 line = " ".join(f"{name} {value:.4g}" for name, value in shown.items())
-                progress.update(
-                    bar, completed=step, shown=f"loss {float(loss.detach()):.4g} {line}"
-                )
+                progress.update(bar, completed=step, shown=line)
                 if not interactive and step % 500 == 0:
                     minutes = (seconds + time.monotonic() - began) / 60
-                    print(
-                        f"step {step} {minutes:.1f} min loss {float(loss.detach()):.4g} {line}",
-                        flush=True,
-                    )
+                    print(f"step {step} {minutes:.1f} min {line}", flush=True)
             out_of_time = time.monotonic() - began > 60 * max_minutes
             if step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time:
                 figures = task.validate(averaged)
