@@ -379,6 +379,10 @@ def round_symbols(quantized: Floats, zones: Floats, stage: context.Stage) -> con
 # At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of
 # itself a bit.
 _ERROR_PER_BIT = 2 * np.log(2) / 12
+# How much of that pays at the first step from zero and at later ones: a symbol is also context for
+# others, and the decoder expects plain rounding. Best of 0, 0.5, 1 and 1.5 each on held-out
+# training pictures: 5.6 % fewer bytes at equal PSNR than plain rounding.
+_FIRST_STEP, _LATER_STEPS = 1.0, 0.5
 
 
 def dead_zones(tables: entropy.Tables) -> Floats:
@@ -390,7 +394,8 @@ def dead_zones(tables: entropy.Tables) -> Floats:
     """
     bits = entropy.PRECISION_BITS - np.log2(tables.frequencies[: context.SCALES].astype(np.float64))
     # The first step away from zero also costs a sign.
-    extra = np.stack([bits[:, 1] + 1 - bits[:, 0], bits[:, 2] - bits[:, 1]])
+    first, later = bits[:, 1] + 1 - bits[:, 0], bits[:, 2] - bits[:, 1]
+    extra = np.stack([_FIRST_STEP * first, _LATER_STEPS * later])
     # Where a symbol stands for a bucket of values there is nothing to weigh.
     extra[:, tables.shifts[: context.SCALES] > 0] = 0
     zones: Floats = np.maximum(extra * (_ERROR_PER_BIT / 2), 0).astype(np.float32)
