@@ -16,6 +16,7 @@ from . import figures, media, metrics
 from .codec import Codec
 from .denoiser import Denoiser
 from .errors import MediaError
+from .selftest import where_it_runs
 
 __all__ = ["run_demo"]
 
@@ -72,7 +73,7 @@ def _photo(folder: Path, codec: Codec) -> list[tuple[str, ...]]:
     restored = codec.decompress(blob)
     decoded = time.perf_counter()
     ours = Photo(
-        "edgeae photo-codec",
+        "photo-codec",
         restored,
         len(blob),
         1000 * (encoded - start),
@@ -183,17 +184,13 @@ def _tell(
     second = Table(title="speech", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
     for row in sound:
         second.add_row(*row)
-    third = Table(title="what ran where", box=box.SIMPLE_HEAD, title_justify="left")
-    for title in ("model", "graph", "precision", "execution provider", "nodes"):
-        third.add_column(title)
+    for table in (first, second):
+        console.print(table)
     for name, model in models:
         report = model.report()
-        for role, graph in report["graphs"].items():
-            for provider, nodes in graph["nodes"].items():
-                third.add_row(name, role, report["precision"], provider, str(nodes))
-    for table in (first, second, third):
-        console.print(table)
-    console.print(f"in {folder}:", highlight=False, markup=False)
+        line = f"{name}, {report['precision']}: {where_it_runs(report)}"
+        console.print(line, highlight=False, markup=False)
+    console.print(f"\nin {folder}:", highlight=False, markup=False)
     for name in FILES:
         console.print(f"  {name}", highlight=False, markup=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from .errors import BitstreamError, EdgeaeError
 from .loading import load
 from .metrics import psnr_db
 
-__all__ = ["check_bundle"]
+__all__ = ["check_bundle", "where_it_runs"]
 
 
 def check_bundle(
@@ -33,7 +34,7 @@ def check_bundle(
     yield f"{len(graphs)} graphs keep their weights inside and hold standard operators only"
     for precision in _precisions(bundle):
         loaded = load(bundle.path, precision=precision, providers=providers, threads=threads)
-        yield f"{precision}: loaded, {_where(loaded.report())}"
+        yield f"{precision}: loaded, {where_it_runs(loaded.report())}"
         checks = _codec_checks(loaded) if isinstance(loaded, Codec) else _denoiser_checks(loaded)
         for line in checks:
             yield f"{precision}: {line}"
@@ -93,13 +94,14 @@ def _precisions(bundle: Bundle) -> list[str]:
     return list(graphs["encoder"] if "encoder" in graphs else next(iter(graphs.values())))
 
 
-def _where(report: dict[str, Any]) -> str:
-    """Which provider runs how many nodes of which graph."""
-    told = []
-    for role, graph in report["graphs"].items():
-        nodes = ", ".join(f"{count} nodes on {name}" for name, count in graph["nodes"].items())
-        told.append(f"{role} runs {nodes}")
-    return "; ".join(told)
+def where_it_runs(report: dict[str, Any]) -> str:
+    """In words, how many graphs and nodes of a model's `report()` run on which provider."""
+    nodes: Counter[str] = Counter()
+    for graph in report["graphs"].values():
+        nodes.update(graph["nodes"])
+    placed = ", ".join(f"{count} nodes on {provider}" for provider, count in nodes.items())
+    graphs = len(report["graphs"])
+    return f"{graphs} graph{'s' if graphs > 1 else ''}, {placed}"
 
 
 def _test_picture() -> NDArray[np.uint8]:
