@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -516,3 +517,37 @@ def _codec_context(known: int, own: int, *, centered: bool, two_phases: bool) ->
     for port in model.graph.output:
         port.type.tensor_type.elem_type = TensorProto.INT32
     return model
+
+
+# The .eae file from its description alone: what the package writes is read with these, and files
+# that it would never write are made.
+
+EAE_MAGIC = bytes.fromhex("894541450D0A1A0A")
+
+
+def eae_file(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A file of these chunks, (type, body), every length and checksum right."""
+    parts = [EAE_MAGIC]
+    for kind, body in chunks:
+        crc = zlib.crc32(kind + body)
+        parts += [len(body).to_bytes(4, "little"), kind, body, crc.to_bytes(4, "little")]
+    return b"".join(parts)
+
+
+def eae_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """The chunks of a sound file, (type, body)."""
+    chunks, position = [], len(EAE_MAGIC)
+    while position < len(data):
+        length = int.from_bytes(data[position : position + 4], "little")
+        kind = data[position + 4 : position + 8]
+        chunks.append((kind, data[position + 8 : position + 8 + length]))
+        position += length + 12
+    return chunks
+
+
+def eae_head(
+    codec_id: bytes, *, level: int = 0, flags: int = 0, height: int = 1, width: int = 1
+) -> tuple[bytes, bytes]:
+    """A header chunk, (type, body)."""
+    size = height.to_bytes(4, "little") + width.to_bytes(4, "little")
+    return b"HEAD", codec_id + bytes([level, flags]) + size

@@ -1,0 +1,259 @@
+"""An .eae file is read whole and undamaged, or refused before it costs anything."""
+
+from __future__ import annotations
+
+import struct
+import time
+import tracemalloc
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import EAE_MAGIC, eae_chunks, eae_file, eae_head
+
+from edgeae import bitstream
+from edgeae.bitstream import Header, Limits, read, read_header, write
+from edgeae.errors import BitstreamError
+
+CODEC_ID = bytes(range(16))
+HEADER = Header(CODEC_ID, level=33, height=300, width=70_000 // 2, gray=True, flat=False)
+BLOCKS = [b"first", b"", b"\0third\xff"]
+FILE = write(HEADER, BLOCKS)
+HEAD, DONE = eae_head(CODEC_ID, level=1, height=2, width=3), (b"DONE", b"")
+
+
+def refused(data, match=None, limits=None):
+    """Asserts that the bytes are refused with one line that matches."""
+    with pytest.raises(BitstreamError, match=match) as caught:
+        read(data, limits)
+    assert "\n" not in str(caught.value)
+
+
+# --- what a file says
+
+
+def test_a_file_gives_back_its_header_and_blocks():
+    header, blocks = read(FILE)
+    assert header == HEADER
+    assert [bytes(block) for block in blocks] == BLOCKS
+
+
+def test_a_file_is_what_its_description_says():
+    assert FILE[:8] == EAE_MAGIC
+    assert eae_chunks(FILE) == [
+        eae_head(CODEC_ID, level=33, flags=1, height=300, width=35_000),
+        *((b"TILE", block) for block in BLOCKS),
+        DONE,
+    ]
+    assert eae_file(eae_chunks(FILE)) == FILE
+
+
+@pytest.mark.parametrize(("gray", "flat"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("level", [0, 64])
+def test_every_field_of_the_header_comes_back(gray, flat, level):
+    header = Header(CODEC_ID[::-1], level, 1, 65_536, gray, flat)
+    assert read(write(header, [b"x"]))[0] == header
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.binary(max_size=50), max_size=10))
+def test_any_blocks_come_back(blocks):
+    assert [bytes(block) for block in read(write(HEADER, blocks))[1]] == blocks
+
+
+def test_the_header_is_read_from_the_beginning_alone():
+    end_of_header = len(EAE_MAGIC) + 12 + 26
+    assert read_header(FILE[:end_of_header]) == HEADER
+    for length in range(end_of_header):
+        with pytest.raises(BitstreamError, match="cut off"):
+            read_header(FILE[:length])
+
+
+# --- damage
+
+
+def test_every_truncation_is_refused():
+    for length in range(len(FILE)):
+        refused(FILE[:length], "cut off")
+
+
+def test_a_file_that_begins_late_is_refused():
+    for start in range(1, len(FILE)):
+        refused(FILE[start:], "not an .eae file")
+
+
+def test_every_flipped_bit_is_refused():
+    for bit in range(8 * len(FILE)):
+        flipped = bytearray(FILE)
+        flipped[bit // 8] ^= 1 << bit % 8
+        refused(bytes(flipped))
+
+
+def test_every_changed_byte_is_refused():
+    for place in range(len(FILE)):
+        for value in {0, 0x20, 0x7F, 0xFF} - {FILE[place]}:
+            refused(FILE[:place] + bytes([value]) + FILE[place + 1 :])
+
+
+def test_bytes_after_the_end_are_refused():
+    for extra in (b"\0", b"\n", FILE):
+        refused(FILE + extra, f"{len(extra)} bytes after its end")
+
+
+def test_two_bytes_that_change_places_are_refused():
+    for place in range(len(FILE) - 1):
+        a, b = FILE[place], FILE[place + 1]
+        if a != b:
+            refused(FILE[:place] + bytes([b, a]) + FILE[place + 2 :])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_refused(data):
+    refused(data)
+    refused(EAE_MAGIC + data)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF", b"{}", EAE_MAGIC[::-1], bytes(100)]
+)
+def test_another_kind_of_file_is_refused_as_such(data):
+    refused(data, "not an .eae file")
+
+
+def test_a_file_that_went_through_a_text_transfer_is_refused():
+    refused(FILE.replace(b"\r\n", b"\n"), "not an .eae file")
+    refused(FILE.replace(b"\n", b"\r\n"), "not an .eae file")
+
+
+# --- chunks
+
+
+def test_chunks_that_may_be_skipped_are_skipped_wherever_they_stand():
+    header, blocks = read(FILE)
+    extra = (b"noTE", b"taken on a Sunday")
+    chunks = eae_chunks(FILE)
+    for place in range(1, len(chunks)):
+        data = eae_file([*chunks[:place], extra, *chunks[place:]])
+        assert read(data) == (header, blocks)
+
+
+def test_a_damaged_chunk_that_may_be_skipped_is_still_damage():
+    data = eae_file([HEAD, (b"noTE", b"x"), DONE])
+    refused(data.replace(b"noTEx", b"noTEy"), "checksum")
+
+
+@pytest.mark.parametrize("kind", [b"NOTE", b"Tile", b"HEAD", b"ZZZZ"])
+def test_an_unknown_chunk_that_may_not_be_skipped_is_refused_by_name(kind):
+    refused(eae_file([HEAD, (b"TILE", b"x"), (kind, HEAD[1]), DONE]), repr(kind.decode()))
+
+
+@pytest.mark.parametrize("kind", [b"T\0LE", b"TIL1", b"    ", b"\xff\xfe\xfd\xfc", b"TIL\n"])
+def test_a_chunk_type_that_is_no_word_is_damage(kind):
+    refused(eae_file([HEAD, (kind, b""), DONE]), "damaged near byte 46")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [],
+        [DONE],
+        [(b"TILE", b"x"), HEAD, DONE],
+        [(b"noTE", b""), HEAD, DONE],
+        [(b"HEAD", HEAD[1][:-1]), DONE],
+        [(b"HEAD", HEAD[1] + b"\0"), DONE],
+        [(b"HEAD", b""), DONE],
+    ],
+)
+def test_a_file_that_does_not_begin_with_its_header_is_refused(chunks):
+    refused(eae_file(chunks), "header" if chunks else "cut off")
+
+
+def test_a_file_without_its_end_is_refused():
+    refused(eae_file([HEAD, (b"TILE", b"x")]), "cut off")
+
+
+def test_an_end_that_holds_something_is_refused():
+    refused(eae_file([HEAD, (b"DONE", b"x")]))
+
+
+# --- limits
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        {"height": 0},
+        {"width": 0},
+        {"level": 65},
+        {"level": 255},
+        {"flags": 2},  # flat, but in color
+        {"flags": 4},
+        {"flags": 128},
+    ],
+)
+def test_a_header_that_makes_no_sense_is_refused(head):
+    refused(eae_file([eae_head(CODEC_ID, **head), DONE]), "makes no sense")
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(65_537, 1), (1, 65_537), (16_385, 16_384), (65_536, 4_097), (2**32 - 1, 2**32 - 1)],
+)
+def test_more_pixels_than_the_limits_allow_are_refused(height, width):
+    data = eae_file([eae_head(CODEC_ID, height=height, width=width), DONE])
+    refused(data, f"{width} x {height} pixels, allowed are 268435456 in all and 65536 a side")
+    with pytest.raises(BitstreamError, match="allowed"):
+        read_header(data)
+
+
+def test_as_many_pixels_as_the_limits_allow_are_read():
+    for height, width in [(65_536, 4_096), (4_096, 65_536), (16_384, 16_384)]:
+        data = eae_file([eae_head(CODEC_ID, height=height, width=width), DONE])
+        assert read(data)[0].height == height
+
+
+def test_limits_are_the_callers_to_set():
+    refused(FILE, "allowed are 1000 in all", Limits(pixels=1000))
+    refused(FILE, "and 299 a side", Limits(side_pixels=299))
+    assert read(FILE, Limits(pixels=300 * 35_000, side_pixels=35_000))[0] == HEADER
+
+
+def bombs():
+    """Short files that ask for much."""
+    for length in (2**32 - 1, 2**31, 1 << 20):
+        yield EAE_MAGIC + struct.pack("<I4s", length, b"HEAD") + HEAD[1]
+        yield eae_file([HEAD]) + struct.pack("<I4s", length, b"TILE") + b"x" * 30
+    for height, width in [(2**32 - 1, 1), (1, 2**32 - 1), (2**16, 2**16), (2**31, 2**31)]:
+        yield eae_file([eae_head(CODEC_ID, height=height, width=width), (b"TILE", b"x"), DONE])
+
+
+@pytest.mark.parametrize("data", list(bombs()), ids=lambda data: f"{len(data)} bytes")
+def test_a_short_file_that_asks_for_much_is_refused_at_once(data):
+    tracemalloc.start()
+    began = time.process_time()
+    refused(data)
+    seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Refusing takes microseconds; the rest is pytest's.
+    assert seconds < 0.1 and peak < 1 << 20
+
+
+def test_more_chunks_than_allowed_are_refused(monkeypatch):
+    monkeypatch.setattr(bitstream, "_MAX_CHUNKS", 10)
+    assert len(read(eae_file([HEAD, *[(b"TILE", b"")] * 8, DONE]))[1]) == 8
+    refused(eae_file([HEAD, *[(b"TILE", b"")] * 9, DONE]), "more than 10 chunks")
+
+
+def test_as_many_tiles_as_the_limits_allow_fit_into_the_allowed_chunks():
+    # The smallest tiles of a shipped codec have 64 x 64 latents of 16 pixels.
+    assert Limits().pixels // (64 * 16) ** 2 + 2 * Limits().side_pixels // 1024 < (
+        bitstream._MAX_CHUNKS
+    )
+
+
+def test_a_checksum_is_over_type_and_body():
+    (kind, body), *_ = eae_chunks(FILE)
+    (crc,) = struct.unpack_from("<I", FILE, len(EAE_MAGIC) + 8 + len(body))
+    assert crc == zlib.crc32(kind + body)
