@@ -216,7 +216,7 @@ def _ours(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
         def decode(source: Path, codec: edgeae.Codec = codec) -> Picture:
             return codec.decompress(source.read_bytes())
 
-        name = f"edgeae {codec.bundle.manifest.name} {precision}"
+        name = f"edgeae {precision}"
         yield Contender(name, tuple(float(q) for q in range(1, 10)), encode, decode)
 
 
@@ -368,6 +368,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
                 [p[quality] for p in points],
                 marker="o" if ours else ".",
                 linewidth=2.6 if ours else 1.2,
+                linestyle="--" if name.endswith("fp32") else "-",
                 label=name,
                 zorder=3 if ours else 2,
             )

@@ -329,6 +329,8 @@ def denoise(
         raise _UsageError("--pcm is for raw PCM: IN or OUT must be -")
     if raw_out and source.is_dir():
         raise _UsageError("a folder cannot go to -")
+    if raw_out and sys.stdout.isatty():
+        raise _UsageError("raw PCM is nothing for a terminal: send - into a pipe or a file")
     jobs, passed_over = [batch.Job(source, target)], 0
     if not (raw_in or raw_out):
         jobs, passed_over = batch.plan(
@@ -466,7 +468,7 @@ def _pcm_blocks(channels: int, pcm: Pcm) -> Iterator[NDArray[Any]]:
 
     dtype = np.dtype("<i2" if pcm is Pcm.s16le else "<f4")
     frame_bytes = dtype.itemsize * channels
-    rest = b""
+    rest, came = b"", False
     while True:
         # os.read returns what is there: a live source is not kept waiting for a full buffer.
         data = os.read(sys.stdin.fileno(), PIPE_READ_BYTES)
@@ -476,12 +478,15 @@ def _pcm_blocks(channels: int, pcm: Pcm) -> Iterator[NDArray[Any]]:
         whole = len(data) // frame_bytes * frame_bytes
         rest = data[whole:]
         if whole:
+            came = True
             block = np.frombuffer(data[:whole], dtype).astype(dtype.newbyteorder("="))
             yield block if channels == 1 else block.reshape(-1, channels)
     if rest:
         raise MediaError(
             f"raw PCM ended inside a frame: {len(rest)} bytes are left of {frame_bytes}"
         )
+    if not came:
+        raise MediaError("no raw PCM came through -")
 
 
 def _write_pcm(blocks: Iterator[NDArray[Any]], pcm: Pcm) -> None:

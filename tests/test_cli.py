@@ -417,6 +417,43 @@ def test_a_pipe_that_ends_inside_a_frame_is_told(denoiser):
     assert done.stderr == b"edgeae: raw PCM ended inside a frame: 1 bytes are left of 2\n"
 
 
+def test_a_pipe_without_samples_is_told_and_writes_nothing(tmp_path, denoiser):
+    there = "denoise", "-", tmp_path / "b.wav", "--model", denoiser, "--rate", 16_000
+    done = edgeae_command(*there, input=b"")
+    assert (done.returncode, done.stderr) == (1, b"edgeae: no raw PCM came through -\n")
+    assert files(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX")
+def test_a_bar_goes_to_a_terminal_on_stderr_and_nothing_else_to_stdout(tmp_path, denoiser):
+    import pty
+
+    media.write_audio(tmp_path / "a.wav", tone(400_000), 16_000)
+    ours, theirs = pty.openpty()
+    done = subprocess.run(
+        [sys.executable, "-m", "edgeae", "denoise", "a.wav", "b.wav", "--model", denoiser],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        timeout=120,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(edgeae.__file__).parent.parent),
+            "TERM": "xterm",
+        },
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 4096):
+            shown += part
+    except OSError:  # Linux ends a closed pseudo-terminal with an error
+        pass
+    os.close(ours)
+    assert done.returncode == 0 and done.stdout.startswith(b"a.wav -> b.wav  25.00 s")
+    assert b"a.wav" in shown and b"\x1b[" in shown
+
+
 # --- models, info, verify, help ---
 
 
