@@ -20,12 +20,13 @@ from dataclasses import dataclass
 
 from .errors import BitstreamError
 
-__all__ = ["Header", "Limits", "read", "read_header", "write"]
+__all__ = ["Content", "Header", "Limits", "read", "read_header", "write"]
 
 MAGIC = b"\x89EAE\r\n\x1a\n"
 _HEAD = struct.Struct("<16sBBII")
 _MAX_CHUNKS = 1 << 17
-_FLAGS = 0b11
+# Channels of the given array: 0 stands for (H, W), without a channel axis.
+CHANNELS = (0, 1, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,31 @@ class Header:
         codec_id: 16 bytes that name the codec whose tables wrote the file.
         level: quantization level, 0 (coarsest) to 64.
         height, width: pixels.
-        gray: True if the picture has one channel.
-        flat: True if it was given as (H, W), without a channel axis.
+        channels: 1, 3 or 4 of an array (H, W, channels), 0 for (H, W).
     """
 
     codec_id: bytes
     level: int
     height: int
     width: int
-    gray: bool
-    flat: bool
+    channels: int
 
 
-def write(header: Header, blocks: Sequence[bytes]) -> bytes:
-    """The bytes of a file with one coded block per tile."""
-    flags = header.gray | header.flat << 1
-    head = _HEAD.pack(header.codec_id, header.level, flags, header.height, header.width)
-    chunks = [_chunk(b"HEAD", head), *(_chunk(b"TILE", block) for block in blocks)]
+@dataclass(frozen=True)
+class Content:
+    """What a file holds after its header: coded blocks, one a tile, and packed transparency."""
+
+    blocks: Sequence[bytes | memoryview]
+    alpha: bytes | memoryview | None = None
+
+
+def write(header: Header, content: Content) -> bytes:
+    """The bytes of a file."""
+    head = _HEAD.pack(header.codec_id, header.level, header.channels, header.height, header.width)
+    chunks = [_chunk(b"HEAD", head)]
+    if content.alpha is not None:
+        chunks.append(_chunk(b"ALPH", content.alpha))
+    chunks += [_chunk(b"TILE", block) for block in content.blocks]
     return b"".join([MAGIC, *chunks, _chunk(b"DONE", b"")])
 
 
@@ -73,8 +82,8 @@ def read_header(data: bytes, limits: Limits | None = None) -> Header:
     return _header(*_next_chunk(data, _start(data)), limits or Limits())
 
 
-def read(data: bytes, limits: Limits | None = None) -> tuple[Header, list[memoryview]]:
-    """The header and the coded blocks of a whole file, every CRC checked.
+def read(data: bytes, limits: Limits | None = None) -> tuple[Header, Content]:
+    """The header and the content of a whole file, every CRC checked.
 
     Raises:
         BitstreamError: not an .eae file, cut off, damaged, over a limit, or with bytes after its
@@ -82,16 +91,21 @@ def read(data: bytes, limits: Limits | None = None) -> tuple[Header, list[memory
     """
     chunks = _chunks(data)
     header = _header(*next(chunks, (b"", memoryview(b""))), limits or Limits())
-    blocks = []
+    blocks: list[bytes | memoryview] = []
+    alpha: memoryview | None = None
     for kind, body in chunks:
         if kind == b"TILE":
             blocks.append(body)
-        elif kind == b"HEAD" or kind[:1].isupper() and kind != b"DONE":
-            raise BitstreamError(f"the file has a chunk {kind.decode()!r} that cannot be read here")
-    return header, blocks
+        elif kind == b"ALPH" and alpha is None and not blocks:
+            alpha = body
+        elif kind[:1].isupper() and kind != b"DONE":
+            raise BitstreamError(f"the file has a chunk {kind.decode()!r} that is out of place")
+    if (alpha is not None) != (header.channels == 4):
+        raise BitstreamError("the file's transparency does not fit its header")
+    return header, Content(blocks, alpha)
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def _chunk(kind: bytes, body: bytes | memoryview) -> bytes:
     crc = zlib.crc32(body, zlib.crc32(kind))
     return b"".join([struct.pack("<I", len(body)), kind, body, struct.pack("<I", crc)])
 
@@ -125,7 +139,9 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
         position += 12 + len(body)
         yield kind, body
         if kind == b"DONE":
-            if body or position != len(data):
+            if body:
+                raise BitstreamError(f"the file's end holds {len(body)} bytes, expected none")
+            if position != len(data):
                 raise BitstreamError(f"the file has {len(data) - position} bytes after its end")
             return
     raise BitstreamError(f"the file has more than {_MAX_CHUNKS} chunks")
@@ -134,15 +150,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
 def _header(kind: bytes, body: memoryview, limits: Limits) -> Header:
     if kind != b"HEAD" or len(body) != _HEAD.size:
         raise BitstreamError("the file does not begin with a header that can be read here")
-    codec_id, level, flags, height, width = _HEAD.unpack(body)
-    if not height or not width or flags & ~_FLAGS or level > 64:
+    codec_id, level, channels, height, width = _HEAD.unpack(body)
+    if not height or not width or channels not in CHANNELS or level > 64:
         raise BitstreamError("the file's header makes no sense")
     if max(height, width) > limits.side_pixels or height * width > limits.pixels:
         raise BitstreamError(
             f"the file holds {width} x {height} pixels, allowed are {limits.pixels} in all "
             f"and {limits.side_pixels} a side"
         )
-    gray, flat = bool(flags & 1), bool(flags & 2)
-    if flat and not gray:
-        raise BitstreamError("the file's header makes no sense")
-    return Header(bytes(codec_id), level, height, width, gray, flat)
+    return Header(bytes(codec_id), level, height, width, channels)

@@ -579,9 +579,10 @@ def _show_file(path: Path) -> None:
         made_by = f"{codec.name} {codec.version}"
     except UnknownCodec:
         made_by = "a codec that is not bundled here"
+    colors = {0: "grey", 1: "grey", 3: "RGB", 4: "RGB with transparency"}
     rows = [
         ("file", str(path)),
-        ("picture", f"{header.width}x{header.height} pixels, {'grey' if header.gray else 'RGB'}"),
+        ("picture", f"{header.width}x{header.height} pixels, {colors[header.channels]}"),
         ("bytes", f"{len(blob):,}"),
         (
             "bits per pixel",

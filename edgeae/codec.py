@@ -7,23 +7,24 @@ coding, file.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from . import bitstream, context, entropy
+from . import bitstream, context, entropy, plane
 from .bundle import Bundle, bundled_with_codec_id, find
 from .errors import BitstreamError, BundleError, UnknownCodec
+from .latent import LEVELS, check_ports, latent_spec, read_tables
 from .layout import Tile, pad_to_stride, scaled, tiles
 from .runtime import CPU, Graph
 
 __all__ = ["Codec", "Latent", "decompress"]
 
-LEVELS = 65
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
 
@@ -39,32 +40,16 @@ class Latent:
         symbols: int32 (channels, ceil(height / stride), ceil(width / stride)).
         level: quantization level, 0 (coarsest) to 64.
         height, width: pixels of the picture.
-        gray: True for one channel.
-        flat: True for a picture given as (H, W).
+        channels: 1, 3 or 4 of a picture (H, W, channels), 0 for (H, W).
+        alpha: transparency, kept exactly, uint8 (height, width), if there are 4 channels.
     """
 
     symbols: context.Symbols
     level: int
     height: int
     width: int
-    gray: bool = False
-    flat: bool = False
-
-
-@dataclass(frozen=True)
-class LatentSpec:
-    """The manifest's `latent` section, checked."""
-
-    stride: int
-    slices: tuple[context.SliceSpec, ...]
-    encoder_halo: int
-    decoder_halo: int
-    tile: int
-
-    @property
-    def channels(self) -> int:
-        """Latent channels of all slices."""
-        return sum(part.channels for part in self.slices)
+    channels: int = 3
+    alpha: npt.NDArray[np.uint8] | None = None
 
 
 class Codec:
@@ -80,13 +65,13 @@ class Codec:
         strict: bool = False,
     ) -> None:
         """See `load`."""
-        if bundle.manifest.task != "codec" or bundle.manifest.latent is None:
+        if bundle.manifest.task != "codec":
             raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, not a codec")
         self.bundle = bundle
         self.precision = bundle.precision(precision)
-        self._spec = _latent_spec(bundle.manifest.latent, bundle.manifest.name)
+        self._spec = latent_spec(bundle)
         self._id = bytes.fromhex(bundle.manifest.codec_id or "")
-        self._tables, self._steps = _read_tables(bundle, self._spec)
+        self._tables, self._steps = read_tables(bundle, self._spec)
         self._dead_zones = dead_zones(self._tables)
 
         def graph(role: str) -> Graph:
@@ -105,6 +90,7 @@ class Codec:
                 for i in range(len(self._spec.slices))
             ],
         )
+        check_ports(self._spec, self._encoder, self._decoder, self._context.graphs)
 
     @classmethod
     def load(
@@ -139,7 +125,7 @@ class Codec:
         """The bytes of a picture, as an .eae file holds them.
 
         Args:
-            image: uint8 (H, W, 3), (H, W, 1) or (H, W).
+            image: uint8 (H, W, 3), (H, W, 4) whose transparency is kept exactly, (H, W, 1), (H, W).
             quality: 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `max_bytes` is
                 given.
             max_bytes: the finest level whose file is not larger; the network runs only once.
@@ -150,23 +136,22 @@ class Codec:
         """
         if quality is not None and max_bytes is not None:
             raise ValueError("give quality or max_bytes, not both")
-        pixels, gray, flat = _pixels(image)
+        pixels, alpha, channels = _pixels(image)
+        height, width = pixels.shape[:2]
+        packed = None if alpha is None else plane.pack(alpha)
 
-        def header(level: int) -> bitstream.Header:
-            height, width = pixels.shape[:2]
-            return bitstream.Header(self._id, level, height, width, gray, flat)
+        def write(level: int, analyzed: Iterable[Floats]) -> bytes:
+            header = bitstream.Header(self._id, level, height, width, channels)
+            blocks = [self._code(latents, level) for latents in analyzed]
+            return bitstream.write(header, bitstream.Content(blocks, packed))
 
+        analyzed = (latents for _, latents in self._analyze(pixels))
         if max_bytes is None:
-            level = level_of_quality(DEFAULT_QUALITY if quality is None else quality)
-            blocks = [self._code(latents, level) for _, latents in self._analyze(pixels)]
-            return bitstream.write(header(level), blocks)
-        analyzed = [latents for _, latents in self._analyze(pixels)]
-        return _finest_that_fits(
-            lambda level: bitstream.write(
-                header(level), [self._code(latents, level) for latents in analyzed]
-            ),
-            max_bytes,
-        )
+            return write(
+                level_of_quality(DEFAULT_QUALITY if quality is None else quality), analyzed
+            )
+        kept = list(analyzed)
+        return _finest_that_fits(lambda level: write(level, kept), max_bytes)
 
     def decompress(self, blob: bytes) -> Image:
         """The picture of an .eae file, uint8 with the shape and rank that were compressed.
@@ -175,7 +160,7 @@ class Codec:
             BitstreamError: not an .eae file, cut off, damaged or over a limit.
             UnknownCodec: written by another codec.
         """
-        header, blocks = bitstream.read(_as_bytes(blob))
+        header, content = bitstream.read(_as_bytes(blob))
         if header.codec_id != self._id:
             raise UnknownCodec(
                 f"the file was written by codec {header.codec_id.hex()}, "
@@ -183,21 +168,25 @@ class Codec:
                 codec_id=header.codec_id,
             )
         grid = self._grid(header.height, header.width)
+        columns = -(-grid[1] // self._spec.tile)
+        expected = -(-grid[0] // self._spec.tile) * columns
+        if len(content.blocks) != expected:
+            raise BitstreamError(f"the file has {len(content.blocks)} tiles, expected {expected}")
+        alpha = None
+        if content.alpha is not None:
+            alpha = plane.unpack(bytes(content.alpha), header.height, header.width)
         layout = list(tiles(*grid, side=self._spec.tile, halo=self._spec.decoder_halo))
-        if len(blocks) != len(layout):
-            raise BitstreamError(f"the file has {len(blocks)} tiles, expected {len(layout)}")
 
         def row_of_symbols(row: int) -> npt.NDArray[np.int16]:
-            columns = -(-grid[1] // self._spec.tile)
             some = slice(row * columns, (row + 1) * columns)
             parts = [
                 self._decode_block(bytes(block), tile.shape, header.level)
-                for block, tile in zip(blocks[some], layout[some], strict=True)
+                for block, tile in zip(content.blocks[some], layout[some], strict=True)
             ]
             return np.concatenate(parts, axis=2)
 
         rgb = self._synthesize(row_of_symbols, header.level, header.height, header.width)
-        return _as_given(rgb, header.gray, header.flat)
+        return _as_given(rgb, alpha, header.channels)
 
     def encode(self, image: Image, *, quality: float = DEFAULT_QUALITY) -> Latent:
         """The latent of a picture: what `compress` at this quality writes.
@@ -205,13 +194,13 @@ class Codec:
         Raises:
             TypeError, ValueError: as for `compress`.
         """
-        pixels, gray, flat = _pixels(image)
+        pixels, alpha, channels = _pixels(image)
         level = level_of_quality(quality)
         height, width = pixels.shape[:2]
         symbols = np.empty((self._spec.channels, *self._grid(height, width)), np.int32)
         for tile, latents in self._analyze(pixels):
             symbols[:, tile.rows, tile.columns] = self._quantize(latents, level)
-        return Latent(symbols, level, height, width, gray, flat)
+        return Latent(symbols, level, height, width, channels, alpha)
 
     def decode(self, latent: Latent) -> Image:
         """The picture of a latent, uint8.
@@ -219,13 +208,21 @@ class Codec:
         Raises:
             ValueError: shape, level or values are not those of this codec's latents.
         """
+        if latent.height < 1 or latent.width < 1:
+            raise ValueError(f"a latent of {latent.width} x {latent.height} pixels has none")
         grid = self._grid(latent.height, latent.width)
         expected = (self._spec.channels, *grid)
         if latent.symbols.shape != expected:
             raise ValueError(f"symbols have shape {latent.symbols.shape}, expected {expected}")
+        if latent.alpha is not None and latent.alpha.shape != (latent.height, latent.width):
+            raise ValueError(f"alpha has shape {latent.alpha.shape}, not that of the picture")
+        if (latent.alpha is not None) != (latent.channels == 4):
+            raise ValueError(f"a latent of {latent.channels} channels has alpha: {latent.alpha}")
         if not 0 <= latent.level < LEVELS:
             raise ValueError(f"level is {latent.level}, expected 0 to {LEVELS - 1}")
-        if np.abs(latent.symbols).max() > context.SYMBOL_LIMIT:
+        if latent.symbols.dtype.kind != "i":
+            raise ValueError(f"symbols are {latent.symbols.dtype}, expected signed integers")
+        if max(-int(latent.symbols.min()), int(latent.symbols.max())) > context.SYMBOL_LIMIT:
             raise ValueError(f"symbols reach beyond {context.SYMBOL_LIMIT}")
         side = self._spec.tile
 
@@ -233,7 +230,7 @@ class Codec:
             return latent.symbols[:, row * side : (row + 1) * side].astype(np.int16)
 
         rgb = self._synthesize(row_of_symbols, latent.level, latent.height, latent.width)
-        return _as_given(rgb, latent.gray, latent.flat)
+        return _as_given(rgb, latent.alpha, latent.channels)
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
@@ -260,6 +257,7 @@ class Codec:
             planes = np.empty((1, 3, *seen.shape[:2]), np.float32)
             np.multiply(seen.transpose(2, 0, 1), np.float32(1 / 255), out=planes[0])
             (latents,) = self._encoder(planes)
+            _check_stride(self._encoder, planes.shape, latents.shape, stride)
             yield tile, latents[0, :, tile.inner_rows, tile.inner_columns]
 
     def _chooser(self, latents: Floats, level: int) -> context.Decide:
@@ -312,6 +310,7 @@ class Codec:
                 :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
             ]
             (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
+            _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
             kept = planes[0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)]
             whole = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
             image[scaled(tile.rows, stride), scaled(tile.columns, stride)] = whole
@@ -336,14 +335,15 @@ def _bundled_codec(codec_id: bytes) -> Codec:
 
 def level_of_quality(quality: float) -> int:
     """The quantization level of a quality from 1 to 9. Raises ValueError outside."""
-    if not isinstance(quality, int | float) or not 1 <= quality <= 9:
+    # numpy's numbers are Real too.
+    if not isinstance(quality, Real) or not 1 <= quality <= 9:
         raise ValueError(f"quality is {quality!r}, expected 1 (smallest) to 9")
-    return round((quality - 1) * LEVELS_PER_QUALITY)
+    return round((float(quality) - 1) * LEVELS_PER_QUALITY)
 
 
 def _finest_that_fits(write: Callable[[int], bytes], max_bytes: int) -> bytes:
-    if max_bytes < 1:
-        raise ValueError(f"max_bytes is {max_bytes}, expected at least 1")
+    if not isinstance(max_bytes, Real) or not max_bytes >= 1:
+        raise ValueError(f"max_bytes is {max_bytes!r}, expected at least 1")
     low, best = 0, write(0)
     if len(best) > max_bytes:
         raise ValueError(f"the picture needs at least {len(best)} bytes, max_bytes is {max_bytes}")
@@ -402,28 +402,31 @@ def dead_zones(tables: entropy.Tables) -> Floats:
     return zones
 
 
-def _pixels(image: Any) -> tuple[Image, bool, bool]:
-    """The picture as (H, W, 3), and whether it is gray and flat."""
+def _pixels(image: Any) -> tuple[Image, Image | None, int]:
+    """The picture (H, W, 3), its transparency (H, W), its channels as a header says them."""
     if not isinstance(image, np.ndarray):
         raise TypeError(f"image is {type(image).__name__}, expected a uint8 array (H, W, 3)")
     if image.dtype != np.uint8:
         raise TypeError(f"image has dtype {image.dtype}, expected uint8")
+    channels = image.shape[2] if image.ndim == 3 else 0
+    if image.ndim not in (2, 3) or channels not in (1, 3, 4) and image.ndim == 3:
+        raise ValueError(
+            f"image has shape {image.shape}, expected (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
+        )
     if image.size == 0:
         raise ValueError(f"image has shape {image.shape}: it has no pixels")
-    flat = image.ndim == 2
-    gray = flat or image.ndim == 3 and image.shape[2] == 1
-    if not gray and (image.ndim != 3 or image.shape[2] != 3):
-        raise ValueError(f"image has shape {image.shape}, expected (H, W, 3), (H, W, 1) or (H, W)")
-    if gray:
-        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-    return image, gray, flat
+    if channels >= 3:
+        return image[:, :, :3], image[:, :, 3] if channels == 4 else None, channels
+    return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2), None, channels
 
 
-def _as_given(rgb: Image, gray: bool, flat: bool) -> Image:
-    if not gray:
+def _as_given(rgb: Image, alpha: Image | None, channels: int) -> Image:
+    if alpha is not None:
+        return np.dstack([rgb, alpha])
+    if channels == 3:
         return np.ascontiguousarray(rgb)
-    one: Image = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
-    return one if flat else one[:, :, None]
+    gray: Image = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
+    return gray if channels == 0 else gray[:, :, None]
 
 
 def _as_bytes(blob: Any) -> bytes:
@@ -432,41 +435,11 @@ def _as_bytes(blob: Any) -> bytes:
     return bytes(blob)
 
 
-def _latent_spec(raw: Mapping[str, Any], name: str) -> LatentSpec:
-    try:
-        spec = LatentSpec(
-            stride=int(raw["stride"]),
-            slices=tuple(
-                context.SliceSpec(int(p["channels"]), bool(p["centered"]), int(p["phases"]))
-                for p in raw["slices"]
-            ),
-            encoder_halo=int(raw["encoder_halo"]),
-            decoder_halo=int(raw["decoder_halo"]),
-            tile=int(raw["tile"]),
+def _check_stride(
+    graph: Graph, pixels: tuple[int, ...], latents: tuple[int, ...], stride: int
+) -> None:
+    if pixels[2:] != (latents[2] * stride, latents[3] * stride):
+        raise BundleError(
+            f"{graph.file} makes {pixels[2:]} pixels of {latents[2:]} latents or the reverse, "
+            f"the manifest's stride is {stride}"
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{name}: the manifest's latent section is wrong: {error!r}") from None
-    sizes_fit = 1 <= spec.stride <= 64 and 1 <= spec.tile <= 1024 and 1 <= spec.channels <= 4096
-    halos_fit = 0 <= spec.encoder_halo <= spec.tile and 0 <= spec.decoder_halo <= spec.tile
-    phases_fit = all(part.phases in (1, 2) and part.channels > 0 for part in spec.slices)
-    if not (sizes_fit and halos_fit and phases_fit):
-        raise BundleError(f"{name}: the manifest's latent section has a value out of range")
-    return spec
-
-
-def _read_tables(bundle: Bundle, spec: LatentSpec) -> tuple[entropy.Tables, Floats]:
-    """The entropy tables and the quantization steps (levels, channels) of tables.bin."""
-    data = bundle.read("tables.bin")
-    sizes = [2 * context.TABLES * entropy.ALPHABET, context.TABLES, 4 * LEVELS * spec.channels]
-    if len(data) != sum(sizes):
-        raise BundleError(f"tables.bin has {len(data)} bytes, expected {sum(sizes)}")
-    frequencies = np.frombuffer(data, "<u2", sizes[0] // 2).astype(np.uint16)
-    shifts = np.frombuffer(data, np.uint8, sizes[1], offset=sizes[0])
-    steps = np.frombuffer(data, "<f4", offset=sizes[0] + sizes[1]).astype(np.float32)
-    if not (np.isfinite(steps).all() and (steps > 0).all()):
-        raise BundleError("tables.bin has a quantization step that is not a positive number")
-    try:
-        tables = entropy.Tables(frequencies.reshape(context.TABLES, entropy.ALPHABET), shifts)
-    except ValueError as error:
-        raise BundleError(f"tables.bin: {error}") from None
-    return tables, steps.reshape(LEVELS, spec.channels)

@@ -100,7 +100,8 @@ class Tables:
         place = table * ALPHABET + symbols
         slot = np.tile(np.arange(_TOTAL, dtype=np.uint32), len(rows))
         frequency = self.widths[place]
-        return (symbols << 24) | (frequency << 12) | (slot - self.starts[place])
+        slots: Words = (symbols << 24) | (frequency << 12) | (slot - self.starts[place])
+        return slots
 
 
 def lanes_log2(symbols: int) -> int:

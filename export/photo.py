@@ -17,7 +17,13 @@ from edgeae import context, entropy
 from edgeae.codec import LEVELS, Codec, dead_zones, round_symbols
 from edgeae.metrics import psnr_db
 from edgeae.runtime import Graph
-from export.graphs import activation_peaks, context_graph, decoder_graph, encoder_graph
+from export.graphs import (
+    activation_peaks,
+    context_graph,
+    decoder_graph,
+    encoder_graph,
+    store_half,
+)
 from export.quantize import quantize_encoder
 from export.tables import TABLES, count_symbols, fit_tables, logistic_tables
 from export.verify import ExportError, check_close
@@ -50,7 +56,11 @@ def export_photo_codec(
     Raises:
         ExportError: a graph disagrees with torch, or integer contexts cost more than their budget.
     """
+    # The bundle keeps the weights of the transforms in half precision, so they are rounded first:
+    # what torch and the tables see is what ships.
     network = network.eval().cpu().float()
+    for part in (network.analysis, network.synthesis):
+        part.half().float()
     floats = [_planes(picture) for picture in pictures]
     with torch.no_grad():
         latents = [network.analysis(torch.from_numpy(planes)).numpy()[0] for planes in floats]
@@ -114,6 +124,13 @@ def _write_transforms(
     encoder, in_float = encoder_graph(network.analysis)
     onnx.save_model(encoder, out / "encoder.fp32.onnx")
     onnx.save_model(decoder_graph(network.synthesis), out / "decoder.fp32.onnx")
+    quantize_encoder(
+        out / "encoder.fp32.onnx", out / "encoder.int8.onnx", floats[:16], in_float=in_float
+    )
+    for name in ("encoder.fp32.onnx", "encoder.int8.onnx", "decoder.fp32.onnx"):
+        model = onnx.load_model(out / name)
+        store_half(model)
+        onnx.save_model(model, out / name)
     run_encoder, run_decoder = Graph(out / "encoder.fp32.onnx"), Graph(out / "decoder.fp32.onnx")
     # The second shape is not square and smaller than the receptive field.
     for planes in (floats[0], floats[0][:, :, :48, :80]):
@@ -126,9 +143,6 @@ def _write_transforms(
         check_close(
             "decoder", run_decoder(expected.numpy(), level.numpy())[0], restored.numpy(), 1e-3
         )
-    quantize_encoder(
-        out / "encoder.fp32.onnx", out / "encoder.int8.onnx", floats[:16], in_float=in_float
-    )
     return {
         "encoder": {"fp32": "encoder.fp32.onnx", "int8": "encoder.int8.onnx"},
         "decoder": {"fp32": "decoder.fp32.onnx"},

@@ -47,13 +47,14 @@ class StoringCodec:
             if max_bytes is not None and len(body) + 80 <= max_bytes:
                 break
         height, width, channels = image.shape
-        header = bitstream.Header(CODEC_ID, 8, height, width, channels == 1, False)
-        return bitstream.write(header, [body])
+        header = bitstream.Header(CODEC_ID, 8, height, width, channels)
+        return bitstream.write(header, bitstream.Content([body]))
 
     def decompress(self, blob):
-        header, (body,) = bitstream.read(blob)
+        header, content = bitstream.read(blob)
+        (body,) = content.blocks
         flat = np.frombuffer(zlib.decompress(body[1:]), np.uint8) << body[0]
-        return flat.reshape(header.height, header.width, 1 if header.gray else 3)
+        return flat.reshape(header.height, header.width, header.channels)
 
 
 @pytest.fixture(autouse=True)
