@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -40,31 +40,43 @@ class _UsageError(Exception):
 class _OneLineErrors(TyperGroup):
     """Commands whose errors are one line on stderr: exit 1 for data and models, 2 for usage."""
 
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        with _told_in_one_line():
+            return super().make_context(*arguments, **options)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with _told_in_one_line():
             return super().invoke(ctx)
-        except BrokenPipeError:  # typer ends quietly when the reader of a pipe has gone
+
+
+@contextmanager
+def _told_in_one_line() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # typer ends quietly when the reader of a pipe has gone
+        raise
+    except MemoryError:
+        _complain("there is not enough memory for this")
+        raise typer.Exit(1) from None
+    except (EdgeaeError, ValueError, OSError) as error:
+        _complain(str(error).strip() or type(error).__name__)
+        raise typer.Exit(1) from None
+    except _UsageError as error:
+        _complain(str(error))
+        raise typer.Exit(2) from None
+    except Exception as error:
+        # Usage errors come from typer or from click, depending on typer's version.
+        if not hasattr(error, "format_message") or getattr(error, "exit_code", None) != 2:
             raise
-        except (EdgeaeError, ValueError, OSError, MemoryError) as error:
-            message = str(error).strip() or f"{type(error).__name__}"
-            _complain(message)
-            raise typer.Exit(1) from None
-        except _UsageError as error:
-            _complain(str(error))
-            raise typer.Exit(2) from None
-        except Exception as error:
-            # Usage errors come from typer or from click, depending on typer's version.
-            if not hasattr(error, "format_message") or getattr(error, "exit_code", None) != 2:
-                raise
-            context = getattr(error, "ctx", None) or ctx
-            _complain(f"{error.format_message()} (see {context.command_path} --help)")
-            raise typer.Exit(2) from None
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "edgeae"
+        _complain(f"{error.format_message()} (see {command} --help)")
+        raise typer.Exit(2) from None
 
 
 app = typer.Typer(
     name="edgeae",
     cls=_OneLineErrors,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Compress photos and denoise speech with small neural models, on the device.",
@@ -186,7 +198,7 @@ def compress(
     target: Out,
     model: Annotated[str, typer.Option(help="A bundled codec or a directory.")] = "photo-codec",
     quality: Annotated[
-        int | None,
+        float | None,
         typer.Option(min=1, max=9, help="1 (smallest) to 9. By default 5.", show_default=False),
     ] = None,
     max_bytes: Annotated[
@@ -296,7 +308,7 @@ def denoise(
         typer.Option(
             min=0.0,
             metavar="DB",
-            help="Leave the noise at least this far down, not fully removed.",
+            help="Take the noise down by so many dB at most.",
             show_default=False,
         ),
     ] = None,
@@ -468,10 +480,11 @@ def _pcm_blocks(channels: int, pcm: Pcm) -> Iterator[NDArray[Any]]:
 
     dtype = np.dtype("<i2" if pcm is Pcm.s16le else "<f4")
     frame_bytes = dtype.itemsize * channels
+    stdin: Any = sys.stdin.buffer
     rest, came = b"", False
     while True:
-        # os.read returns what is there: a live source is not kept waiting for a full buffer.
-        data = os.read(sys.stdin.fileno(), PIPE_READ_BYTES)
+        # read1 returns what is there: a live source is not kept waiting for a full buffer.
+        data = stdin.read1(PIPE_READ_BYTES)
         if not data:
             break
         data = rest + data

@@ -297,6 +297,7 @@ def test_a_file_of_an_unknown_codec_names_its_id(tmp_path):
         ("denoise", "a.wav", "b.wav", "--pcm", "f32le"),
         ("denoise", ".", "-"),
         ("nonsense",),
+        ("--nonsense",),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(tmp_path, monkeypatch, arguments):
@@ -508,6 +509,7 @@ def test_help_and_version_are_quick_and_load_nothing_heavy():
     assert done.stderr == "heavy: set()\n"
     for command in ("demo", "models", "info", "verify", "compress", "decompress", "denoise"):
         assert command in done.stdout
+    assert "denoise" in ok().stdout
     assert ok("--version").stdout == f"edgeae {edgeae.__version__}\n"
 
 
