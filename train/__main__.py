@@ -248,12 +248,18 @@ def main() -> int:
     parser.add_argument("--speech", nargs="+", metavar="DIR", help="folders of clean speech")
     parser.add_argument("--noise", nargs="+", metavar="DIR", help="folders of noise")
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
-    parser.add_argument("--max-minutes", type=float, default=math.inf, help="time budget")
+    parser.add_argument(
+        "--max-minutes", type=float, default=math.inf, help="end cleanly after so long"
+    )
+    parser.add_argument("--steps", type=int, help="length of the schedule instead of the config's")
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
     parser.add_argument("--start-from", type=Path, help="begin with a checkpoint's weights")
     arguments = parser.parse_args()
     try:
         config = with_folders(read_config(arguments.config), arguments)
+        if arguments.steps is not None:
+            optimize = dataclasses.replace(config.optimize, steps=arguments.steps)
+            config = dataclasses.replace(config, optimize=optimize)
         out = arguments.out or Path("runs") / config.name
         state = train(
             config,
