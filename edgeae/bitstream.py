@@ -2,7 +2,9 @@
 
     magic    89 45 41 45 0D 0A 1A 0A
     chunk    length of the body (uint32, little-endian), type (4 ASCII letters), body, CRC-32 of
-    type and body HEAD     codec id (16 bytes), level (1), flags (1), height and width (uint32 each)
+             type and body
+    HEAD     codec id (16 bytes), level (1), channels (1), height and width (uint32 each)
+    ALPH     transparency, if there are 4 channels; before the first tile
     TILE     one coded block; tiles follow each other row by row
     DONE     nothing; the end
 

@@ -214,10 +214,18 @@ class Codec:
         expected = (self._spec.channels, *grid)
         if latent.symbols.shape != expected:
             raise ValueError(f"symbols have shape {latent.symbols.shape}, expected {expected}")
-        if latent.alpha is not None and latent.alpha.shape != (latent.height, latent.width):
-            raise ValueError(f"alpha has shape {latent.alpha.shape}, not that of the picture")
+        if latent.channels not in bitstream.CHANNELS:
+            raise ValueError(f"channels are {latent.channels}, expected {bitstream.CHANNELS}")
         if (latent.alpha is not None) != (latent.channels == 4):
-            raise ValueError(f"a latent of {latent.channels} channels has alpha: {latent.alpha}")
+            there = "no" if latent.alpha is None else "an"
+            raise ValueError(f"a latent of {latent.channels} channels has {there} alpha")
+        if latent.alpha is not None and (
+            latent.alpha.dtype != np.uint8 or latent.alpha.shape != (latent.height, latent.width)
+        ):
+            raise ValueError(
+                f"alpha is {latent.alpha.dtype} {latent.alpha.shape}, "
+                f"expected uint8 {(latent.height, latent.width)}"
+            )
         if not 0 <= latent.level < LEVELS:
             raise ValueError(f"level is {latent.level}, expected 0 to {LEVELS - 1}")
         if latent.symbols.dtype.kind != "i":
@@ -415,6 +423,12 @@ def _pixels(image: Any) -> tuple[Image, Image | None, int]:
         )
     if image.size == 0:
         raise ValueError(f"image has shape {image.shape}: it has no pixels")
+    limits = bitstream.Limits()
+    if max(image.shape[:2]) > limits.side_pixels or image.shape[0] * image.shape[1] > limits.pixels:
+        raise ValueError(
+            f"image has shape {image.shape}, allowed are {limits.pixels} pixels in all "
+            f"and {limits.side_pixels} a side"
+        )
     if channels >= 3:
         return image[:, :, :3], image[:, :, 3] if channels == 4 else None, channels
     return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2), None, channels
