@@ -34,7 +34,8 @@ def logistic_tables() -> Tables:
 def fit_tables(counts: Counts) -> Tables:
     """Tables from counts of symbols, (tables, 64), blended with the logistic model."""
     rows = [
-        _quantize(counts[table] + PRIOR_WEIGHT * _logistic_masses(table)) for table in range(TABLES)
+        quantize_frequencies(counts[table] + PRIOR_WEIGHT * logistic_masses(table))
+        for table in range(TABLES)
     ]
     return Tables(np.stack(rows).astype(np.uint16), _SHIFTS.astype(np.uint8))
 
@@ -62,7 +63,7 @@ def _shift(table: int) -> int:
 _SHIFTS = np.array([_shift(table) for table in range(TABLES)])
 
 
-def _logistic_masses(table: int) -> Counts:
+def logistic_masses(table: int) -> Counts:
     """Probabilities of the 64 symbols of a table under the logistic distribution."""
     scale, width = _scale(table), 1 << _shift(table)
     values = np.arange(ESCAPE * width)
@@ -82,7 +83,7 @@ def _mass(values: npt.NDArray[np.int64], middle: float, scale: float) -> Counts:
     return 0.5 * (np.tanh(upper / 2) - np.tanh(lower / 2))
 
 
-def _quantize(weights: Counts) -> npt.NDArray[np.int64]:
+def quantize_frequencies(weights: Counts) -> npt.NDArray[np.int64]:
     """Integer frequencies of sum 4096, each at least 1, near to the weights in code length."""
     total = 1 << PRECISION_BITS
     ideal = weights / weights.sum() * total
