@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from tiny import EAE_MAGIC, eae_chunks, eae_file, eae_head
 
 from edgeae import bitstream
-from edgeae.bitstream import Header, Limits, read, read_header, write
+from edgeae.bitstream import Content, Header, Limits, read, read_header, write
 from edgeae.errors import BitstreamError
 
 CODEC_ID = bytes(range(16))
-HEADER = Header(CODEC_ID, level=33, height=300, width=70_000 // 2, gray=True, flat=False)
+HEADER = Header(CODEC_ID, level=33, height=300, width=35_000, channels=4)
 BLOCKS = [b"first", b"", b"\0third\xff"]
-FILE = write(HEADER, BLOCKS)
+FILE = write(HEADER, Content(BLOCKS, b"see-through"))
 HEAD, DONE = eae_head(CODEC_ID, level=1, height=2, width=3), (b"DONE", b"")
 
 
@@ -34,32 +34,35 @@ def refused(data, match=None, limits=None):
 
 
 def test_a_file_gives_back_its_header_and_blocks():
-    header, blocks = read(FILE)
+    header, content = read(FILE)
     assert header == HEADER
-    assert [bytes(block) for block in blocks] == BLOCKS
+    assert [bytes(block) for block in content.blocks] == BLOCKS
+    assert bytes(content.alpha) == b"see-through"
 
 
 def test_a_file_is_what_its_description_says():
     assert FILE[:8] == EAE_MAGIC
     assert eae_chunks(FILE) == [
-        eae_head(CODEC_ID, level=33, flags=1, height=300, width=35_000),
+        eae_head(CODEC_ID, level=33, channels=4, height=300, width=35_000),
+        (b"ALPH", b"see-through"),
         *((b"TILE", block) for block in BLOCKS),
         DONE,
     ]
     assert eae_file(eae_chunks(FILE)) == FILE
 
 
-@pytest.mark.parametrize(("gray", "flat"), [(False, False), (True, False), (True, True)])
+@pytest.mark.parametrize("channels", [0, 1, 3])
 @pytest.mark.parametrize("level", [0, 64])
-def test_every_field_of_the_header_comes_back(gray, flat, level):
-    header = Header(CODEC_ID[::-1], level, 1, 65_536, gray, flat)
-    assert read(write(header, [b"x"]))[0] == header
+def test_every_field_of_the_header_comes_back(channels, level):
+    header = Header(CODEC_ID[::-1], level, 1, 65_536, channels)
+    assert read(write(header, Content([b"x"])))[0] == header
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_any_blocks_come_back(blocks):
-    assert [bytes(block) for block in read(write(HEADER, blocks))[1]] == blocks
+    data = write(HEADER, Content(blocks, b""))
+    assert [bytes(block) for block in read(data)[1].blocks] == blocks
 
 
 def test_the_header_is_read_from_the_beginning_alone():
@@ -131,12 +134,11 @@ def test_a_file_that_went_through_a_text_transfer_is_refused():
 
 
 def test_chunks_that_may_be_skipped_are_skipped_wherever_they_stand():
-    header, blocks = read(FILE)
     extra = (b"noTE", b"taken on a Sunday")
     chunks = eae_chunks(FILE)
     for place in range(1, len(chunks)):
         data = eae_file([*chunks[:place], extra, *chunks[place:]])
-        assert read(data) == (header, blocks)
+        assert read(data) == read(FILE)
 
 
 def test_a_damaged_chunk_that_may_be_skipped_is_still_damage():
@@ -147,6 +149,17 @@ def test_a_damaged_chunk_that_may_be_skipped_is_still_damage():
 @pytest.mark.parametrize("kind", [b"NOTE", b"Tile", b"HEAD", b"ZZZZ"])
 def test_an_unknown_chunk_that_may_not_be_skipped_is_refused_by_name(kind):
     refused(eae_file([HEAD, (b"TILE", b"x"), (kind, HEAD[1]), DONE]), repr(kind.decode()))
+
+
+def test_transparency_is_there_once_in_front_and_only_with_four_channels():
+    four, alpha, tile = eae_head(CODEC_ID, channels=4), (b"ALPH", b"a"), (b"TILE", b"x")
+    assert read(eae_file([four, alpha, tile, DONE]))[1].alpha == b"a"
+    refused(eae_file([four, alpha, alpha, tile, DONE]), "'ALPH' that is out of place")
+    refused(eae_file([four, tile, alpha, DONE]), "'ALPH' that is out of place")
+    refused(eae_file([four, tile, DONE]), "transparency does not fit")
+    for channels in (0, 1, 3):
+        head = eae_head(CODEC_ID, channels=channels)
+        refused(eae_file([head, alpha, tile, DONE]), "transparency does not fit")
 
 
 @pytest.mark.parametrize("kind", [b"T\0LE", b"TIL1", b"    ", b"\xff\xfe\xfd\xfc", b"TIL\n"])
@@ -175,7 +188,7 @@ def test_a_file_without_its_end_is_refused():
 
 
 def test_an_end_that_holds_something_is_refused():
-    refused(eae_file([HEAD, (b"DONE", b"x")]))
+    refused(eae_file([HEAD, (b"DONE", b"x")]), "end holds 1 bytes")
 
 
 # --- limits
@@ -188,9 +201,9 @@ def test_an_end_that_holds_something_is_refused():
         {"width": 0},
         {"level": 65},
         {"level": 255},
-        {"flags": 2},  # flat, but in color
-        {"flags": 4},
-        {"flags": 128},
+        {"channels": 2},
+        {"channels": 5},
+        {"channels": 255},
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(head):
@@ -242,7 +255,7 @@ def test_a_short_file_that_asks_for_much_is_refused_at_once(data):
 
 def test_more_chunks_than_allowed_are_refused(monkeypatch):
     monkeypatch.setattr(bitstream, "_MAX_CHUNKS", 10)
-    assert len(read(eae_file([HEAD, *[(b"TILE", b"")] * 8, DONE]))[1]) == 8
+    assert len(read(eae_file([HEAD, *[(b"TILE", b"")] * 8, DONE]))[1].blocks) == 8
     refused(eae_file([HEAD, *[(b"TILE", b"")] * 9, DONE]), "more than 10 chunks")
 
 

@@ -546,8 +546,8 @@ def eae_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def eae_head(
-    codec_id: bytes, *, level: int = 0, flags: int = 0, height: int = 1, width: int = 1
+    codec_id: bytes, *, level: int = 0, channels: int = 3, height: int = 1, width: int = 1
 ) -> tuple[bytes, bytes]:
     """A header chunk, (type, body)."""
     size = height.to_bytes(4, "little") + width.to_bytes(4, "little")
-    return b"HEAD", codec_id + bytes([level, flags]) + size
+    return b"HEAD", codec_id + bytes([level, channels]) + size
