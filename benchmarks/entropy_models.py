@@ -171,7 +171,7 @@ def main() -> None:
     if arguments.json:
         result = {
             "command": "python -m benchmarks.entropy_models FOLDER --json OUT.json",
-            "bundle": codec.bundle.id,
+            "bundle": {"name": codec.bundle.manifest.name, "id": codec.bundle.id},
             "pictures": [file.name for file in files],
             "machine": machine(),
             "versions": versions(("edgeae", "numpy", "onnxruntime")),
