@@ -93,8 +93,8 @@ class Published:
 PUBLISHED = (
     Published(
         "kodak.json",
-        "**Photos**, the 24 Kodak images, real file sizes. BD-rate against progressive JPEG 4:2:0 at"
-        " equal quality (negative is better); CPU milliseconds of one thread at about 0.5 bit per"
+        "**Photos**, the 24 Kodak images, real file sizes. BD-rate against progressive JPEG 4:2:0"
+        " at equal quality (negative is better); CPU milliseconds of one thread at about 0.5 bit per"
         " pixel.",
         "python -m benchmarks.rate_distortion FOLDER --json benchmarks/results/kodak.json",
         codec_rows,
@@ -140,6 +140,13 @@ def _count(value: int | None) -> str:
     return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.0f} k"
 
 
+def _measured_bundle(result: Mapping[str, Any]) -> str:
+    """The id under which our bundle was measured."""
+    if "bundle" in result:
+        return str(result["bundle"]["id"])
+    return next(system["bundle"] for system in result["systems"].values() if system["bundle"])
+
+
 def markdown(rows: Sequence[Row]) -> str:
     """A table in Markdown."""
     columns = list(rows[0])
@@ -174,7 +181,7 @@ def main() -> None:
     for published, result in results():
         measured = {
             "command": published.command,
-            "bundle": result["bundle"]["id"],
+            "bundle": _measured_bundle(result),
             "rows": published.rows(result),
         }
         figures.setdefault(published.model, []).append(measured)
