@@ -94,8 +94,8 @@ PUBLISHED = (
     Published(
         "kodak.json",
         "**Photos**, the 24 Kodak images, real file sizes. BD-rate against progressive JPEG 4:2:0"
-        " at equal quality (negative is better); CPU milliseconds of one thread at about 0.5 bit per"
-        " pixel.",
+        " at equal quality (negative is better); CPU milliseconds of one thread at about 0.5 bit"
+        " per pixel.",
         "python -m benchmarks.rate_distortion FOLDER --json benchmarks/results/kodak.json",
         codec_rows,
         "photo-codec",
@@ -144,7 +144,8 @@ def _measured_bundle(result: Mapping[str, Any]) -> str:
     """The id under which our bundle was measured."""
     if "bundle" in result:
         return str(result["bundle"]["id"])
-    return next(system["bundle"] for system in result["systems"].values() if system["bundle"])
+    ours = next(system["bundle"] for system in result["systems"].values() if system["bundle"])
+    return str(ours["id"])
 
 
 def markdown(rows: Sequence[Row]) -> str:
