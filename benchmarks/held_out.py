@@ -1,0 +1,48 @@
+"""A second set of photographs: those that the photo codec's training held out, at half size.
+
+    python -m benchmarks.held_out FOLDER OUT
+
+FOLDER is the folder that the codec was trained on; OUT gets the pictures as PNG, for
+`python -m benchmarks.rate_distortion OUT`. Halving removes what lossy storage left in them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+from rich.progress import track
+
+from train.config import PhotoConfig, read_config
+from train.data.photos import PhotoData, Photos
+
+CONFIG = Path(__file__).parent.parent / "train" / "configs" / "photo-codec.toml"
+
+
+def main() -> None:
+    """Read the command line and write the pictures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.held_out",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", help="the folder of training photographs")
+    parser.add_argument("out", type=Path, help="where the pictures go")
+    arguments = parser.parse_args()
+    config = read_config(CONFIG)
+    assert isinstance(config, PhotoConfig)
+    data = PhotoData(
+        folders=(arguments.folder,),
+        crop_pixels=config.data.crop_pixels,
+        held_out=config.data.held_out,
+    )
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for i, picture in enumerate(track(Photos(data).validation, "halving")):
+        height, width = picture.shape[:2]
+        small = Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BOX)
+        small.save(arguments.out / f"held-out-{i:02}.png")
+
+
+if __name__ == "__main__":
+    main()
