@@ -87,9 +87,9 @@ def run(source: Path, target: Path, jobs: list[Job], work: Work, *, force: bool,
                     raise
                 failures.append(_about(error, job.source))
     for failure in failures:
-        print(f"edgeae: {failure}", file=sys.stderr)
+        print(f"edgeae: {failure}", file=sys.stderr, flush=True)
     if failures:
-        print(f"edgeae: {len(failures)} of {len(jobs)} files failed", file=sys.stderr)
+        print(f"edgeae: {len(failures)} of {len(jobs)} files failed", file=sys.stderr, flush=True)
     return len(failures)
 
 

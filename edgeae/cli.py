@@ -660,7 +660,7 @@ def _table(
 
 
 def _complain(message: str) -> None:
-    print(f"edgeae: {' '.join(message.split())}", file=sys.stderr)
+    print(f"edgeae: {' '.join(message.split())}", file=sys.stderr, flush=True)
 
 
 def _usage(check: Any, *arguments: Any) -> None:
@@ -673,6 +673,6 @@ def _usage(check: Any, *arguments: Any) -> None:
 
 def _end(failed: int, passed_over: int, kind: str) -> None:
     if passed_over:
-        print(f"edgeae: {passed_over} files left out: {kind}", file=sys.stderr)
+        print(f"edgeae: {passed_over} files left out: {kind}", file=sys.stderr, flush=True)
     if failed:
         raise typer.Exit(1)

@@ -70,7 +70,11 @@ def denoiser(tmp_path_factory):
 
 
 def run(*arguments, **options):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+    try:
+        runner = CliRunner(mix_stderr=False)  # as click up to 8.1 wants it
+    except TypeError:
+        runner = CliRunner()
+    return runner.invoke(app, [str(argument) for argument in arguments], **options)
 
 
 def ok(*arguments, **options):

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     result = CliRunner().invoke(app, ["demo", "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
-    assert result.stderr.count("\n") == 1 and "cannot make the folder" in result.stderr
+    assert result.output.count("\n") == 1 and "cannot make the folder" in result.output
 
 
 def test_the_recordings_fit_each_other_and_every_asset_has_its_licence_told():
