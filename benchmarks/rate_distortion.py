@@ -10,14 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +27,7 @@ from rich.table import Table
 from scipy.interpolate import PchipInterpolator
 
 import edgeae
+from edgeae.machine import machine, versions
 from edgeae.media import IMAGE_SUFFIXES, read_image
 from edgeae.metrics import bits_per_pixel, ms_ssim, psnr_db
 
@@ -45,6 +43,8 @@ METHOD = (
     " -10 log10(1 - MS-SSIM). Bits per pixel are file sizes. Times are CPU milliseconds of the"
     " process, every codec held to one thread, at the setting nearest to 0.5 bits per pixel."
 )
+PACKAGES = ("edgeae", "numpy", "onnxruntime", "pillow", "scipy", "pillow-jxl-plugin")
+LIBRARIES = ("libjpeg_turbo", "webp", "avif")
 RATES_BPP = (0.25, 0.5, 1.0)
 # Curves that share less than this say nothing about each other.
 LEAST_OVERLAP_DB = 0.5
@@ -91,8 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "folder": options.folder.name,
         "pictures": [path.name for path in files],
         "bundle": bundle,
-        "machine": _machine(),
-        "versions": _versions(),
+        "machine": machine(),
+        "versions": versions(PACKAGES) | {name: features.version(name) for name in LIBRARIES},
         "codecs": {c.name: summary(c, measured[c.name], measured[ANCHOR]) for c in contenders},
     }
     if options.json:
@@ -116,8 +116,8 @@ def measure(
         _warm_up(contenders, target)
         for path in files:
             picture = read_image(path)
-            if picture.shape[2] == 1:
-                picture = np.repeat(picture, 3, axis=2)
+            if picture.shape[2] != 3:
+                sys.exit(f"{path} has {picture.shape[2]} channels: RGB is needed")
             for contender in contenders:
                 measured[contender.name].append(
                     [
@@ -390,33 +390,6 @@ def _bundle(model: str) -> dict[str, Any]:
         "id": bundle.id,
         "codec_id": bundle.manifest.codec_id,
     }
-
-
-def _machine() -> dict[str, Any]:
-    model = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        pass
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _versions() -> dict[str, str | None]:
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("edgeae", "numpy", "onnxruntime", "pillow", "scipy", "pillow-jxl-plugin"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = edgeae.__version__ if name == "edgeae" else None
-    found |= {name: features.version(name) for name in ("libjpeg_turbo", "webp", "avif")}
-    return found
 
 
 def _parser() -> argparse.ArgumentParser:

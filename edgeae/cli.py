@@ -238,7 +238,9 @@ def compress(
             f"  {before / after:.1f}x smaller than the input"
         )
         if psnr:
-            line += f"  PSNR {metrics.psnr_db(image, codec.decompress(blob)):.2f} dB"
+            # Transparency is exact and would flatter.
+            restored = codec.decompress(blob)
+            line += f"  PSNR {metrics.psnr_db(image[..., :3], restored[..., :3]):.2f} dB"
         return line
 
     failed = batch.run(source, target, jobs, work, force=force, bar=False)
@@ -592,7 +594,7 @@ def _show_file(path: Path) -> None:
         made_by = f"{codec.name} {codec.version}"
     except UnknownCodec:
         made_by = "a codec that is not bundled here"
-    colors = {0: "grey", 1: "grey", 3: "RGB", 4: "RGB with transparency"}
+    colors = {0: "gray", 1: "gray", 3: "RGB", 4: "RGB with transparency"}
     rows = [
         ("file", str(path)),
         ("picture", f"{header.width}x{header.height} pixels, {colors[header.channels]}"),

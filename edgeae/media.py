@@ -1,6 +1,6 @@
 """Pictures and sound from files and back, complete or not at all.
 
-Reading converts only where the meaning stays (orientation, colour profile, grey to RGB) and
+Reading converts only where the meaning stays (orientation, color profile, gray to RGB) and
 refuses the rest by name. Writing goes to a temporary file in the same folder, is synced, and then
 takes the place of the old file in one step: a reader sees the old file or the new one, never half.
 """
@@ -57,7 +57,7 @@ _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "J
 # How each suffix is written. The lossy ones are as near to lossless as they go in usual viewers.
 _IMAGE_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True}),
+    ".webp": ("WEBP", {"lossless": True, "exact": True}),
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
     ".bmp": ("BMP", {}),
@@ -66,6 +66,7 @@ _IMAGE_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
 }
+_WITH_TRANSPARENCY = ("PNG", "WEBP", "TIFF", "AVIF")
 IMAGE_SUFFIXES = frozenset({*_IMAGE_WRITERS, ".gif", ".jp2", ".j2k", ".pgm", ".pnm"})
 
 _AUDIO_FORMATS = {
@@ -137,10 +138,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write (H, W, 3), (H, W, 1) or (H, W) uint8 in the format of the suffix, atomically.
+    """Write uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), format by suffix, atomically.
 
     Without loss as .png .webp .tif .bmp .ppm; as .jpg or .avif at quality 95 without chroma
-    subsampling. ValueError for any other suffix, shape or dtype.
+    subsampling. ValueError for any other suffix, shape or dtype, MediaError for a fourth channel,
+    which is transparency, in a format that has none.
     """
     from PIL import Image
 
@@ -149,11 +151,17 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
     if (
         not isinstance(plane, np.ndarray)
         or plane.dtype != np.uint8
-        or not (plane.ndim == 2 or (plane.ndim == 3 and plane.shape[2] == 3))
+        or not (plane.ndim == 2 or (plane.ndim == 3 and plane.shape[2] in (3, 4)))
         or plane.size == 0
     ):
         came = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise ValueError(f"an image must be uint8 (H, W, 3), (H, W, 1) or (H, W), got {came}")
+        raise ValueError(
+            f"an image must be uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {came}"
+        )
+    if plane.shape[2:] == (4,) and format_name not in _WITH_TRANSPARENCY:
+        raise MediaError(
+            f"cannot write {path}: {format_name} has no transparency, .png .webp .tif .avif have"
+        )
     buffer = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(plane)).save(buffer, format_name, **options)
@@ -177,12 +185,12 @@ def image_writer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The picture as uint8 (H, W, 3) in sRGB, or (H, W, 1) if it is grey, upright.
+    """The picture as uint8 (H, W, 3) in sRGB, (H, W, 1) if it is gray, upright.
 
-    The EXIF orientation is applied, an embedded ICC profile is converted to sRGB, and 16 bits
-    become 8. Refused by name (MediaError): transparency that shows, CMYK without a
-    profile, floating point, several frames, more than 2**28 pixels, and whatever is cut off,
-    damaged or no picture.
+    Transparency that shows makes it (H, W, 4), not premultiplied; an alpha channel that is opaque
+    everywhere is left out. The EXIF orientation is applied, an embedded ICC profile is converted
+    to sRGB, and 16 bits become 8. Refused by name (MediaError): CMYK without a profile, floating
+    point, several frames, more than 2**28 pixels, and whatever is cut off, damaged or no picture.
     """
     from PIL import ImageOps
 
@@ -199,8 +207,12 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         raise MediaError(f"cannot read {path}: not enough memory for the picture") from None
     except Exception as error:
         raise MediaError(f"cannot read {path}: {_image_fault(error)}") from error
-    plain = np.array(_to_srgb(path, upright), dtype=np.uint8)
-    return plain if plain.ndim == 3 else plain[:, :, None]
+    opaque, alpha = _split(path, upright)
+    plain = np.array(_to_srgb(path, opaque, upright.info.get("icc_profile")), dtype=np.uint8)
+    if alpha is None:
+        return plain if plain.ndim == 3 else plain[:, :, None]
+    colors = plain if plain.ndim == 3 else np.repeat(plain[:, :, None], 3, axis=2)
+    return np.dstack([colors, np.asarray(alpha)])
 
 
 # Pillow's own limit is a module variable: it is lifted only while a header is read, by one thread.
@@ -246,46 +258,42 @@ def _image_fault(error: Exception) -> str:
     return f"the picture is cut off or damaged ({_first_line(error)})"
 
 
-def _to_srgb(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
+def _to_srgb(
+    path: str | os.PathLike[str], picture: Image.Image, profile: bytes | None
+) -> Image.Image:
     """The picture as L or RGB in sRGB; MediaError names a mode that has no one meaning there."""
-    profile = picture.info.get("icc_profile")
-    picture = _opaque(path, picture)
     if picture.mode.startswith("I;16"):
         picture = _sixteen_to_eight(picture)
     elif picture.mode == "1":
         picture = picture.convert("L")
-    elif picture.mode == "P":
-        picture = picture.convert("RGB")
-    elif picture.mode == "YCbCr":
+    elif picture.mode in ("P", "YCbCr"):
         picture = picture.convert("RGB")
     if picture.mode == "CMYK" and not profile:
         raise MediaError(
-            f"cannot read {path}: CMYK without an ICC profile has no defined colours;"
+            f"cannot read {path}: CMYK without an ICC profile has no defined colors;"
             " convert it to RGB first"
         )
     if picture.mode not in ("L", "RGB", "CMYK"):
         raise MediaError(
-            f"cannot read {path}: pixels of kind {picture.mode} have no defined 8-bit colours;"
+            f"cannot read {path}: pixels of kind {picture.mode} have no defined 8-bit colors;"
             " convert it to 8-bit RGB first"
         )
     return _apply_profile(path, picture, profile) if profile else picture
 
 
-def _opaque(path: str | os.PathLike[str], picture: Image.Image) -> Image.Image:
-    """The picture without its alpha channel; MediaError if any pixel lets something through."""
+def _split(
+    path: str | os.PathLike[str], picture: Image.Image
+) -> tuple[Image.Image, Image.Image | None]:
+    """The picture without its alpha channel, and that channel (L) if anything shines through."""
     if not picture.has_transparency_data:
-        return picture
-    grey = picture.mode in ("L", "LA", "La", "1", "I", "I;16")
-    if picture.mode.startswith("I"):  # a transparent level of a 16-bit grey PNG
-        raise MediaError(f"cannot read {path}: 16-bit grey with transparency; flatten it first")
-    with_alpha = picture.convert("LA" if grey else "RGBA")
-    lowest, _ = with_alpha.getchannel("A").getextrema()
-    if lowest != 255:
-        raise MediaError(
-            f"cannot read {path}: it has transparent parts ({picture.mode});"
-            " put it on a background first"
-        )
-    return with_alpha.convert("L" if grey else "RGB")
+        return picture, None
+    if picture.mode.startswith("I"):  # one transparent level of a 16-bit gray PNG
+        raise MediaError(f"cannot read {path}: 16-bit gray with transparency; flatten it first")
+    gray = picture.mode in ("L", "LA", "La", "1")
+    with_alpha = picture.convert("LA" if gray else "RGBA")
+    alpha = with_alpha.getchannel("A")
+    lowest, _ = alpha.getextrema()
+    return with_alpha.convert("L" if gray else "RGB"), alpha if lowest != 255 else None
 
 
 def _sixteen_to_eight(picture: Image.Image) -> Image.Image:
@@ -301,11 +309,11 @@ def _apply_profile(
     """The picture in sRGB: L stays L, RGB and CMYK become RGB."""
     from PIL import Image, ImageCms
 
-    grey = picture.mode == "L"
+    gray = picture.mode == "L"
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
-        if grey and space == "RGB":
+        if gray and space == "RGB":
             picture = picture.convert("RGB")
         transform = ImageCms.buildTransform(
             source,
@@ -321,9 +329,9 @@ def _apply_profile(
             cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
             probe = np.asarray(transform.apply(Image.fromarray(cube)))
             if np.abs(probe.astype(int) - cube).max() <= 1:
-                return picture.getchannel("G") if grey else picture
+                return picture.getchannel("G") if gray else picture
         moved = transform.apply(picture)
-        return moved.getchannel("G") if grey else moved  # a grey of any space is a grey of sRGB
+        return moved.getchannel("G") if gray else moved  # a gray of any space is a gray of sRGB
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise MediaError(
             f"cannot read {path}: its ICC profile does not fit {picture.mode} pixels"

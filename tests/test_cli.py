@@ -122,7 +122,7 @@ def test_a_photo_goes_there_and_back(tmp_path):
     assert np.array_equal(media.read_image(tmp_path / "b.webp"), photo())
 
 
-def test_grey_stays_grey(tmp_path):
+def test_gray_stays_gray(tmp_path):
     media.write_image(tmp_path / "g.png", photo()[:, :, :1])
     ok("compress", tmp_path / "g.png", tmp_path / "g.eae", "--quality", 9)
     ok("decompress", tmp_path / "g.eae", tmp_path / "h.png", "--model", "mine")

@@ -54,7 +54,7 @@ def test_a_lossy_format_is_written_close_to_the_picture(tmp_path: Path, suffix: 
     assert np.abs(media.read_image(path).astype(int) - photo()).mean() < 2
 
 
-def test_a_grey_picture_stays_grey(tmp_path: Path) -> None:
+def test_a_gray_picture_stays_gray(tmp_path: Path) -> None:
     media.write_image(tmp_path / "a.png", photo()[:, :, :1])
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "L"
@@ -82,7 +82,7 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int) -> None:
     assert np.array_equal(media.read_image(tmp_path / "a.png"), upright)
 
 
-def test_palette_bilevel_and_opaque_alpha_keep_their_colours(tmp_path: Path) -> None:
+def test_palette_bilevel_and_opaque_alpha_keep_their_colors(tmp_path: Path) -> None:
     source = Image.fromarray(photo())
     palette = source.quantize(16)
     palette.save(tmp_path / "p.png")
@@ -95,20 +95,44 @@ def test_palette_bilevel_and_opaque_alpha_keep_their_colours(tmp_path: Path) -> 
     assert np.array_equal(media.read_image(tmp_path / "la.png")[:, :, 0], source.convert("L"))
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_transparency_that_shows_is_refused_by_name(tmp_path: Path, mode: str) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
+def test_transparency_that_shows_comes_back_exactly(tmp_path: Path, suffix: str) -> None:
+    alpha = np.arange(40 * 56).reshape(40, 56, 1) % 256
+    image = np.concatenate([photo(), alpha.astype(np.uint8)], axis=2)
+    media.write_image(tmp_path / f"a{suffix}", image)
+    assert np.array_equal(media.read_image(tmp_path / f"a{suffix}"), image)
+
+
+def test_transparency_of_gray_and_of_palettes_becomes_a_fourth_channel(tmp_path: Path) -> None:
+    gray = Image.fromarray(photo()).convert("LA")
+    gray.putpixel((3, 4), (9, 77))
+    gray.save(tmp_path / "gray.png")
+    back = media.read_image(tmp_path / "gray.png")
+    assert back[4, 3].tolist() == [9, 9, 9, 77] and back[0, 0, 3] == 255
+    palette = Image.fromarray(photo()).quantize(8)
+    palette.save(tmp_path / "palette.png", transparency=2)
+    back = media.read_image(tmp_path / "palette.png")
+    assert np.array_equal(back[:, :, 3] == 0, np.asarray(palette) == 2)
+
+
+def test_a_profile_moves_the_colors_and_not_the_transparency(tmp_path: Path) -> None:
     picture = Image.fromarray(photo()).convert("RGBA")
-    picture.putpixel((3, 4), (1, 2, 3, 0))
-    path = tmp_path / "clear.png"
-    if mode == "P":
-        picture.convert("RGB").quantize(8).save(path, transparency=2)
-    else:
-        picture.convert(mode).save(path)
-    with pytest.raises(MediaError, match=r"clear\.png: it has transparent parts.*background"):
-        media.read_image(path)
+    picture.putpixel((3, 4), (200, 10, 10, 50))
+    picture.save(tmp_path / "a.png", icc_profile=rgb_profile(swap=True))
+    back = media.read_image(tmp_path / "a.png").astype(int)
+    assert back[4, 3, 3] == 50
+    assert np.abs(back[:, :, :3] - np.asarray(picture)[:, :, [1, 0, 2]]).max() <= 2
 
 
-def test_sixteen_bit_grey_becomes_eight_bits_without_a_shift(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".ppm"])
+def test_transparency_is_not_dropped_where_a_format_has_none(tmp_path: Path, suffix: str) -> None:
+    image = np.full((4, 4, 4), 99, np.uint8)
+    with pytest.raises(MediaError, match=r"has no transparency, \.png"):
+        media.write_image(tmp_path / f"a{suffix}", image)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sixteen_bit_gray_becomes_eight_bits_without_a_shift(tmp_path: Path) -> None:
     levels = np.array([[0, 128, 129, 32896, 65535]], np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
     assert media.read_image(tmp_path / "a.png")[0, :, 0].tolist() == [0, 0, 1, 128, 255]
@@ -143,13 +167,13 @@ def test_an_icc_profile_is_applied_and_srgb_by_any_name_changes_nothing(tmp_path
     assert np.abs(swapped - photo()[:, :, [1, 0, 2]]).max() <= 2
 
 
-def test_a_profile_on_a_grey_picture_is_applied_and_a_broken_one_refused(tmp_path: Path) -> None:
-    grey = Image.fromarray(photo()).convert("L")
-    grey.save(tmp_path / "g.png", icc_profile=rgb_profile(swap=True))
+def test_a_profile_on_a_gray_picture_is_applied_and_a_broken_one_refused(tmp_path: Path) -> None:
+    gray = Image.fromarray(photo()).convert("L")
+    gray.save(tmp_path / "g.png", icc_profile=rgb_profile(swap=True))
     back = media.read_image(tmp_path / "g.png").astype(int)
     assert back.shape[2] == 1
-    assert np.abs(back - np.asarray(grey)[:, :, None]).max() <= 2  # greys have no red or green
-    grey.save(tmp_path / "broken.png", icc_profile=b"not a profile")
+    assert np.abs(back - np.asarray(gray)[:, :, None]).max() <= 2  # grays have no red or green
+    gray.save(tmp_path / "broken.png", icc_profile=b"not a profile")
     with pytest.raises(MediaError, match=r"broken\.png: its ICC profile"):
         media.read_image(tmp_path / "broken.png")
 
