@@ -216,6 +216,7 @@ def compress(
 
     if quality is not None and max_bytes is not None:
         raise _UsageError("--quality and --max-bytes exclude each other")
+    _no_pipe(source, target)
     jobs, passed_over = batch.plan(source, target, suffixes=media.IMAGE_SUFFIXES, new_suffix=".eae")
     if not source.is_dir():
         batch.refuse_existing(jobs[0].target, force=force)
@@ -233,9 +234,8 @@ def compress(
         before, after = source.stat().st_size, len(blob)
         sizes.append((before, after))
         line = (
-            f"{source} -> {target}  {after:,} bytes"
+            f"{source} -> {target}  {before:,} -> {after:,} bytes  ratio {before / after:.1f}"
             f"  {metrics.bits_per_pixel(after, image.shape):.3f} bit/pixel"
-            f"  {before / after:.1f}x smaller than the input"
         )
         if psnr:
             # Transparency is exact and would flatter.
@@ -246,7 +246,7 @@ def compress(
     failed = batch.run(source, target, jobs, work, force=force, bar=False)
     if source.is_dir() and sizes:
         before, after = map(sum, zip(*sizes, strict=True))
-        print(f"{len(sizes)} files: {before:,} -> {after:,} bytes, {before / after:.1f}x smaller")
+        print(f"{len(sizes)} files  {before:,} -> {after:,} bytes  ratio {before / after:.1f}")
     _end(failed, passed_over, "no pictures")
 
 
@@ -273,6 +273,7 @@ def decompress(
     from . import batch, media
 
     suffix = "." + to.lower().lstrip(".")
+    _no_pipe(source, target)
     jobs, passed_over = batch.plan(source, target, suffixes={".eae"}, new_suffix=suffix)
     for job in jobs[:1]:
         _usage(media.image_writer, job.target)
@@ -663,6 +664,11 @@ def _table(
 
 def _complain(message: str) -> None:
     print(f"edgeae: {' '.join(message.split())}", file=sys.stderr, flush=True)
+
+
+def _no_pipe(*paths: Path) -> None:
+    if Path("-") in paths:
+        raise _UsageError("- is for the raw PCM of denoise: pictures need a file")
 
 
 def _usage(check: Any, *arguments: Any) -> None:

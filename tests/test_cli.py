@@ -190,7 +190,7 @@ def test_a_folder_is_mirrored(tmp_path):
     (photos / "notes.txt").write_text("not a photo")
     result = ok("compress", photos, tmp_path / "out", "--quality", 8)
     assert files(tmp_path / "out") == ["a.eae", "b.eae", "deep/er/c.eae"]
-    assert len(result.stdout.splitlines()) == 4 and "3 files:" in result.stdout
+    assert len(result.stdout.splitlines()) == 4 and "3 files  " in result.stdout
     assert "1 files left out" in result.stderr
     ok("decompress", tmp_path / "out", tmp_path / "back", "--to", "bmp", "--model", "mine")
     assert files(tmp_path / "back") == ["a.bmp", "b.bmp", "deep/er/c.bmp"]
@@ -295,6 +295,8 @@ def test_a_file_of_an_unknown_codec_names_its_id(tmp_path):
         ("compress", "a.png", "b.eae", "--what"),
         ("decompress", "a.eae", "b.xyz"),
         ("decompress", "a.eae", "b"),
+        ("compress", "a.png", "-"),
+        ("decompress", "-", "b.png"),
         ("denoise", "a.wav", "b.m4a"),
         ("denoise", "-", "-"),
         ("denoise", "a.wav", "b.wav", "--rate", "8000"),
