@@ -26,8 +26,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks.machine import machine, versions
 from benchmarks.speech_systems import Sound, System, ours, peers
+from edgeae.machine import machine, versions
 from edgeae.media import read_audio
 from edgeae.metrics import si_sdr_db
 
@@ -139,7 +139,7 @@ def measure(
     """For each system a row per file, and the seconds of audio in all."""
     rows: dict[str, list[dict[str, Any]]] = {system.name: [] for system in systems}
     total = 0.0
-    outputs = []
+    outputs: list[tuple[Sound, dict[str, Sound]]] = []
     # Everything is timed before anything is scored: some scores leave busy threads behind.
     for noisy_file, clean_file in _progress("denoising", pairs):
         noisy, rate_hz = _mono(noisy_file)
@@ -306,7 +306,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
             axis.annotate(name, place, (0, 9), textcoords="offset points", ha="center")
         axis.set(xscale="log", xlabel="seconds of audio per CPU second", ylabel=TITLES[key])
         axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.margins(0.25)
+        axis.margins(x=0.35, y=0.25)  # room for the names
         axis.grid(alpha=0.3)
     figure.suptitle(f"{report['files']} recordings of {report['folder']}: up and right is better")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What a measurement was made on, for the JSON beside its figures."""
+"""What a measurement was made on, for the record beside its figures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+__all__ = ["cores", "machine", "versions"]
 
 
 def machine() -> dict[str, Any]:
@@ -20,9 +22,16 @@ def machine() -> dict[str, Any]:
         pass
     return {
         "cpu": cpu,
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def cores() -> int:
+    """The number of cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
