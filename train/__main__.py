@@ -108,6 +108,17 @@ def batches(task: Task, seed: int, first: int, last: int) -> Iterator[tuple[torc
         thread.join(timeout=5)
 
 
+def state_of(file: Path, config: Config) -> dict[str, Any]:
+    """The state in a checkpoint. Raises CheckpointError if it is of another network."""
+    saved, state = load_checkpoint(file)
+    if (saved.task, saved.network) != (config.task, config.network):
+        raise CheckpointError(
+            f"{file} holds another network than the config: {saved.task} {saved.network}, "
+            f"not {config.task} {config.network}"
+        )
+    return state
+
+
 @torch.no_grad()
 def follow(averaged: torch.nn.Module, network: torch.nn.Module, decay: float) -> None:
     """Move the averaged weights a little towards the network's."""
@@ -145,11 +156,10 @@ def train(
     step, seconds, best, stale, history = 0, 0.0, math.inf, 0, []
     state: dict[str, Any] | None = None
     if resume:
-        _, state = load_checkpoint(out / "last.pt")
+        state = state_of(out / "last.pt", config)
         network.load_state_dict(state["network"])
     elif start_from is not None:
-        _, other = load_checkpoint(start_from)
-        network.load_state_dict(other["averaged"])
+        network.load_state_dict(state_of(start_from, config)["averaged"])
     else:
         task.start()
     averaged = copy.deepcopy(network).eval()
@@ -162,17 +172,21 @@ def train(
         step, seconds, best = state["step"], state["seconds"], state["best"]
         stale, history = state["stale"], state["history"]
 
-    def checkpoint(name: str) -> dict[str, Any]:
+    def checkpoint(name: str, *, whole: bool = True) -> dict[str, Any]:
+        """Write the run's state, or without `whole` only what export and `--start-from` need."""
         kept = {
-            "network": network.state_dict(),
             "averaged": averaged.state_dict(),
-            "optimizer": optimizer.state_dict(),
             "step": step,
             "seconds": seconds + time.monotonic() - began,
             "best": best,
-            "stale": stale,
             "history": history,
         }
+        if whole:
+            kept |= {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "stale": stale,
+            }
         save_checkpoint(out / name, config, kept)
         return kept
 
@@ -229,7 +243,7 @@ def train(
                 better = figures["score"] < best
                 best, stale = (figures["score"], 0) if better else (best, stale + 1)
                 if better:
-                    checkpoint("best.pt")
+                    checkpoint("best.pt", whole=False)
             if time.monotonic() - saved > 120:
                 checkpoint("last.pt")
                 saved = time.monotonic()
