@@ -162,11 +162,13 @@ def bundled_names() -> list[str]:
 
 
 def bundled_with_codec_id(codec_id: bytes) -> Bundle:
-    """The bundled codec whose files carry that 16-byte id; raises UnknownCodec if there is none."""
+    """The bundled codec whose files carry that id, or an id that begins so (small files carry 4 of
+    its 16 bytes). Raises UnknownCodec if there is none.
+    """
     for name in bundled_names():
         path = _MODELS / name
         manifest = _manifest(_read_file(path, MANIFEST, MAX_MANIFEST_BYTES), path / MANIFEST)
-        if manifest.codec_id == codec_id.hex():
+        if manifest.codec_id and manifest.codec_id.startswith(codec_id.hex()):
             return find(name)
     raise UnknownCodec(
         f"made by a codec with id {codec_id.hex()}, which is not among the bundled models "

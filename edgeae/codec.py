@@ -161,7 +161,7 @@ class Codec:
             UnknownCodec: written by another codec.
         """
         header, content = bitstream.read(_as_bytes(blob))
-        if header.codec_id != self._id:
+        if not self._id.startswith(header.codec_id):
             raise UnknownCodec(
                 f"the file was written by codec {header.codec_id.hex()}, "
                 f"{self.bundle.manifest.name} is {self._id.hex()}",
@@ -240,15 +240,19 @@ class Codec:
         rgb = self._synthesize(row_of_symbols, latent.level, latent.height, latent.width)
         return _as_given(rgb, latent.alpha, latent.channels)
 
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        """The graphs that run, by role."""
+        contexts = {f"context{i}": graph for i, graph in enumerate(self._context.graphs)}
+        return {"encoder": self._encoder, "decoder": self._decoder, **contexts}
+
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
-        graphs = {"encoder": self._encoder, "decoder": self._decoder}
-        graphs |= {f"context{i}": graph for i, graph in enumerate(self._context.graphs)}
         return {
             "bundle": self.bundle.id,
             "name": self.bundle.manifest.name,
             "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in graphs.items()},
+            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
         }
 
     def _grid(self, height: int, width: int) -> tuple[int, int]:

@@ -6,6 +6,7 @@ import struct
 import time
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -55,7 +56,10 @@ def test_a_file_is_what_its_description_says():
 @pytest.mark.parametrize("level", [0, 64])
 def test_every_field_of_the_header_comes_back(channels, level):
     header = Header(CODEC_ID[::-1], level, 1, 65_536, channels)
-    assert read(write(header, Content([b"x"])))[0] == header
+    assert read(write(header, Content([b"x", b"y"])))[0] == header
+    small, content = read(write(header, Content([b"x"])))
+    assert small == replace(header, codec_id=CODEC_ID[:-5:-1])
+    assert [bytes(block) for block in content.blocks] == [b"x"] and content.alpha is None
 
 
 @settings(max_examples=50, deadline=None)
@@ -270,3 +274,61 @@ def test_a_checksum_is_over_type_and_body():
     (kind, body), *_ = eae_chunks(FILE)
     (crc,) = struct.unpack_from("<I", FILE, len(EAE_MAGIC) + 8 + len(body))
     assert crc == zlib.crc32(kind + body)
+
+
+# --- the small form
+
+SMALL = write(Header(CODEC_ID, 33, 300, 127, 3), Content([b"block"]))
+
+
+def test_a_small_file_is_what_its_description_says():
+    body = b"\x89e" + CODEC_ID[:4] + bytes([33 * 3 + 2, 300 % 128 | 128, 300 // 128, 127])
+    assert SMALL == body + b"block" + struct.pack("<I", zlib.crc32(body + b"block"))
+    assert len(SMALL) - len(b"block") == 14
+
+
+def test_pictures_that_the_small_form_cannot_hold_are_whole_files():
+    header = Header(CODEC_ID, 1, 2, 3, 3)
+    assert write(header, Content([b"one"])).startswith(b"\x89e")
+    assert write(header, Content([b"one", b"two"])).startswith(EAE_MAGIC)
+    see_through = write(replace(header, channels=4), Content([b"one"], b"alpha"))
+    assert see_through.startswith(EAE_MAGIC)
+
+
+def test_every_truncation_of_a_small_file_is_refused():
+    for length in range(len(SMALL)):
+        refused(SMALL[:length])
+
+
+def test_every_changed_bit_or_byte_of_a_small_file_is_refused():
+    for place in range(len(SMALL)):
+        for flip in range(1, 256):
+            changed = bytearray(SMALL)
+            changed[place] ^= flip
+            refused(bytes(changed))
+
+
+def test_bytes_after_the_end_of_a_small_file_are_refused():
+    refused(SMALL + b"\0", match="checksum")
+
+
+def test_a_small_header_that_makes_no_sense_is_refused():
+    def made(after_id):
+        body = b"\x89e" + CODEC_ID[:4] + after_id
+        return body + struct.pack("<I", zlib.crc32(body))
+
+    assert read(made(bytes([2, 1, 1])))[0].channels == 3
+    refused(made(b""), match="cut off")
+    refused(made(bytes([2])), match="makes no sense")
+    refused(made(bytes([65 * 3, 1, 1])), match="makes no sense")  # level 65
+    refused(made(bytes([2, 0, 1])), match="makes no sense")  # no rows
+    refused(made(bytes([2, *[255] * 9, 1, 1])), match="makes no sense")  # a size without end
+    refused(made(bytes([2, 255, 255, 255, 127, 1])), match="pixels, allowed are")
+
+
+def test_the_header_of_a_small_file_is_read_from_its_beginning():
+    header = Header(CODEC_ID[:4], 33, 300, 127, 3)
+    assert read_header(SMALL[:10]) == header
+    for length in range(10):
+        with pytest.raises(BitstreamError):
+            read_header(SMALL[:length])
