@@ -126,20 +126,30 @@ class Encoder:
         Raises:
             ValueError: a value is negative or beyond what its table can code.
         """
-        if (values < 0).any() or (values > self._tables.largest[tables]).any():
-            raise ValueError("a value lies outside what its table can code")
-        shifts = self._tables.shifts[tables].astype(np.int64)
-        whole = values >> shifts
-        symbols = np.minimum(whole, ESCAPE)
+        if values.min(initial=0) < 0:
+            raise ValueError("a value lies outside what its table can code: it is negative")
+        shifts = self._tables.shifts[tables]
+        symbols = values
+        # Most values are their own symbol; only the others have open bits.
+        some = np.flatnonzero((shifts > 0) | (values >= ESCAPE))
+        if len(some):
+            symbols = values.copy()
+            symbols[some] = self._open(values[some], tables[some])
         place = tables * ALPHABET + symbols
         self._frequencies.append(self._tables.widths[place])
         self._starts.append(self._tables.starts[place])
-        low = values & ((1 << shifts) - 1)
-        escaped = symbols == ESCAPE
-        lengths = shifts + ESCAPE_BITS * escaped
-        some = np.flatnonzero(lengths)
-        self._open_values.append(np.where(escaped, ((whole - ESCAPE) << shifts) | low, low)[some])
-        self._open_lengths.append(lengths[some])
+
+    def _open(self, values: Ints, tables: Ints) -> Ints:
+        """The symbols of values, whose open bits are kept for the end of the block."""
+        if (values > self._tables.largest[tables]).any():
+            raise ValueError("a value lies outside what its table can code: it is too large")
+        shifts = self._tables.shifts[tables].astype(np.int64)
+        whole = values >> shifts
+        symbols: Ints = np.minimum(whole, ESCAPE)
+        beyond = np.where(symbols == ESCAPE, (whole - ESCAPE) << shifts, 0)
+        self._open_values.append(beyond | (values & ((1 << shifts) - 1)))
+        self._open_lengths.append(shifts + ESCAPE_BITS * (symbols == ESCAPE))
+        return symbols
 
     def put_signs(self, negative: npt.NDArray[np.bool_]) -> None:
         """Add signs; the decoder gets them after all stages."""
@@ -211,15 +221,13 @@ class Decoder:
         self._position = _decode_stage(
             self._states, bases, self._tables.slots, self._words, self._position, found
         )
-        symbols = (found >> 24).astype(np.int64)
-        shifts = self._tables.shifts[tables].astype(np.int64)
-        escaped = symbols == ESCAPE
-        lengths = shifts + ESCAPE_BITS * escaped
-        values = symbols << shifts
-        some = np.flatnonzero(lengths)
+        values = (found >> np.uint32(24)).astype(np.int64)
+        shifts = self._tables.shifts[tables]
+        some = np.flatnonzero((shifts > 0) | (values == ESCAPE))
         if len(some):
-            opened = self._take_open(lengths[some])
-            values[some] += opened
+            shifted = shifts[some].astype(np.int64)
+            opened = self._take_open(shifted + ESCAPE_BITS * (values[some] == ESCAPE))
+            values[some] = (values[some] << shifted) + opened
         return values
 
     def _take_open(self, lengths: Ints) -> Ints:
