@@ -55,7 +55,8 @@ def write_bundle(
             manifest[section] = parts[section]
     if task == "codec":
         manifest["codec_id"] = codec_id(folder, manifest)
-    text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+    # Not sorted: the order of a stream's states is the order of its graph's inputs.
+    text = json.dumps(manifest, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")
 
 

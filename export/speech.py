@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,9 @@ def export_denoiser(
         # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        program = torch.onnx.export(
+        # The exporter tells of every optional package that it does not find.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    program = torch.onnx.export(
             _Step(network).eval(),
             (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
             dynamo=True,
