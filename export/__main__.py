@@ -42,9 +42,13 @@ def export(checkpoint: Path, out: Path, *, calibration: tuple[str, ...]) -> dict
         calibration: folders of pictures for a codec, ("synthetic",) for pictures made in code.
 
     Raises:
-        ExportError: a graph disagrees with torch or costs more than its budget.
+        ExportError: a graph disagrees with torch or costs more than its budget, or `out` is
+            something else than a bundle.
     """
     config, state = load_checkpoint(checkpoint)
+    # What stands there is deleted in the end, so it must be a bundle and nothing else.
+    if out.exists() and not (out / "manifest.json").is_file() and not _is_empty(out):
+        raise ExportError(f"{out} is there and is no bundle: give a new folder or a bundle's")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
         folder = Path(temporary) / "bundle"
@@ -55,6 +59,10 @@ def export(checkpoint: Path, out: Path, *, calibration: tuple[str, ...]) -> dict
         folder.rename(out)
         shutil.rmtree(Path(temporary) / "old", ignore_errors=True)
     return figures
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and not any(folder.iterdir())
 
 
 def _write(
