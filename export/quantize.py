@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -46,15 +48,16 @@ def quantize_encoder(
     """
     # The root logger is told that shape inference was skipped; strided convolutions do not need it.
     logging.getLogger().setLevel(logging.ERROR)
-    quantize_static(
-        source,
-        target,
-        _Arrays("pixels", pictures),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-        nodes_to_exclude=list(in_float),
-        calibrate_method=CalibrationMethod.Percentile,
-        extra_options={"CalibPercentile": CALIBRATION_PERCENTILE},
-    )
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it is doing
+        quantize_static(
+            source,
+            target,
+            _Arrays("pixels", pictures),
+            quant_format=QuantFormat.QDQ,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=list(in_float),
+            calibrate_method=CalibrationMethod.Percentile,
+            extra_options={"CalibPercentile": CALIBRATION_PERCENTILE},
+        )
