@@ -157,6 +157,8 @@ def train(
     state: dict[str, Any] | None = None
     if resume:
         state = state_of(out / "last.pt", config)
+        if "optimizer" not in state:
+            raise CheckpointError(f"{out / 'last.pt'} holds weights alone, not a run to go on with")
         network.load_state_dict(state["network"])
     elif start_from is not None:
         network.load_state_dict(state_of(start_from, config)["averaged"])

@@ -13,6 +13,8 @@ import torch
 from train.config import Config, ConfigError, config_from_dict
 
 FORMAT = 1
+# What export needs; a run's last checkpoint holds more, to go on from.
+_KEYS = {"averaged", "best", "config", "history", "seconds", "step"}
 
 
 class CheckpointError(Exception):
@@ -40,9 +42,12 @@ def load_checkpoint(file: Path) -> tuple[Config, dict[str, Any]]:
     except FileNotFoundError:
         raise CheckpointError(f"no checkpoint at {file}") from None
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise CheckpointError(f"{file} is not a readable checkpoint: {error}") from None
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{file} is not a readable checkpoint: {reason}") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(f"{file} is not a checkpoint of format {FORMAT}")
+    if missing := sorted(_KEYS - state.keys()):
+        raise CheckpointError(f"{file} lacks {', '.join(missing)}")
     try:
         config = config_from_dict(state["config"])
     except ConfigError as error:

@@ -26,6 +26,13 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and what is allowed."""
 
 
+def _require(section: Optimize | Validate, **least: int) -> None:
+    for key, value in least.items():
+        if getattr(section, key) < value:
+            where = f"{type(section).__name__.lower()}.{key}"
+            raise ConfigError(f"{where} is {getattr(section, key)}, expected at least {value}")
+
+
 @dataclass(frozen=True)
 class Optimize:
     """The optimizer and its schedule: AdamW, linear warm-up, cosine decay to `final_ratio`."""
@@ -41,6 +48,9 @@ class Optimize:
     ema_decay: float = 0.999
     bfloat16: bool = False
 
+    def __post_init__(self) -> None:
+        _require(self, steps=1, batch_size=1, warmup_steps=0)
+
 
 @dataclass(frozen=True)
 class Validate:
@@ -48,6 +58,9 @@ class Validate:
 
     every_steps: int = 1000
     patience: int = 20
+
+    def __post_init__(self) -> None:
+        _require(self, every_steps=1, patience=1)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ class PhotoTask:
     network: PhotoCodec
 
     def __init__(self, config: PhotoConfig, device: torch.device) -> None:
+        if config.data.crop_pixels < STRIDE or config.data.crop_pixels % STRIDE:
+            raise ValueError(
+                f"crop_pixels is {config.data.crop_pixels}, expected a multiple of {STRIDE}"
+            )
         self.config, self.device = config, device
         self.photos = Photos(config.data)
         self.network = PhotoCodec(config.network)

@@ -36,9 +36,12 @@ class Photos:
             pictures = [_made_picture(seed) for seed in range(config.held_out + 24)]
         else:
             pictures = _read_folders(config.folders, smallest=config.crop_pixels)
+        if config.held_out < 1:
+            raise ValueError(f"held_out is {config.held_out}, expected at least 1")
         if len(pictures) <= config.held_out:
             raise ValueError(
-                f"{len(pictures)} pictures found in {', '.join(config.folders)}, "
+                f"{len(pictures)} pictures of {config.crop_pixels} pixels or more a side found in "
+                f"{', '.join(config.folders) or 'no folders'}, "
                 f"more than held_out = {config.held_out} are needed"
             )
         # Evenly spread, so that every source of the folder is among the held-out ones.
