@@ -1,0 +1,28 @@
+"""What several test files share and is slow to make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+CONFIGS = Path(__file__).parent.parent / "train" / "configs"
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """The folder of a photo codec's run: the smoke configuration, through its command line."""
+    pytest.importorskip("torch")
+    import torch
+
+    from train.__main__ import main
+
+    out = tmp_path_factory.mktemp("runs") / "smoke"
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        arguments = [str(CONFIGS / "smoke-photo.toml"), "--out", str(out)]
+        patch.setattr("sys.argv", ["train", *arguments])
+        assert main() == 0
+    torch.set_num_threads(before)
+    return out
