@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .denoiser import Denoiser, Stream
     from .media import AudioInfo
+    from .report import Table
 
 __all__ = ["app", "main"]
 
@@ -390,6 +392,99 @@ def denoise(
     _end(failed, passed_over, "no sound files")
 
 
+@app.command()
+def bench(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="A bundled name or a directory.", show_default=False),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Execution provider; repeat for more. By default every one that is here.",
+            show_default=False,
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="fp32 or int8; repeat for more. By default every one that the model has.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Repeat for more. By default 1, 2, 4 ... all cores.", show_default=False
+        ),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="Time for each task of each configuration.")
+    ] = 3.0,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="Your own photo or recording instead of the package's.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print everything as JSON, every sample too.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Also write one page with plots, which opens offline.",
+            show_default=False,
+        ),
+    ] = None,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="A.json B.json",
+            help="Measure nothing: set two results of --json side by side.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Force = False,
+) -> None:
+    """Time a model's real work on every execution provider, precision and number of threads."""
+    if compare is not None:
+        if model is not None:
+            raise _UsageError("--compare takes two files and no MODEL")
+        _show_differences(*compare, as_json=as_json)
+        return
+    if model is None:
+        raise _UsageError("a MODEL is needed, or --compare A.json B.json")
+    from . import batch, media
+    from .bench import measure
+    from .report import notes, page, tables
+
+    if report is not None:
+        batch.refuse_existing(report, force=force)
+    with _status() as tell:
+        result = measure(
+            model,
+            providers=provider,
+            precisions=precision,
+            threads=threads,
+            seconds=seconds,
+            source=source,
+            tell=tell,
+        )
+    if report is not None:
+        media.atomic_write(report, page(result).encode())
+    if as_json:
+        print(json.dumps(result))
+        return
+    _figures(tables(result))
+    for note in notes(result):
+        print(note)
+
+
 def main() -> None:
     """The entry point of the `edgeae` command."""
     app(prog_name="edgeae")
@@ -644,22 +739,78 @@ def _bundle_bytes(bundle: Bundle) -> int:
     return sum(entry.bytes for entry in [*graphs, *bundle.manifest.files.values()])
 
 
+def _show_differences(first: Path, second: Path, *, as_json: bool) -> None:
+    from . import media
+    from .bench import compare_results
+    from .report import comparison
+
+    results = []
+    for path in (first, second):
+        try:
+            results.append(json.loads(media.read_bytes(path)))
+        except ValueError as error:
+            raise MediaError(f"{path} is not JSON: {error}") from error
+    found = compare_results(*results)
+    if as_json:
+        print(json.dumps([asdict(difference) for difference in found]))
+        return
+    for name, result in zip("AB", results, strict=True):
+        bundle, where = result["bundle"], result["machine"]
+        print(
+            f"{name}: {bundle['name']} {bundle['version']} {bundle['id'][:12]} on {where['cpu']},"
+            f" {where['cores']} cores, {result['time']}"
+        )
+    _figures([comparison(found)])
+
+
+def _figures(tables: Sequence[Table]) -> None:
+    for table in tables:
+        right = tuple(range(table.words, len(table.columns)))
+        _table(table.columns, table.rows, right=right, title=table.title, least_width=100)
+
+
+@contextmanager
+def _status() -> Iterator[Callable[[str], None]]:
+    """What tells on a terminal what is going on; silent where nobody looks."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with console.status("") as status:
+        yield status.update
+
+
 def _table(
-    header: Sequence[str], rows: Sequence[tuple[str, ...]], *, right: tuple[int, ...] = ()
+    header: Sequence[str],
+    rows: Sequence[tuple[str, ...]],
+    *,
+    right: tuple[int, ...] = (),
+    title: str | None = None,
+    least_width: int = 0,
 ) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, show_header=any(header), pad_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        show_header=any(header),
+        pad_edge=False,
+        title=title,
+        title_justify="left",
+    )
     for index, name in enumerate(header):
         table.add_column(
             name, justify="right" if index in right else "left", overflow="fold", no_wrap=False
         )
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    console = Console()
+    console.width = max(console.width, least_width)
+    console.print(table)
 
 
 def _complain(message: str) -> None:

@@ -147,13 +147,18 @@ class Denoiser:
             delay=timetable.delay(block_samples),
         )
 
+    @property
+    def graphs(self) -> dict[str, Graph]:
+        """The graphs that run, by role."""
+        return {"step": self._step}
+
     def report(self) -> dict[str, Any]:
         """What was loaded and where it runs: {"bundle": id, "name", "precision", "graphs"}."""
         return {
             "bundle": self.bundle.id,
             "name": self.bundle.manifest.name,
             "precision": self._precision,
-            "graphs": {"step": self._step.report()},
+            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
         }
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from .errors import BundleError
 
-__all__ = ["check_graph"]
+__all__ = ["check_graph", "count_parameters", "matrix_product_model"]
 
 # A 1,000-node quantized graph has about 30,000 fields; a hostile file could hold one per two bytes.
 MAX_FIELDS = 2_000_000
@@ -177,3 +177,96 @@ def _check_input(walk: _Walk, value_info: _Span) -> None:
     # TensorShapeProto: dim 1. onnxruntime shows a scalar and an undeclared rank alike.
     if not any(walk.messages(shapes[0][1], frozenset({1}))):
         raise walk.refuse(f"graph input {label!r} is a scalar: at least one axis is needed")
+
+
+# TensorProto.DataType -> bytes of an element
+_FLOAT, _UINT8, _INT8, _INT32, _INT64 = 1, 2, 3, 6, 7
+_ELEMENT_BYTES = {_FLOAT: 4, _UINT8: 1, _INT8: 1, 4: 2, 5: 2, _INT32: 4, 10: 2, 11: 8, 16: 2}
+
+
+def count_parameters(data: bytes, *, name: str) -> tuple[int, int]:
+    """(numbers, bytes) in the tensors of the ONNX model in `data`, initializers and constants.
+
+    int64 tensors hold shapes and axes and are not counted; scales and zero points are. Raises
+    BundleError as `check_graph` does.
+    """
+    walk = _Walk(data, name)
+    numbers = size_bytes = 0
+    for _, graph in walk.messages((0, len(data)), frozenset({7})):
+        for number, span in walk.messages(graph, frozenset({1, 5})):
+            tensors = [span] if number == 5 else _constants(walk, span)
+            for tensor in tensors:
+                count, kind = _elements(walk, tensor)
+                if kind != _INT64:
+                    numbers += count
+                    size_bytes += count * _ELEMENT_BYTES.get(kind, 0)
+    return numbers, size_bytes
+
+
+def _constants(walk: _Walk, node: _Span) -> list[_Span]:
+    attributes = [span for _, span in walk.messages(node, frozenset({5}))]
+    return [span for a in attributes for _, span in walk.messages(a, frozenset({5}))]
+
+
+def _elements(walk: _Walk, tensor: _Span) -> tuple[int, int]:
+    """The number of elements and their type of one TensorProto: dims 1, data_type 2."""
+    count, kind = 1, 0
+    for number, wire, start, end in walk.fields(tensor):
+        if number == 1 and wire == _VARINT:
+            count *= start
+        elif number == 1 and wire == _BYTES:
+            while start < end:
+                size, start = walk.varint(start, end)
+                count *= size
+        elif number == 2 and wire == _VARINT:
+            kind = start
+    return count, kind
+
+
+def matrix_product_model(side: int, *, precision: str) -> bytes:
+    """An ONNX model of one product of an input `x` and a constant, both (side, side).
+
+    `precision` "fp32" is MatMul of float32, "int8" MatMulInteger of uint8 and int8. It serves to
+    measure what onnxruntime can do at most, so its weights mean nothing.
+    """
+    if precision == "fp32":
+        operator, kinds = b"MatMul", (_FLOAT, _FLOAT, _FLOAT)
+        weights = b"\x00\x00\x80\x3f" * (side * side)  # 1.0
+    elif precision == "int8":
+        operator, kinds = b"MatMulInteger", (_UINT8, _INT8, _INT32)
+        weights = b"\x01" * (side * side)
+    else:
+        raise ValueError(f"precision is {precision!r}: fp32 and int8 are allowed")
+    shape = _field(1, side) * 2
+
+    def port(name: bytes, kind: int) -> bytes:
+        axes = _field(1, _field(1, side)) * 2
+        return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, axes)))
+
+    node = _field(1, b"x") + _field(1, b"w") + _field(2, b"y") + _field(4, operator)
+    tensor = shape + _field(2, kinds[1]) + _field(8, b"w") + _field(9, weights)
+    graph = (
+        _field(1, node)
+        + _field(2, b"product")
+        + _field(5, tensor)
+        + _field(11, port(b"x", kinds[0]))
+        + _field(12, port(b"y", kinds[2]))
+    )
+    opset = _field(1, b"") + _field(2, 20)
+    return _field(1, 10) + _field(7, graph) + _field(8, opset)
+
+
+def _field(number: int, value: int | bytes) -> bytes:
+    """One field of a protobuf message: a number, or bytes."""
+    if isinstance(value, int):
+        return _number(number << 3 | _VARINT) + _number(value)
+    return _number(number << 3 | _BYTES) + _number(len(value)) + value
+
+
+def _number(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)

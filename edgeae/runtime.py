@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,7 @@ import numpy as np
 
 from .errors import BundleError, EdgeaeError, ProviderError
 
-__all__ = ["CPU", "Graph", "Port", "available_providers"]
+__all__ = ["CPU", "Graph", "NodeRun", "Port", "Run", "available_providers", "profile"]
 
 CPU = "CPUExecutionProvider"
 OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
@@ -41,6 +45,30 @@ class Port:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a watched graph: the time inside onnxruntime, and the inputs if they were kept."""
+
+    seconds: float
+    inputs: tuple[np.ndarray[Any, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """What onnxruntime's profiler tells of one node.
+
+    `inputs` and `outputs` are shapes. A weight that was packed beforehand leaves an input without
+    a shape of its own. `moved_bytes` are those of the activations read and of the outputs written.
+    """
+
+    operator: str
+    provider: str
+    seconds: float
+    inputs: tuple[tuple[int, ...], ...]
+    outputs: tuple[tuple[int, ...], ...]
+    moved_bytes: int
 
 
 class Graph:
@@ -134,6 +162,19 @@ class Graph:
         except Exception as error:  # onnxruntime's own exceptions share no base but this one
             raise EdgeaeError(f"{self.file.name} failed to run: {_first_line(error)}") from error
 
+    @contextmanager
+    def watched(self, *, keep_inputs: bool = False) -> Iterator[list[Run]]:
+        """The list that every run of this graph is added to while the context is open.
+
+        With `keep_inputs` each run holds copies of its inputs, which takes time and memory.
+        """
+        session, runs = self._session, []  # type: Any, list[Run]
+        self._session = _Watch(session, runs, keep_inputs)
+        try:
+            yield runs
+        finally:
+            self._session = session
+
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where.
 
@@ -163,6 +204,71 @@ class Graph:
                 raise ValueError(
                     f"{where} has shape {array.shape}: ({wanted}) is allowed, no axis empty"
                 )
+
+
+class _Watch:
+    """A session whose runs are timed."""
+
+    def __init__(self, session: Any, runs: list[Run], keep_inputs: bool) -> None:
+        self._session, self._runs, self._keep = session, runs, keep_inputs
+
+    def run(self, names: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+        kept = tuple(array.copy() for array in inputs.values()) if self._keep else ()
+        start = time.perf_counter()
+        outputs = self._session.run(names, inputs)
+        self._runs.append(Run(time.perf_counter() - start, kept))
+        return outputs
+
+
+def profile(
+    file: Path,
+    inputs: Sequence[np.ndarray[Any, Any]],
+    *,
+    optimization: str = "all",
+    repeats: int = 1,
+) -> tuple[NodeRun, ...]:
+    """The nodes of a graph in the order they ran on the CPU, one thread, as profiled.
+
+    `optimization` "disabled" gives the nodes of the file, "all" those that really run. `seconds`
+    are the median over `repeats` runs after a first one. Raises what `Graph` raises.
+    """
+    graph = Graph(file, optimization=optimization)
+    graph._check(inputs)
+    onnxruntime = _onnxruntime()
+    options = _session_options(onnxruntime, 1, False, optimization)
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(str(file), options, providers=[CPU])
+        feed = {port.name: array for port, array in zip(graph.inputs, inputs, strict=True)}
+        for _ in range(1 + repeats):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    kernels = [
+        event
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
+    ]
+    # Runs follow each other, each with the same nodes in the same order.
+    count = len(kernels) // (1 + repeats)
+    runs = [kernels[run * count : (run + 1) * count] for run in range(1, 1 + repeats)]
+    return tuple(_node_run(events) for events in zip(*runs, strict=True))
+
+
+def _node_run(events: Sequence[dict[str, Any]]) -> NodeRun:
+    told = events[0]["args"]
+
+    def shapes(key: str) -> tuple[tuple[int, ...], ...]:
+        return tuple(tuple(shape) for port in told.get(key, ()) for shape in port.values())
+
+    return NodeRun(
+        operator=told["op_name"],
+        provider=told["provider"],
+        seconds=float(np.median([event["dur"] for event in events])) * 1e-6,
+        inputs=shapes("input_type_shape"),
+        outputs=shapes("output_type_shape"),
+        moved_bytes=int(told["activation_size"]) + int(told["output_size"]),
+    )
 
 
 def available_providers() -> list[str]:
@@ -212,24 +318,7 @@ def _open(
     strict: bool,
     optimization: str,
 ) -> Any:
-    levels = onnxruntime.GraphOptimizationLevel
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = {
-        "disabled": levels.ORT_DISABLE_ALL,
-        "basic": levels.ORT_ENABLE_BASIC,
-        "extended": levels.ORT_ENABLE_EXTENDED,
-        "all": levels.ORT_ENABLE_ALL,
-    }[optimization]
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = threads
-    # Threads that spin between two hops burn a core for nothing.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if strict else "0")
-    # Every failure is raised, and the promise is one line on stderr: log what is fatal only.
-    options.log_severity_level = 4
+    options = _session_options(onnxruntime, threads, strict, optimization)
     try:
         return onnxruntime.InferenceSession(
             str(file),
@@ -251,6 +340,28 @@ def _open(
             asked=providers,
             available=onnxruntime.get_available_providers(),
         ) from error
+
+
+def _session_options(onnxruntime: Any, threads: int, strict: bool, optimization: str) -> Any:
+    levels = onnxruntime.GraphOptimizationLevel
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = {
+        "disabled": levels.ORT_DISABLE_ALL,
+        "basic": levels.ORT_ENABLE_BASIC,
+        "extended": levels.ORT_ENABLE_EXTENDED,
+        "all": levels.ORT_ENABLE_ALL,
+    }[optimization]
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = threads
+    # Threads that spin between two hops burn a core for nothing.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if strict else "0")
+    # Every failure is raised, and the promise is one line on stderr: log what is fatal only.
+    options.log_severity_level = 4
+    return options
 
 
 def _nodes_by_provider(session: Any, version: str) -> dict[str, int]:
