@@ -103,7 +103,7 @@ class _GatedMemory(torch.autograd.Function):
         ctx: Any, grad: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         gate, candidate, expose, memory, start = ctx.saved_tensors
-        out = torch.empty(*gate.shape[:-1], 3 * gate.shape[-1], dtype=ctx.dtype)
+        out = gate.new_empty(*gate.shape[:-1], 3 * gate.shape[-1], dtype=ctx.dtype)
         grad_keep, grad_candidate, grad_expose = out.chunk(3, dim=-1)
         flow = grad.to(start.dtype) * expose
         grad_expose.copy_((flow * memory).mul_(1 - expose))
