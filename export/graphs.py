@@ -16,6 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from export.verify import ExportError
 from train.entropy_model import (
     ABS_LIMIT,
     FIRST_LOG_SCALE,
@@ -102,8 +103,10 @@ def store_half(model: onnx.ModelProto) -> None:
     when a session is made: half the bytes, the same arithmetic.
     """
     casts = []
+    # Scales of quantization stay as they are: runtimes look for them as plain constants.
+    of_convs = {n for node in model.graph.node if node.op_type == "Conv" for n in node.input}
     for weight in model.graph.initializer:
-        if weight.data_type != TensorProto.FLOAT or np.prod(weight.dims) < 64:
+        if weight.data_type != TensorProto.FLOAT or weight.name not in of_convs:
             continue
         halved = numpy_helper.to_array(weight).astype(np.float16)
         name = weight.name
@@ -239,6 +242,8 @@ class _IntegerLayer:
                 offset = np.rint(bias[out] * 2.0**shift)
                 if np.abs(whole) @ reach + abs(offset) < SUM_LIMIT:
                     break
+            else:
+                raise ExportError("the context model has weights that no exact sum can hold")
             self.weight[out] = whole.reshape(weight.shape[1:])
             self.bias[out], self.shift[out] = offset, shift
 
