@@ -9,12 +9,12 @@ into the bundles under `edgeae/models/` that were measured. No figure is typed b
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import add_figures
+from export.manifest import add_figures, markdown_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -148,14 +148,6 @@ def _measured_bundle(result: Mapping[str, Any]) -> str:
     return str(ours["id"])
 
 
-def markdown(rows: Sequence[Row]) -> str:
-    """A table in Markdown."""
-    columns = list(rows[0])
-    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    lines += ["| " + " | ".join(row[column] for column in columns) + " |" for row in rows]
-    return "\n".join(lines)
-
-
 def results() -> Iterator[tuple[Published, Mapping[str, Any]]]:
     """The result files that are there, in the order of README."""
     for published in PUBLISHED:
@@ -167,7 +159,7 @@ def results() -> Iterator[tuple[Published, Mapping[str, Any]]]:
 def readme_results() -> str:
     """What stands between README's marks."""
     return "\n\n".join(
-        f"{published.text}\n`{published.command}`\n\n{markdown(published.rows(result))}"
+        f"{published.text}\n`{published.command}`\n\n{markdown_table(published.rows(result))}"
         for published, result in results()
     )
 

@@ -115,13 +115,13 @@ def _card(name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[
         if prose.exists()
         else f"# {name}\n\nA {task} trained with edgeae on its user's own data."
     ]
+    lines.append("")
     measured = figures.get("measured", ())
     if measured:
-        lines += ["", "## Measured", ""]
+        lines += ["## Measured", ""]
         for result in measured:
-            lines += [f"`{result['command']}`", ""]
-            lines += _table(result["rows"])
-    lines += ["", "## Training and export", "", "| what | value |", "|---|---|"]
+            lines += [f"`{result['command']}`", "", markdown_table(result["rows"]), ""]
+    lines += ["## Training and export", "", "| what | value |", "|---|---|"]
     recorded = {**provenance, **{k: v for k, v in figures.items() if k != "measured"}}
     for key, value in recorded.items():
         shown = (
@@ -131,11 +131,9 @@ def _card(name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A table in Markdown; the keys of the first row are its columns."""
     columns = list(rows[0])
-    return [
-        "| " + " | ".join(columns) + " |",
-        "|" + "---|" * len(columns),
-        *("| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows),
-        "",
-    ]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += ["| " + " | ".join(str(row[column]) for column in columns) + " |" for row in rows]
+    return "\n".join(lines)
