@@ -49,7 +49,7 @@ class QuietingDenoiser(HalvingCodec):
         clean, _ = media.read_audio(demo.ASSETS / "clean.flac")
         return (clean[: len(noisy)] + 0.1 * (noisy - clean[: len(noisy)])).astype(np.float32)
 
-    def stream(self, *, sample_rate):
+    def stream(self, *, sample_rate, block_samples):
         class Stream:
             delay = 512
 
