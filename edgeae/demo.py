@@ -152,7 +152,7 @@ def jpeg_of_size(original: Picture, size_bytes: int) -> tuple[bytes, Photo]:
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What the work gives, and the seconds of its quickest run of three: the first one allocates."""
+    """What the work gives, and the seconds of its quickest run of three."""
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
