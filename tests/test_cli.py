@@ -471,6 +471,12 @@ def test_info_shows_a_bundle(denoiser):
         assert part in said
 
 
+@pytest.mark.parametrize("model", ["photo-codec", "speech-denoiser"])
+def test_info_of_a_bundled_model_tells_its_data_and_their_licences(model):
+    said = ok("info", model).stdout
+    assert "data and licences" in said and "CC-BY" in said and "## " not in said
+
+
 def test_info_shows_an_eae_file(tmp_path):
     blob = StoringCodec().compress(photo(), quality=8)
     (tmp_path / "a.eae").write_bytes(blob)
