@@ -43,7 +43,7 @@ def ms_ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 
     uint8 (H, W) or (H, W, C), each side at least 176 pixels (five scales of an 11-pixel window).
     Each channel of RGB counts alike, as in the papers on learned codecs; luma alone would score
-    higher. Source: Wang, Simoncelli, Bovik 2003; windows that fit whole, 2 x 2 means between scales.
+    higher. Source: Wang, Simoncelli, Bovik 2003; whole windows only, 2 x 2 means between scales.
     """
     _check_images(reference, other)
     if reference.ndim not in (2, 3):
