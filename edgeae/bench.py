@@ -23,7 +23,8 @@ from .denoiser import Denoiser
 from .errors import EdgeaeError, ProviderError
 from .loading import load
 from .machine import cores, machine, versions
-from .runtime import CPU, Graph, Run, available_providers
+from .providers import CPU, Provider
+from .runtime import Graph, Run, hardware
 from .tasks import Task, tasks_of
 from .timing import BLOCKS, Change, compare, sample, summarize
 
@@ -45,13 +46,21 @@ Tell = Callable[[str], None]
 class _Configuration:
     """One model as it was loaded, and the samples of its tasks so far."""
 
-    provider: str
+    asked: Provider
     precision: str
     threads: int
     model: Codec | Denoiser
     load_ms: float
     tasks: list[Task]
     samples: dict[str, _Samples] = field(default_factory=dict)
+
+    @property
+    def provider(self) -> str:
+        """In words, options included: what tells one configuration from another."""
+        if isinstance(self.asked, str):
+            return self.asked
+        name, options = self.asked
+        return f"{name}:{','.join(f'{key}={value}' for key, value in options.items())}"
 
     def __str__(self) -> str:
         return f"{self.provider}, {self.precision}, threads {self.threads}"
@@ -69,7 +78,7 @@ class _Samples:
 def measure(
     model: str | Path,
     *,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
     precisions: Sequence[str] | None = None,
     threads: Sequence[int] | None = None,
     seconds: float = 3.0,
@@ -143,7 +152,7 @@ def measure(
                 cold_start(
                     bundle.path,
                     precision=first.precision,
-                    providers=[first.provider],
+                    providers=[first.asked],
                     threads=first.threads,
                     source=source,
                 )
@@ -169,14 +178,15 @@ def _precisions(bundle: Bundle) -> list[str]:
 
 def _loaded(
     bundle: Bundle,
-    providers: Sequence[str] | None,
+    providers: Sequence[Provider] | None,
     precisions: Sequence[str],
     threads: Sequence[int],
     source: Path | None,
     absent: dict[str, str],
 ) -> Iterator[_Configuration]:
     """Every configuration; the CPU first, on one number of threads where it does not count."""
-    found = [CPU, *(name for name in available_providers() if name != CPU)]
+    found: list[Provider] = [CPU]
+    found += [name for name in _all_providers() if name != CPU]
     for provider in found if providers is None else providers:
         for precision in precisions:
             for count in threads if provider == CPU else threads[:1]:
@@ -188,11 +198,16 @@ def _loaded(
                 except ProviderError as error:
                     if providers is not None:
                         raise
-                    absent[provider] = str(error)
+                    absent[str(provider)] = str(error)
                     continue
                 load_ms = (time.perf_counter() - start) * 1e3
                 tasks = tasks_of(model, source=source)
                 yield _Configuration(provider, precision, count, model, load_ms, tasks)
+
+
+def _all_providers() -> list[str]:
+    """Those of this machine, installed plugins included."""
+    return list(dict.fromkeys(device.provider for device in hardware()))
 
 
 def _take(configuration: _Configuration, seconds: float) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .bundle import Bundle
     from .denoiser import Denoiser, Stream
     from .media import AudioInfo
+    from .providers import Provider
     from .report import Table
 
 __all__ = ["app", "main"]
@@ -103,8 +104,16 @@ Providers = Annotated[
     list[str] | None,
     typer.Option(
         "--provider",
-        help="onnxruntime's name of an execution provider; repeat for a second choice."
-        " By default CPUExecutionProvider.",
+        metavar="NAME[:key=value,...]",
+        help="onnxruntime's name of an execution provider, with its options; repeat for a second"
+        " choice. By default CPUExecutionProvider.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, gpu, npu or auto, instead of --provider: see edgeae info --providers.",
         show_default=False,
     ),
 ]
@@ -138,7 +147,7 @@ def demo(
     """Compress a photo, denoise a recording, and show what came of it. Needs no network."""
     from .demo import run_demo
 
-    run_demo(out, precision=precision, providers=provider, threads=threads)
+    run_demo(out, precision=precision, providers=_asked(provider), threads=threads)
 
 
 @app.command()
@@ -166,16 +175,30 @@ def models() -> None:
 @app.command()
 def info(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A bundled name, a directory or an .eae file.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="A bundled name, a directory or an .eae file.",
+            show_default=False,
+        ),
+    ] = None,
+    providers: Annotated[
+        bool,
+        typer.Option("--providers", help="List the execution providers and devices of this host."),
+    ] = False,
 ) -> None:
-    """Show what is in a model, or in the header of an .eae file."""
+    """Show what is in a model or in the header of an .eae file, or what it could run on."""
     from .bundle import bundled_names
 
-    if model not in bundled_names() and Path(model).is_file():
-        _show_file(Path(model))
-    else:
-        _show_bundle(model)
+    if model is None and not providers:
+        raise _UsageError("a MODEL or an .eae file is needed, or --providers")
+    if providers:
+        _show_providers()
+    if model is not None:
+        if model not in bundled_names() and Path(model).is_file():
+            _show_file(Path(model))
+        else:
+            _show_bundle(model)
 
 
 @app.command()
@@ -188,7 +211,7 @@ def verify(
     from .selftest import check_bundle
 
     count = 0
-    for line in check_bundle(model, providers=provider, threads=threads):
+    for line in check_bundle(model, providers=_asked(provider), threads=threads):
         print(f"ok  {line}", flush=True)
         count += 1
     print(f"{model}: {count} checks, all well")
@@ -210,6 +233,7 @@ def compress(
     psnr: Annotated[bool, typer.Option("--psnr", help="Decode again and tell the PSNR.")] = False,
     precision: Precision = None,
     provider: Providers = None,
+    device: Device = None,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
@@ -225,7 +249,9 @@ def compress(
 
     import edgeae
 
-    codec = edgeae.Codec.load(model, precision=precision, providers=provider, threads=threads)
+    codec = edgeae.Codec.load(
+        model, precision=precision, providers=_asked(provider), device=device, threads=threads
+    )
     budget = {"max_bytes": max_bytes} if max_bytes is not None else {"quality": quality or 5}
     sizes: list[tuple[int, int]] = []
 
@@ -268,6 +294,7 @@ def decompress(
     ] = "png",
     precision: Precision = None,
     provider: Providers = None,
+    device: Device = None,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
@@ -281,7 +308,9 @@ def decompress(
         _usage(media.image_writer, job.target)
         if not source.is_dir():
             batch.refuse_existing(job.target, force=force)
-    codecs = _Codecs(model, precision=precision, providers=provider, threads=threads)
+    codecs = _Codecs(
+        model, precision=precision, providers=_asked(provider), device=device, threads=threads
+    )
 
     def work(source: Path, target: Path, tick: batch.Tick) -> str:
         blob = media.read_bytes(source)
@@ -331,6 +360,7 @@ def denoise(
     ] = None,
     precision: Precision = None,
     provider: Providers = None,
+    device: Device = None,
     threads: Threads = 1,
     force: Force = False,
 ) -> None:
@@ -359,7 +389,9 @@ def denoise(
 
     import edgeae
 
-    denoiser = edgeae.Denoiser.load(model, precision=precision, providers=provider, threads=threads)
+    denoiser = edgeae.Denoiser.load(
+        model, precision=precision, providers=_asked(provider), device=device, threads=threads
+    )
     cleaner = _Cleaner(denoiser, attenuation_limit, live=stream)
     kind = pcm or Pcm.s16le
     if raw_in and rate is not None:
@@ -468,7 +500,7 @@ def bench(
     with _status() as tell:
         result = measure(
             model,
-            providers=provider,
+            providers=_asked(provider),
             precisions=precision,
             threads=threads,
             seconds=seconds,
@@ -733,10 +765,48 @@ def _plain(value: Any) -> str:
     return str(value)
 
 
+def _asked(specs: Sequence[str] | None) -> list[Provider] | None:
+    """The providers of a command line; a wrong one is a wrong command line."""
+    from .providers import parse
+
+    if specs is None:
+        return None
+    try:
+        return [parse(spec) for spec in specs]
+    except ValueError as error:
+        raise _UsageError(str(error)) from None
+
+
 def _providers() -> list[str]:
     from .runtime import available_providers
 
     return available_providers()
+
+
+def _show_providers() -> None:
+    from .providers import CPU, KNOWN
+    from .runtime import hardware
+
+    known = {provider.name: provider for provider in KNOWN}
+    rows = []
+    for device in hardware():
+        about = known.get(device.provider)
+        kinds = [kind for kind in about.options if kind != "cpu"] if about else []
+        words = "cpu" if device.provider == CPU else ", ".join(kinds)
+        needs = [
+            need
+            for need, is_so in (
+                ("fixed shapes", about is not None and about.fixed_shapes),
+                ("quantized graphs", about is not None and about.quantized),
+            )
+            if is_so
+        ]
+        tells = f"{device.kind} {device.vendor}".strip() or "not told"
+        rows.append((device.provider, device.source, tells, words, ", ".join(needs)))
+    _table(("provider", "from", "hardware", "--device", "needs"), rows)
+    print(
+        "To be listed is not to run a given model: edgeae verify MODEL --provider NAME tells that."
+    )
 
 
 def _precisions(bundle: Bundle) -> str:

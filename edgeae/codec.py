@@ -21,6 +21,7 @@ from .bundle import Bundle, bundled_with_codec_id, find
 from .errors import BitstreamError, BundleError, UnknownCodec
 from .latent import LEVELS, check_ports, latent_spec, read_tables
 from .layout import Tile, pad_to_stride, scaled, tiles
+from .providers import Provider
 from .runtime import CPU, Graph
 
 __all__ = ["Codec", "Latent", "decompress"]
@@ -60,7 +61,8 @@ class Codec:
         bundle: Bundle,
         *,
         precision: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        device: str | None = None,
         threads: int = 1,
         strict: bool = False,
     ) -> None:
@@ -78,7 +80,11 @@ class Codec:
             there = bundle.manifest.graphs.get(role, {})
             kind = self.precision if self.precision in there else "fp32"
             return Graph(
-                bundle.graph_file(role, kind), providers=providers, threads=threads, strict=strict
+                bundle.graph_file(role, kind),
+                providers=providers,
+                device=device,
+                threads=threads,
+                strict=strict,
             )
 
         self._encoder, self._decoder = graph("encoder"), graph("decoder")
@@ -98,7 +104,8 @@ class Codec:
         model: str | Path,
         *,
         precision: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        device: str | None = None,
         threads: int = 1,
         strict: bool = False,
     ) -> Codec:
@@ -107,7 +114,9 @@ class Codec:
         Args:
             model: a name that `edgeae models` lists, or a path.
             precision: "fp32" or "int8" for the encoder; None takes int8 where there is one.
-            providers: onnxruntime's provider names for the encoder and decoder; None is the CPU.
+            providers: onnxruntime's provider names for the encoder and decoder, or pairs of a name
+                and its options; None is the CPU.
+            device: "cpu", "gpu", "npu" or "auto" instead of `providers`, see `Graph`.
             threads: threads of one graph.
             strict: refuse to run any node elsewhere than on `providers`.
 
@@ -116,7 +125,12 @@ class Codec:
             ProviderError: a provider is not available or takes no node.
         """
         return cls(
-            find(model), precision=precision, providers=providers, threads=threads, strict=strict
+            find(model),
+            precision=precision,
+            providers=providers,
+            device=device,
+            threads=threads,
+            strict=strict,
         )
 
     def compress(

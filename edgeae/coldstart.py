@@ -13,7 +13,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .providers import Provider
 
 __all__ = ["cold_start"]
 
@@ -22,7 +25,7 @@ def cold_start(
     model: str | Path,
     *,
     precision: str,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
     threads: int = 1,
     source: Path | None = None,
 ) -> dict[str, Any]:
@@ -70,8 +73,14 @@ def main() -> None:
     available_providers()
     onnxruntime_ms = _since(start)
     imported_mb = _resident_mb("VmRSS")
+    options = asked["options"]
+    # JSON has no tuples.
+    options["providers"] = options["providers"] and [
+        provider if isinstance(provider, str) else tuple(provider)
+        for provider in options["providers"]
+    ]
     start = time.perf_counter()
-    model = load(asked["model"], **asked["options"])
+    model = load(asked["model"], **options)
     load_ms = _since(start)
     loaded_mb = _resident_mb("VmRSS")
 

@@ -16,6 +16,7 @@ from . import figures, media, metrics
 from .codec import Codec
 from .denoiser import Denoiser
 from .errors import MediaError
+from .providers import Provider
 from .selftest import where_it_runs
 
 __all__ = ["run_demo"]
@@ -45,7 +46,7 @@ def run_demo(
     folder: Path,
     *,
     precision: str | None = None,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
     threads: int = 1,
 ) -> None:
     """Writes the results into `folder`, which is made if need be, and prints a table of figures.

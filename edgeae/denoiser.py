@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .bundle import Bundle, find
 from .detour import Detour, shift
 from .errors import BundleError
+from .providers import Provider
 from .runtime import Graph
 from .schedule import Schedule, schedule
 from .stft import Floats, Spectrum, Stft
@@ -65,11 +66,14 @@ class Denoiser:
         model: str | Path,
         *,
         precision: str | None = None,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        device: str | None = None,
         threads: int = 1,
         strict: bool = False,
     ) -> Denoiser:
         """The denoiser in a bundle: a bundled name or a directory.
+
+        `providers`, `device`, `threads` and `strict` are those of `Graph`.
 
         Raises BundleError for a bundle that is missing, damaged or of another task, ProviderError
         for a provider that this machine cannot give.
@@ -81,7 +85,7 @@ class Denoiser:
             )
         precision = bundle.precision(precision)
         file = bundle.graph_file("step", precision)
-        step = Graph(file, providers=providers, threads=threads, strict=strict)
+        step = Graph(file, providers=providers, device=device, threads=threads, strict=strict)
         return cls(bundle, precision=precision, step=step)
 
     def denoise(

@@ -9,6 +9,7 @@ from .bundle import find
 from .codec import Codec
 from .denoiser import Denoiser
 from .errors import BundleError
+from .providers import Provider
 
 __all__ = ["load"]
 
@@ -17,7 +18,8 @@ def load(
     model: str | Path,
     *,
     precision: str | None = None,
-    providers: Sequence[str] | None = None,
+    providers: Sequence[Provider] | None = None,
+    device: str | None = None,
     threads: int = 1,
     strict: bool = False,
 ) -> Codec | Denoiser:
@@ -34,5 +36,10 @@ def load(
     if task not in kinds:
         raise BundleError(f"{bundle.manifest.name} is a {task}, which this version cannot run")
     return kinds[task].load(
-        bundle.path, precision=precision, providers=providers, threads=threads, strict=strict
+        bundle.path,
+        precision=precision,
+        providers=providers,
+        device=device,
+        threads=threads,
+        strict=strict,
     )

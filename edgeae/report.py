@@ -245,7 +245,7 @@ def _graph_speed(graph: Mapping[str, Any]) -> float | None:
 
 
 def _short(provider: str) -> str:
-    return provider.removesuffix("ExecutionProvider")
+    return provider.replace("ExecutionProvider", "")
 
 
 # --- page ---------------------------------------------------------------------------------------

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -15,10 +17,21 @@ from typing import Any
 import numpy as np
 
 from .errors import BundleError, EdgeaeError, ProviderError
+from .providers import CPU, KNOWN, Choice, Provider, alternatives
 
-__all__ = ["CPU", "Graph", "NodeRun", "Port", "Run", "available_providers", "profile"]
+__all__ = [
+    "CPU",
+    "Graph",
+    "Hardware",
+    "NodeRun",
+    "Port",
+    "Run",
+    "available_providers",
+    "hardware",
+    "profile",
+    "register_provider",
+]
 
-CPU = "CPUExecutionProvider"
 OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
 
 # onnxruntime's own names of the element types that numpy has too
@@ -84,19 +97,22 @@ class Graph:
         self,
         file: Path,
         *,
-        providers: Sequence[str] | None = None,
+        providers: Sequence[Provider] | None = None,
+        device: str | None = None,
         threads: int = 1,
         strict: bool = False,
         optimization: str = "all",
     ) -> None:
-        """Opens the file, on the CPU unless `providers` (onnxruntime's names) says otherwise.
+        """Opens the file, on the CPU unless `providers` or `device` says otherwise.
+
+        `providers` are onnxruntime's names, or pairs of a name and its options. `device` is "cpu",
+        "gpu", "npu", or "auto": a GPU if there is one that runs the graph, else the CPU.
 
         onnxruntime runs on the CPU whatever the providers cannot; `strict` refuses that. Raises
         ProviderError for a provider that is not there or gets no node, BundleError for a file
         that onnxruntime cannot load. To name the CPU after another provider is a permission, so
         the CPU alone may end up without a node.
         """
-        asked = _checked_providers(providers, strict)
         if type(threads) is not int or threads < 1:
             raise ValueError(f"threads is {threads!r}: a whole number from 1 is allowed")
         if optimization not in OPTIMIZATIONS:
@@ -104,27 +120,19 @@ class Graph:
                 f"optimization is {optimization!r}: {', '.join(OPTIMIZATIONS)} are allowed"
             )
         onnxruntime = _onnxruntime()
-        available = onnxruntime.get_available_providers()
-        for provider in asked:
-            if provider not in available:
-                raise ProviderError(
-                    f"{provider} is not on this machine: {', '.join(available)} are",
-                    asked=asked,
-                    available=available,
-                )
+        _bring(onnxruntime, providers, device)
+        ways = alternatives(
+            providers,
+            device,
+            strict=strict,
+            available=onnxruntime.get_available_providers(),
+        )
         self.file = Path(file)
-        self._asked = asked
+        self._asked = tuple(choice.name for choice in ways[0]) if device is None else (device,)
         self._threads = threads
-        self._session = _open(onnxruntime, self.file, asked, threads, strict, optimization)
-        self._nodes = _nodes_by_provider(self._session, onnxruntime.__version__)
-        for provider in asked:
-            if provider != CPU and provider not in self._nodes:
-                raise ProviderError(
-                    f"{provider} runs no node of {self.file.name}: its nodes run on "
-                    f"{', '.join(self._nodes) or 'nothing'}",
-                    asked=asked,
-                    available=available,
-                )
+        self._session, self._nodes = _first_that_runs(
+            onnxruntime, self.file, ways, self._asked, threads, strict, optimization
+        )
         self.inputs = tuple(_port(node, self.file) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node, self.file) for node in self._session.get_outputs())
         for port in self.inputs:
@@ -279,25 +287,6 @@ def available_providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
-def _checked_providers(providers: Sequence[str] | None, strict: bool) -> tuple[str, ...]:
-    if isinstance(providers, str):
-        raise TypeError(f"providers is the string {providers!r}: a list of names is allowed")
-    asked = (CPU,) if providers is None else tuple(providers)
-    if not asked:
-        raise ValueError("providers is empty: None (the CPU) or at least one name is allowed")
-    for provider in asked:
-        if not isinstance(provider, str):
-            raise TypeError(f"providers holds a {type(provider).__name__}: names are allowed")
-    if len(set(asked)) != len(asked):
-        raise ValueError(f"providers names one twice: {', '.join(asked)}")
-    if strict and CPU in asked:
-        raise ValueError(
-            f"strict refuses every node on the CPU, but providers is {', '.join(asked)}: "
-            "providers other than the CPU are allowed"
-        )
-    return asked
-
-
 def _onnxruntime() -> Any:
     try:
         import onnxruntime
@@ -310,10 +299,52 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
+def _first_that_runs(
+    onnxruntime: Any,
+    file: Path,
+    ways: Sequence[tuple[Choice, ...]],
+    asked: Sequence[str],
+    threads: int,
+    strict: bool,
+    optimization: str,
+) -> tuple[Any, dict[str, int]]:
+    """The session of the first of the `ways`, and its nodes by provider."""
+    available = onnxruntime.get_available_providers()
+    failed = ProviderError(
+        "no device here is an accelerator, and strict refuses the CPU: "
+        f"{', '.join(available)} are here",
+        asked=asked,
+        available=available,
+    )
+    for way in ways:
+        try:
+            for choice in way:
+                if choice.name not in available:
+                    raise ProviderError(
+                        f"{choice.name} is not on this machine: {', '.join(available)} are",
+                        asked=asked,
+                        available=available,
+                    )
+            session = _open(onnxruntime, file, way, threads, strict, optimization)
+            nodes = _nodes_by_provider(session, onnxruntime.__version__)
+            for choice in way:
+                if choice.name != CPU and choice.name not in nodes:
+                    raise ProviderError(
+                        f"{choice.name} runs no node of {file.name}: its nodes run on "
+                        f"{', '.join(nodes) or 'nothing'}",
+                        asked=asked,
+                        available=available,
+                    )
+            return session, nodes
+        except ProviderError as error:
+            failed = error
+    raise failed
+
+
 def _open(
     onnxruntime: Any,
     file: Path,
-    providers: Sequence[str],
+    way: Sequence[Choice],
     threads: int,
     strict: bool,
     optimization: str,
@@ -323,23 +354,136 @@ def _open(
         return onnxruntime.InferenceSession(
             str(file),
             options,
-            providers=list(providers),
+            providers=_ask_for(onnxruntime, options, way),
             # By default a provider that fails is replaced by the CPU, with a print.
             enable_fallback=0,
             # By default an environment variable lets the file bring its own session options.
             read_config_from_model=0,
         )
     except Exception as error:
-        if list(providers) == [CPU]:
+        names = [choice.name for choice in way]
+        if names == [CPU]:
             raise BundleError(f"onnxruntime cannot load {file}: {_first_line(error)}") from error
         # The CPU runs every sound graph: if it loads this one, the provider is to blame.
-        _open(onnxruntime, file, [CPU], threads, False, optimization)
+        _open(onnxruntime, file, [Choice(CPU)], threads, False, optimization)
         raise ProviderError(
-            f"{', '.join(providers)} cannot run {file.name}"
+            f"{', '.join(names)} cannot run {file.name}"
             f"{' without the CPU' if strict else ''}: {_first_line(error)}",
-            asked=providers,
+            asked=names,
             available=onnxruntime.get_available_providers(),
         ) from error
+
+
+def _ask_for(onnxruntime: Any, options: Any, way: Sequence[Choice]) -> list[Any] | None:
+    """What to pass as `providers`, or None where the session options hold the wish.
+
+    A plugin's provider that is passed by name is dropped without a word: it goes by its devices.
+    """
+    devices = {choice.name: _plugin_devices(onnxruntime, choice) for choice in way}
+    if not any(devices.values()):
+        return [(c.name, dict(c.options)) if c.options else c.name for c in way]
+    for choice in way:
+        if devices[choice.name]:
+            wanted = dict(choice.options) or _default_options(choice.name)
+            options.add_provider_for_devices(devices[choice.name][:1], wanted)
+        elif choice.name != CPU:
+            options.add_provider(choice.name, dict(choice.options))
+    return None
+
+
+def _plugin_devices(onnxruntime: Any, choice: Choice) -> list[Any]:
+    """The hardware under a plugin's provider, what was asked for first; none if it is built in."""
+    if choice.name not in _registered:
+        return []
+    order = [choice.kind, "npu", "gpu", "cpu"]
+    found = [d for d in onnxruntime.get_ep_devices() if d.ep_name == choice.name]
+    return sorted(found, key=lambda d: order.index(d.device.type.name.lower()))
+
+
+def _default_options(name: str) -> dict[str, str]:
+    """Options without which a provider does not know what to do, its fastest hardware first."""
+    for known in KNOWN:
+        if known.name == name:
+            return dict(next(iter(known.options.values())))
+    return {}
+
+
+# Plugins in this process, by the name of their provider: onnxruntime takes each library once.
+_registered: dict[str, Path] = {}
+_registering = threading.Lock()
+
+
+def register_provider(name: str, library: str | Path) -> None:
+    """Makes a plugin's provider known to onnxruntime, under onnxruntime's name for it.
+
+    Those of installed packages that edgeae knows are found by themselves. Does nothing if the name
+    is known already. Raises ProviderError if the library is not there or is none.
+    """
+    onnxruntime = _onnxruntime()
+    path = Path(library).absolute()
+    with _registering:
+        if name in onnxruntime.get_available_providers():
+            return
+        try:
+            onnxruntime.register_execution_provider_library(name, str(path))
+        except Exception as error:
+            raise ProviderError(
+                f"{path} is no plugin for {name}: {_first_line(error)}",
+                asked=[name],
+                available=onnxruntime.get_available_providers(),
+            ) from error
+        _registered[name] = path
+
+
+def _bring(onnxruntime: Any, providers: Sequence[Provider] | None, device: str | None) -> None:
+    """Registers the installed plugins that could be meant; the CPU costs nothing."""
+    names = [p[0] if isinstance(p, tuple) and p else p for p in providers or ()]
+    for known in KNOWN:
+        kinds = {"auto": "gpu"}.get(device or "", device)
+        if known.name in names or (kinds in known.options and kinds != "cpu"):
+            _bring_plugin(onnxruntime, known.name, known.plugin)
+
+
+def _bring_plugin(onnxruntime: Any, name: str, package: str | None) -> None:
+    if package is None or name in onnxruntime.get_available_providers():
+        return
+    try:
+        library = importlib.import_module(package).get_library_path()
+    except ModuleNotFoundError:
+        return
+    register_provider(name, library)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A device that a provider can use: its `kind` is "cpu", "gpu" or "npu", or "" if untold.
+
+    `source` is "built in" or "plugin". A simulator of an NPU is a "cpu".
+    """
+
+    provider: str
+    source: str
+    kind: str
+    vendor: str
+
+
+def hardware() -> list[Hardware]:
+    """Every provider and its devices, installed plugins included, as onnxruntime tells them.
+
+    A provider that is built in often tells no device. That a provider is here does not mean that
+    it runs a given graph: `Graph.report` says that.
+    """
+    onnxruntime = _onnxruntime()
+    for known in KNOWN:
+        _bring_plugin(onnxruntime, known.name, known.plugin)
+    found = []
+    for name in onnxruntime.get_available_providers():
+        source = "plugin" if name in _registered else "built in"
+        devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == name]
+        found += [
+            Hardware(name, source, d.device.type.name.lower(), d.device.vendor) for d in devices
+        ] or [Hardware(name, source, "", "")]
+    return found
 
 
 def _session_options(onnxruntime: Any, threads: int, strict: bool, optimization: str) -> Any:

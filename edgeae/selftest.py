@@ -16,12 +16,13 @@ from .denoiser import Denoiser
 from .errors import BitstreamError, EdgeaeError
 from .loading import load
 from .metrics import psnr_db
+from .providers import Provider
 
 __all__ = ["check_bundle", "where_it_runs"]
 
 
 def check_bundle(
-    model: str | Path, *, providers: Sequence[str] | None = None, threads: int = 1
+    model: str | Path, *, providers: Sequence[Provider] | None = None, threads: int = 1
 ) -> Iterator[str]:
     """One line for each check that went well, as it goes; EdgeaeError says which one did not.
 

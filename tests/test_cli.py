@@ -155,7 +155,13 @@ def test_load_options_reach_the_model(tmp_path):
         *("--precision", "fp32", "--threads", 3, "--provider", "A", "--provider", "B"),
     )
     assert StoringCodec.loads == [
-        {"model": "mine", "precision": "fp32", "providers": ["A", "B"], "threads": 3}
+        {
+            "model": "mine",
+            "precision": "fp32",
+            "providers": ["A", "B"],
+            "device": None,
+            "threads": 3,
+        }
     ]
 
 

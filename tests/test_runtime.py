@@ -398,7 +398,7 @@ def test_every_optimization_gives_the_same_numbers(save, optimization):
 
 def test_everything_after_the_file_is_keyword_only():
     kinds = [p.kind for p in list(inspect.signature(Graph.__init__).parameters.values())[2:]]
-    assert kinds == [inspect.Parameter.KEYWORD_ONLY] * 4
+    assert kinds == [inspect.Parameter.KEYWORD_ONLY] * 5
 
 
 # Threads and cost

@@ -167,6 +167,7 @@ def test_every_load_has_the_same_signature():
         ("model", inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.empty),
         ("precision", inspect.Parameter.KEYWORD_ONLY, None),
         ("providers", inspect.Parameter.KEYWORD_ONLY, None),
+        ("device", inspect.Parameter.KEYWORD_ONLY, None),
         ("threads", inspect.Parameter.KEYWORD_ONLY, 1),
         ("strict", inspect.Parameter.KEYWORD_ONLY, False),
     ]
