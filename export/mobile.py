@@ -1,0 +1,278 @@
+"""Copies of a bundle's graphs for devices that want every shape fixed, and what such devices take.
+
+    python -m export.mobile BUNDLE OUT [--size 512x768]
+
+OUT gets, for each graph, a copy with fixed shapes (`encoder.int8.512x768.onnx`), the same in
+onnxruntime's own format for small builds (`.ort`), and `mobile.json` with a row for each graph and
+target. NNAPI and CoreML are judged by onnxruntime's mobile usability checker, which looks at
+operators and shapes without running them; providers that are installed here are asked by opening a
+session.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+from onnxruntime.tools.mobile_helpers import usability_checker
+
+from edgeae.bundle import Bundle, find
+from edgeae.errors import EdgeaeError, ProviderError
+from edgeae.providers import CPU
+from edgeae.runtime import Graph, hardware
+from export.verify import ExportError
+
+Shape = tuple[int, ...]
+
+# CoreML's lists differ by the format that it compiles to.
+_COREML = {
+    "CoreML MLProgram": "coreml_supported_mlprogram_ops.md",
+    "CoreML NeuralNetwork": "coreml_supported_neuralnetwork_ops.md",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a target takes of a graph: so many of its nodes, and which operators it leaves.
+
+    `by` is "checker" where onnxruntime's usability checker looked at the operators, "session" where
+    the provider was really asked.
+    """
+
+    graph: str
+    target: str
+    taken: int
+    nodes: int
+    left: tuple[str, ...]
+    by: str
+
+    def __str__(self) -> str:
+        if self.taken == self.nodes:
+            return f"all {self.nodes} nodes"
+        why = f": {', '.join(self.left)} stay out" if self.left else ""
+        return f"{self.taken} of {self.nodes} nodes{why}" if self.taken else f"none{why}"
+
+
+def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Verdict]:
+    """Writes the copies into the folder `out`; what each target takes of them.
+
+    Args:
+        bundle: a codec or a denoiser.
+        out: made if need be; files of an earlier run are replaced.
+        size: height and width in pixels of the pictures, multiples of the codec's stride.
+
+    Raises:
+        ExportError: a copy gives other numbers than its original, or keeps a free shape.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    stride = int(bundle.manifest.layout.get("stride", 1))
+    if size[0] % stride or size[1] % stride or min(size) < stride:
+        raise ExportError(f"size is {size[0]}x{size[1]}: multiples of {stride} are allowed")
+    verdicts = []
+    for role, files in bundle.manifest.graphs.items():
+        for precision in files:
+            source = bundle.graph_file(role, precision)
+            cells = size[0] // stride, size[1] // stride
+            # Only an encoder sees pixels; everything behind it sees latents.
+            graph = Graph(source)
+            shapes = _shapes(graph, size if role == "encoder" else cells)
+            free = any(isinstance(axis, str) for p in graph.inputs for axis in p.shape)
+            name = f"{role}.{precision}" + (f".{size[0]}x{size[1]}" if free else "")
+            copy = out / f"{name}.onnx"
+            fixed_copy(source, copy, shapes)
+            _check_same(source, copy, shapes)
+            ort_copy(copy, out / f"{name}.ort")
+            verdicts += [*checked(copy), *asked(copy)]
+    rows = [{**asdict(verdict), "verdict": str(verdict)} for verdict in verdicts]
+    report = {
+        "bundle": bundle.id,
+        "name": bundle.manifest.name,
+        "size": list(size),
+        "onnxruntime": onnxruntime.__version__,
+        "verdicts": rows,
+    }
+    (out / "mobile.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return verdicts
+
+
+def fixed_copy(source: Path, target: Path, shapes: Mapping[str, Shape]) -> None:
+    """Writes a copy of a graph whose inputs have these shapes and whose every value has one.
+
+    Casts and copies of constants are worked out, since mobile providers count them as operators
+    that they do not know. Raises ExportError if a shape stays free.
+    """
+    model = onnx.load(source)
+    for port in model.graph.input:
+        dims = port.type.tensor_type.shape.dim
+        for dim, axis in zip(dims, shapes[port.name], strict=True):
+            dim.Clear()
+            dim.dim_value = axis
+    for port in model.graph.output:
+        for dim in port.type.tensor_type.shape.dim:
+            if dim.HasField("dim_param"):
+                dim.Clear()
+    del model.graph.value_info[:]
+    _fold(model.graph)
+    model = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    onnx.checker.check_model(model, full_check=True)
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        if not dims and value.name in {port.name for port in graph.output}:
+            raise ExportError(f"{source.name}: the shape of {value.name!r} stays unknown")
+        if any(not dim.HasField("dim_value") for dim in dims):
+            raise ExportError(f"{source.name}: the shape of {value.name!r} stays free")
+    onnx.save(model, target)
+
+
+def _fold(graph: onnx.GraphProto) -> None:
+    """Works out Cast of constants, and drops Identity."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    outputs = {port.name for port in graph.output}
+    renamed: dict[str, str] = {}
+    made: dict[str, onnx.NodeProto] = {}
+    kept = []
+    for node in graph.node:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+        if node.op_type == "Identity" and node.output[0] not in outputs:
+            renamed[node.output[0]] = node.input[0]
+        elif node.op_type == "Identity" and node.input[0] in made:
+            # The output keeps its name: whoever made the value makes it under that name.
+            renamed[node.input[0]] = node.output[0]
+            made[node.input[0]].output[0] = node.output[0]
+        elif node.op_type == "Cast" and node.input[0] in constants:
+            (to,) = [attribute.i for attribute in node.attribute if attribute.name == "to"]
+            array = numpy_helper.to_array(constants[node.input[0]])
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(to)
+            constants[node.output[0]] = numpy_helper.from_array(array.astype(dtype), node.output[0])
+        else:
+            kept.append(node)
+            made[node.output[0]] = node
+    for node in kept:
+        for i, name in enumerate(node.input):
+            node.input[i] = renamed.get(name, name)
+    used = {name for node in kept for name in node.input} | outputs
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(tensor for name, tensor in constants.items() if name in used)
+
+
+def ort_copy(source: Path, target: Path) -> None:
+    """Writes the graph in onnxruntime's own format, which a build without ONNX reads.
+
+    Only optimizations that hold on every processor are in it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.save_model_format", "ORT")
+    onnxruntime.InferenceSession(str(source), options, providers=[CPU])
+
+
+def checked(file: Path) -> list[Verdict]:
+    """What NNAPI and CoreML would take of a graph, by onnxruntime's usability checker."""
+    model = usability_checker.ModelProtoWithShapeInfo(file).model_with_shape_info
+    ways: dict[str, Callable[[], Any]] = {
+        "NNAPI": lambda: usability_checker.check_nnapi_partitions(model, True)
+    }
+    for target, table in _COREML.items():
+        ways[target] = lambda table=table: usability_checker.check_coreml_partitions(
+            model, True, table
+        )
+    verdicts = []
+    for target, check in ways.items():
+        found = check()
+        verdicts.append(
+            Verdict(
+                graph=file.stem,
+                target=target,
+                taken=found.num_supported_nodes,
+                nodes=found.num_nodes,
+                left=tuple(sorted(op.split(":")[-1] for op in found.unsupported_ops)),
+                by="checker",
+            )
+        )
+    return verdicts
+
+
+def asked(file: Path) -> list[Verdict]:
+    """What each provider on this machine takes of a graph, the CPU left out.
+
+    Nodes are counted after onnxruntime's basic optimizations, as it assigned them.
+    """
+    verdicts = []
+    for provider in dict.fromkeys(device.provider for device in hardware()):
+        if provider in (CPU, "AzureExecutionProvider"):
+            continue
+        try:
+            nodes = Graph(file, providers=[provider]).report()["nodes"]
+        except ProviderError:
+            nodes = Graph(file).report()["nodes"]
+        taken, total = nodes.get(provider, 0), sum(nodes.values())
+        target = provider.removesuffix("ExecutionProvider")
+        verdicts.append(Verdict(file.stem, target, taken, total, (), "session"))
+    return verdicts
+
+
+def _shapes(graph: Graph, sides: tuple[int, int]) -> dict[str, Shape]:
+    """A shape for each input, whose free axes are the height and width of a plane."""
+    shapes = {}
+    for port in graph.inputs:
+        free = [index for index, axis in enumerate(port.shape) if isinstance(axis, str)]
+        if len(free) not in (0, 2):
+            raise ExportError(f"{graph.file.name}: {port.name!r} is {port.shape}: no picture")
+        axes = dict(zip(free, sides, strict=False))
+        shapes[port.name] = tuple(axes.get(i, axis) for i, axis in enumerate(port.shape))
+    return shapes
+
+
+def _check_same(source: Path, copy: Path, shapes: Mapping[str, Shape]) -> None:
+    rng = np.random.default_rng(0)
+    before, after = Graph(source, optimization="disabled"), Graph(copy, optimization="disabled")
+    inputs = [rng.random(shapes[port.name]).astype(port.dtype) for port in before.inputs]
+    for port, one, other in zip(before.outputs, before(*inputs), after(*inputs), strict=True):
+        if not np.array_equal(one, other):
+            raise ExportError(f"{copy.name}: {port.name!r} differs from that of {source.name}")
+
+
+def table(verdicts: Sequence[Verdict]) -> list[str]:
+    """The verdicts as rows of a Markdown table, a graph a row, a target a column."""
+    targets = list(dict.fromkeys(verdict.target for verdict in verdicts))
+    found = {(verdict.graph, verdict.target): str(verdict) for verdict in verdicts}
+    rows = ["| graph | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
+    for graph in dict.fromkeys(verdict.graph for verdict in verdicts):
+        rows.append(f"| {graph} | " + " | ".join(found[graph, t] for t in targets) + " |")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line, writes the copies and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m export.mobile", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("bundle", help="a bundled name or a folder")
+    parser.add_argument("out", type=Path, help="folder of the copies")
+    parser.add_argument("--size", default="512x768", help="height x width in pixels")
+    options = parser.parse_args(arguments)
+    try:
+        height, width = map(int, options.size.split("x"))
+        verdicts = make_mobile(find(options.bundle), options.out, size=(height, width))
+    except (EdgeaeError, ExportError, ValueError, OSError) as error:
+        print(f"export.mobile: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(table(verdicts)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
