@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeae.bitstream import Limits
     from edgeae.codec import Codec, Latent, decompress
     from edgeae.denoiser import Denoiser
     from edgeae.errors import (
@@ -30,6 +31,7 @@ _HOMES = {
     "Denoiser": "edgeae.denoiser",
     "EdgeaeError": "edgeae.errors",
     "Latent": "edgeae.codec",
+    "Limits": "edgeae.bitstream",
     "MediaError": "edgeae.errors",
     "ProviderError": "edgeae.errors",
     "UnknownCodec": "edgeae.errors",
@@ -44,6 +46,7 @@ __all__ = [
     "Denoiser",
     "EdgeaeError",
     "Latent",
+    "Limits",
     "MediaError",
     "ProviderError",
     "UnknownCodec",

@@ -7,18 +7,20 @@ coding, file.
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from . import bitstream, context, entropy, plane
+from . import bitstream, context, datagram, entropy, plane
+from .bitstream import Limits
 from .bundle import Bundle, bundled_with_codec_id, find
-from .errors import BitstreamError, BundleError, UnknownCodec
+from .errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from .latent import LEVELS, check_ports, latent_spec, read_tables
 from .layout import Tile, pad_to_stride, scaled, tiles
 from .providers import Provider
@@ -29,7 +31,14 @@ __all__ = ["Codec", "Latent", "decompress"]
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
 
+# A receiver may have to hold the whole picture for the sake of one packet.
+PACKET_PIXELS = 1 << 24
+# What a few bytes may leave to concealment whatever their number: see Limits.
+_CONCEALED_PIXELS = 1 << 22
+
 Image = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+Symbols = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float32]
 
 
@@ -167,40 +176,176 @@ class Codec:
         kept = list(analyzed)
         return _finest_that_fits(lambda level: write(level, kept), max_bytes)
 
-    def decompress(self, blob: bytes) -> Image:
+    @overload
+    def decompress(
+        self, blob: bytes, *, errors: Literal["strict"] = ..., limits: Limits | None = ...
+    ) -> Image: ...
+
+    @overload
+    def decompress(
+        self, blob: bytes, *, errors: Literal["conceal"], limits: Limits | None = ...
+    ) -> tuple[Image, Mask]: ...
+
+    def decompress(
+        self,
+        blob: bytes,
+        *,
+        errors: Literal["strict", "conceal"] = "strict",
+        limits: Limits | None = None,
+    ) -> Image | tuple[Image, Mask]:
         """The picture of an .eae file, uint8 with the shape and rank that were compressed.
 
+        Args:
+            blob: the file.
+            errors: "strict" refuses a damaged file. "conceal" puts neutral latents, a plain color,
+                in the place of tiles that are damaged or missing and gives a mask (H, W) beside
+                the picture: True wherever a pixel may not be what the undamaged file holds. Lost
+                transparency is made opaque and masks everything.
+            limits: what the file may ask for; None is `Limits()`.
+
         Raises:
-            BitstreamError: not an .eae file, cut off, damaged or over a limit.
+            BitstreamError: not an .eae file, cut off, damaged or over a limit; with "conceal" only
+                if no header is left, if the file is of the small form (one piece, whole or
+                nothing), or if chunks whose checksums are right contradict each other.
             UnknownCodec: written by another codec.
         """
-        header, content = bitstream.read(_as_bytes(blob))
-        if not self._id.startswith(header.codec_id):
-            raise UnknownCodec(
-                f"the file was written by codec {header.codec_id.hex()}, "
-                f"{self.bundle.manifest.name} is {self._id.hex()}",
-                codec_id=header.codec_id,
-            )
-        grid = self._grid(header.height, header.width)
-        columns = -(-grid[1] // self._spec.tile)
-        expected = -(-grid[0] // self._spec.tile) * columns
-        if len(content.blocks) != expected:
-            raise BitstreamError(f"the file has {len(content.blocks)} tiles, expected {expected}")
+        data = _as_bytes(blob)
+        if errors not in ("strict", "conceal"):
+            raise ValueError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
+        if errors == "strict":
+            header, content = bitstream.read(data, limits)
+            blocks, packed = dict(enumerate(content.blocks)), content.alpha
+        else:
+            remains = bitstream.salvage(data, limits)
+            header, packed, blocks = remains.header, remains.alpha, dict(remains.blocks)
+        self._check_id(header.codec_id)
+        expected = self._tile_count(header, self._spec.tile)
+        if errors == "strict" and len(blocks) != expected:
+            raise BitstreamError(f"the file has {len(blocks)} tiles, expected {expected}")
+        layout = self._layout(header, self._spec.tile, limits)
+        lost = self._lost(layout, blocks, len(data), limits)
         alpha = None
-        if content.alpha is not None:
-            alpha = plane.unpack(bytes(content.alpha), header.height, header.width)
-        layout = list(tiles(*grid, side=self._spec.tile, halo=self._spec.decoder_halo))
+        if packed is not None:
+            alpha = plane.unpack(bytes(packed), header.height, header.width)
+        columns = sum(tile.rows.start == 0 for tile in layout)
 
-        def row_of_symbols(row: int) -> npt.NDArray[np.int16]:
-            some = slice(row * columns, (row + 1) * columns)
+        def row_of_symbols(row: int) -> Symbols:
             parts = [
-                self._decode_block(bytes(block), tile.shape, header.level)
-                for block, tile in zip(content.blocks[some], layout[some], strict=True)
+                self._decode_block(blocks.get(i), layout[i].shape, header.level)
+                for i in range(row * columns, (row + 1) * columns)
             ]
             return np.concatenate(parts, axis=2)
 
-        rgb = self._synthesize(row_of_symbols, header.level, header.height, header.width)
-        return _as_given(rgb, alpha, header.channels)
+        rgb = self._synthesize(row_of_symbols, header.level, header.height, header.width, lost)
+        if errors == "strict":
+            return _as_given(rgb, alpha, header.channels)
+        mask = self._touched(lost, header.height, header.width)
+        if header.channels == 4 and alpha is None:
+            alpha = np.full(mask.shape, 255, np.uint8)
+            mask[:] = True
+        return _as_given(rgb, alpha, header.channels), mask
+
+    def packets(
+        self,
+        image: Image,
+        *,
+        max_packet_bytes: int,
+        quality: float = DEFAULT_QUALITY,
+        number: int = 0,
+    ) -> list[bytes]:
+        """The picture in packets, any of which may be lost: see `receive`.
+
+        Tiles are as large as fit into a packet, by powers of two; smaller ones cost more bytes.
+
+        Args:
+            image: as for `compress`, without transparency and of at most 2 ** 24 pixels.
+            max_packet_bytes: what the largest packet may have.
+            quality: 1 to 9, as for `compress`.
+            number: 0 to 255; count it up so that pictures that follow each other are told apart.
+
+        Raises:
+            TypeError, ValueError: the picture or an argument is not as above, or at this quality
+                not even a tile of one latent fits.
+        """
+        pixels, alpha, channels = _pixels(image)
+        height, width = pixels.shape[:2]
+        if alpha is not None:
+            raise ValueError("packets hold no transparency: give the first three channels")
+        if height * width > PACKET_PIXELS:
+            raise ValueError(f"image has shape {image.shape}, packets hold {PACKET_PIXELS} pixels")
+        if type(number) is not int or not 0 <= number <= 255:
+            raise ValueError(f"number is {number!r}, expected 0 to 255")
+        if not isinstance(max_packet_bytes, Real) or not max_packet_bytes >= 1:
+            raise ValueError(f"max_packet_bytes is {max_packet_bytes!r}, expected at least 1")
+        header = bitstream.Header(self._id, level_of_quality(quality), height, width, channels)
+        latents = np.empty((self._spec.channels, *self._grid(height, width)), np.float32)
+        for tile, part in self._analyze(pixels):
+            latents[:, tile.rows, tile.columns] = part
+        for side_log2 in range(self._spec.tile.bit_length() - 1, -1, -1):
+            made = datagram.PacketHeader(header, number, side_log2)
+            layout = self._layout(header, 1 << side_log2, None)
+            room = int(max_packet_bytes) - datagram.overhead_bytes(made, len(layout))
+            blocks: list[bytes] = []
+            for tile in layout:
+                block = self._code(latents[:, tile.rows, tile.columns], header.level)
+                if len(block) > room:
+                    break
+                blocks.append(block)
+            else:
+                return datagram.write(made, blocks, int(max_packet_bytes))
+        raise ValueError(
+            f"a tile of one latent needs {len(block) - room} bytes more than max_packet_bytes, "
+            f"which is {max_packet_bytes}"
+        )
+
+    def receive(
+        self, packets: Iterable[bytes], *, limits: Limits | None = None
+    ) -> tuple[Image, Mask]:
+        """The picture of the packets that arrived, and a mask (H, W) of what is not exact.
+
+        Packets may be lost, doubled, damaged and in any order. Those that are damaged or of
+        another codec are passed over; where there are several pictures, that of the most packets
+        is taken. The mask is True wherever a pixel may not be what all packets would give.
+
+        Raises:
+            TypeError: something that is no bytes.
+            BitstreamError: no packet of a picture of this codec is there, or too few for its size.
+        """
+        allowed = limits or Limits(pixels=PACKET_PIXELS)
+        sound: list[datagram.Packet] = []
+        came = there_bytes = 0
+        for came, packet in enumerate(packets, 1):
+            data = _as_bytes(packet)
+            if came > allowed.chunks:
+                raise BitstreamError(f"more than {allowed.chunks} packets came")
+            try:
+                sound.append(datagram.read(data, self._id, allowed))
+            except BitstreamError:
+                continue
+            there_bytes += len(data)
+        if not sound:
+            raise BitstreamError(f"of {came} packets none is sound and of this codec")
+        header = Counter(packet.header for packet in sound).most_common(1)[0][0]
+        picture = header.picture
+        blocks = {
+            packet.first + i: block
+            for packet in reversed(sound)
+            if packet.header == header
+            for i, block in enumerate(packet.blocks)
+        }
+        layout = self._layout(picture, 1 << header.side_log2, allowed)
+        lost = self._lost(layout, blocks, there_bytes, allowed)
+        symbols = np.zeros((self._spec.channels, *lost.shape), np.int16)
+        for i, block in blocks.items():
+            tile = layout[i]
+            symbols[:, tile.rows, tile.columns] = self._decode_block(
+                block, tile.shape, picture.level
+            )
+        rgb = self._synthesize(
+            self._rows_of(symbols), picture.level, picture.height, picture.width, lost
+        )
+        mask = self._touched(lost, picture.height, picture.width)
+        return _as_given(rgb, None, picture.channels), mask
 
     def encode(self, image: Image, *, quality: float = DEFAULT_QUALITY) -> Latent:
         """The latent of a picture: what `compress` at this quality writes.
@@ -246,12 +391,9 @@ class Codec:
             raise ValueError(f"symbols are {latent.symbols.dtype}, expected signed integers")
         if max(-int(latent.symbols.min()), int(latent.symbols.max())) > context.SYMBOL_LIMIT:
             raise ValueError(f"symbols reach beyond {context.SYMBOL_LIMIT}")
-        side = self._spec.tile
-
-        def row_of_symbols(row: int) -> npt.NDArray[np.int16]:
-            return latent.symbols[:, row * side : (row + 1) * side].astype(np.int16)
-
-        rgb = self._synthesize(row_of_symbols, latent.level, latent.height, latent.width)
+        rgb = self._synthesize(
+            self._rows_of(latent.symbols), latent.level, latent.height, latent.width
+        )
         return _as_given(rgb, latent.alpha, latent.channels)
 
     @property
@@ -273,6 +415,56 @@ class Codec:
         stride = self._spec.stride
         return -(-height // stride), -(-width // stride)
 
+    def _tile_count(self, header: bitstream.Header, side: int) -> int:
+        height, width = self._grid(header.height, header.width)
+        return -(-height // side) * -(-width // side)
+
+    def _layout(self, header: bitstream.Header, side: int, limits: Limits | None) -> list[Tile]:
+        """The tiles of a picture, as the decoder sees them. Raises BitstreamError if they are more
+        than the chunks that may carry them."""
+        count, allowed = self._tile_count(header, side), (limits or Limits()).chunks
+        if count > allowed:
+            raise BitstreamError(f"the picture has {count} tiles, allowed are {allowed}")
+        grid = self._grid(header.height, header.width)
+        return list(tiles(*grid, side=side, halo=self._spec.decoder_halo))
+
+    def _check_id(self, codec_id: bytes) -> None:
+        if not self._id.startswith(codec_id):
+            raise UnknownCodec(
+                f"the file was written by codec {codec_id.hex()}, "
+                f"{self.bundle.manifest.name} is {self._id.hex()}",
+                codec_id=codec_id,
+            )
+
+    def _lost(
+        self, layout: Sequence[Tile], blocks: Iterable[int], there_bytes: int, limits: Limits | None
+    ) -> Mask:
+        """True for the latents (h, w) of tiles without a block. Raises BitstreamError for a block
+        without a tile, and for more loss than so many bytes may leave."""
+        lost = np.ones((layout[-1].rows.stop, layout[-1].columns.stop), np.bool_)
+        for i in blocks:
+            if i >= len(layout):
+                raise BitstreamError(f"there is a tile {i}, the picture has {len(layout)}")
+            lost[layout[i].rows, layout[i].columns] = False
+        pixels = int(np.count_nonzero(lost)) * self._spec.stride**2
+        per_byte = (limits or Limits()).concealed_pixels_per_byte
+        if pixels > max(_CONCEALED_PIXELS, per_byte * there_bytes):
+            raise BitstreamError(
+                f"{pixels} pixels are lost, {there_bytes} bytes are too few to conceal so many"
+            )
+        return lost
+
+    def _touched(self, lost: Mask, height: int, width: int) -> Mask:
+        """The pixels (height, width) whose decoding sees a lost latent."""
+        for axis in (0, 1):
+            lost = _widened(lost, self._spec.decoder_halo, axis)
+        stride = self._spec.stride
+        return lost.repeat(stride, axis=0)[:height].repeat(stride, axis=1)[:, :width]
+
+    def _rows_of(self, symbols: npt.NDArray[Any]) -> Callable[[int], Symbols]:
+        side = self._spec.tile
+        return lambda row: symbols[:, row * side : (row + 1) * side].astype(np.int16)
+
     def _analyze(self, pixels: Image) -> Iterator[tuple[Tile, Floats]]:
         """Every tile with its unquantized latents (channels, h, w)."""
         stride = self._spec.stride
@@ -284,6 +476,7 @@ class Codec:
             np.multiply(seen.transpose(2, 0, 1), np.float32(1 / 255), out=planes[0])
             (latents,) = self._encoder(planes)
             _check_stride(self._encoder, planes.shape, latents.shape, stride)
+            _check_numbers(self._encoder, latents)
             yield tile, latents[0, :, tile.inner_rows, tile.inner_columns]
 
     def _chooser(self, latents: Floats, level: int) -> context.Decide:
@@ -303,27 +496,37 @@ class Codec:
         return encoder.finish()
 
     def _decode_block(
-        self, block: bytes, shape: tuple[int, int], level: int
-    ) -> npt.NDArray[np.int16]:
-        decoder = entropy.Decoder(self._tables, block)
+        self, block: bytes | memoryview | None, shape: tuple[int, int], level: int
+    ) -> Symbols:
+        """The symbols (channels, h, w) of a block; zeros, which are neutral, if it is lost."""
+        if block is None:
+            return np.zeros((self._spec.channels, *shape), np.int16)
+        decoder = entropy.Decoder(self._tables, bytes(block))
         return context.decode(self._context, shape, level, decoder).astype(np.int16)
 
     def _synthesize(
         self,
-        row_of_symbols: Callable[[int], npt.NDArray[np.int16]],
+        row_of_symbols: Callable[[int], Symbols],
         level: int,
         height: int,
         width: int,
+        lost: Mask | None = None,
     ) -> Image:
         """The picture (height, width, 3), from rows of tiles that are made when they are first
-        needed."""
+        needed. Where all latents that a tile sees are `lost` (h, w) it is worked out once for
+        each shape."""
         stride, side, halo = self._spec.stride, self._spec.tile, self._spec.decoder_halo
         grid = self._grid(height, width)
         image = np.empty((grid[0] * stride, grid[1] * stride, 3), np.uint8)
-        rows: dict[int, npt.NDArray[np.int16]] = {}
+        rows: dict[int, Symbols] = {}
+        neutral: dict[tuple[int, ...], Image] = {}
         steps = self._steps[level][:, None, None]
         level_input = np.full((1, 1, 1, 1), level / (LEVELS - 1), np.float32)
         for tile in tiles(*grid, side=side, halo=halo):
+            unseen = lost is not None and bool(lost[tile.seen_rows, tile.seen_columns].all())
+            if unseen and tile.view in neutral:
+                image[scaled(tile.rows, stride), scaled(tile.columns, stride)] = neutral[tile.view]
+                continue
             first, last = tile.seen_rows.start // side, (tile.seen_rows.stop - 1) // side
             for row in range(first, last + 1):
                 if row not in rows:
@@ -337,21 +540,45 @@ class Codec:
             ]
             (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
             _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
+            _check_numbers(self._decoder, planes)
             kept = planes[0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)]
             whole = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
             image[scaled(tile.rows, stride), scaled(tile.columns, stride)] = whole
+            if unseen:
+                neutral[tile.view] = whole
         return image[:height, :width]
 
 
-def decompress(blob: bytes) -> Image:
-    """The picture of an .eae file, by the bundled codec that its id names.
+@overload
+def decompress(
+    blob: bytes, *, errors: Literal["strict"] = ..., limits: Limits | None = ...
+) -> Image: ...
+
+
+@overload
+def decompress(
+    blob: bytes, *, errors: Literal["conceal"], limits: Limits | None = ...
+) -> tuple[Image, Mask]: ...
+
+
+def decompress(
+    blob: bytes,
+    *,
+    errors: Literal["strict", "conceal"] = "strict",
+    limits: Limits | None = None,
+) -> Image | tuple[Image, Mask]:
+    """The picture of an .eae file, by the bundled codec that its id names; see `Codec.decompress`.
 
     Raises:
         BitstreamError: not an .eae file, cut off, damaged or over a limit.
         UnknownCodec: no bundled codec has this id.
     """
     data = _as_bytes(blob)
-    return _bundled_codec(bitstream.read_header(data).codec_id).decompress(data)
+    if errors == "conceal":
+        codec = _bundled_codec(bitstream.salvage(data, limits).header.codec_id)
+        return codec.decompress(data, errors=errors, limits=limits)
+    codec = _bundled_codec(bitstream.read_header(data, limits).codec_id)
+    return codec.decompress(data, errors=errors, limits=limits)
 
 
 @functools.lru_cache(maxsize=4)
@@ -465,6 +692,23 @@ def _as_bytes(blob: Any) -> bytes:
     if not isinstance(blob, bytes | bytearray | memoryview):
         raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
     return bytes(blob)
+
+
+def _widened(marks: Mask, reach: int, axis: int) -> Mask:
+    """The marks and all within `reach` of one along the axis."""
+    wide = marks.copy()
+    for step in range(1, min(reach, marks.shape[axis] - 1) + 1):
+        near, far = [slice(None)] * 2, [slice(None)] * 2
+        near[axis], far[axis] = slice(step, None), slice(None, -step)
+        wide[tuple(near)] |= marks[tuple(far)]
+        wide[tuple(far)] |= marks[tuple(near)]
+    return wide
+
+
+def _check_numbers(graph: Graph, values: Floats) -> None:
+    # An infinity is clipped like any large number; of NaN rounding would make some number.
+    if np.isnan(values).any():
+        raise EdgeaeError(f"{graph.file.name} gives NaN")
 
 
 def _check_stride(

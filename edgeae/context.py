@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .entropy import Decoder, Encoder
-from .errors import BitstreamError
+from .errors import BitstreamError, BundleError
 from .runtime import Graph
 
 # Indices of the distribution's scale. At index 0 a symbol is all but certain: it is not coded at
@@ -127,6 +127,8 @@ def _stage(
 ) -> Stage:
     places = np.flatnonzero(coded)
     scales = indices.reshape(-1)[places].astype(np.int64)
+    if scales.max(initial=0) >= SCALES:
+        raise BundleError(f"a context graph gives index {scales.max()}, allowed is {SCALES - 1}")
     if middles is None:
         return Stage(channels, places, scales)
     eighths = middles.reshape(-1)[places].astype(np.int64)

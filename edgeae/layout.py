@@ -34,6 +34,17 @@ class Tile:
         """Rows and columns of the kept part."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
+    @property
+    def view(self) -> tuple[int, ...]:
+        """How the tile lies in what is seen, and how large both are."""
+        return (
+            *self.shape,
+            self.inner_rows.start,
+            self.inner_columns.start,
+            self.seen_rows.stop - self.seen_rows.start,
+            self.seen_columns.stop - self.seen_columns.start,
+        )
+
 
 def tiles(height: int, width: int, *, side: int, halo: int) -> Iterator[Tile]:
     """The tiles of a grid, row by row, none larger than `side` squared and a halo clipped at the

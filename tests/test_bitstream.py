@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import time
 import tracemalloc
@@ -13,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import EAE_MAGIC, eae_chunks, eae_file, eae_head
 
-from edgeae import bitstream
-from edgeae.bitstream import Content, Header, Limits, read, read_header, write
+from edgeae.bitstream import Content, Header, Limits, read, read_header, salvage, write
 from edgeae.errors import BitstreamError
 
 CODEC_ID = bytes(range(16))
 HEADER = Header(CODEC_ID, level=33, height=300, width=35_000, channels=4)
 BLOCKS = [b"first", b"", b"\0third\xff"]
 FILE = write(HEADER, Content(BLOCKS, b"see-through"))
+HEAD_OF_FILE = eae_head(CODEC_ID, level=33, channels=4, height=300, width=35_000)
 HEAD, DONE = eae_head(CODEC_ID, level=1, height=2, width=3), (b"DONE", b"")
 
 
@@ -44,9 +45,10 @@ def test_a_file_gives_back_its_header_and_blocks():
 def test_a_file_is_what_its_description_says():
     assert FILE[:8] == EAE_MAGIC
     assert eae_chunks(FILE) == [
-        eae_head(CODEC_ID, level=33, channels=4, height=300, width=35_000),
+        HEAD_OF_FILE,
         (b"ALPH", b"see-through"),
-        *((b"TILE", block) for block in BLOCKS),
+        *((b"TILE", bytes([i]) + block) for i, block in enumerate(BLOCKS)),
+        (b"heAD", HEAD_OF_FILE[1]),
         DONE,
     ]
     assert eae_file(eae_chunks(FILE)) == FILE
@@ -152,11 +154,11 @@ def test_a_damaged_chunk_that_may_be_skipped_is_still_damage():
 
 @pytest.mark.parametrize("kind", [b"NOTE", b"Tile", b"HEAD", b"ZZZZ"])
 def test_an_unknown_chunk_that_may_not_be_skipped_is_refused_by_name(kind):
-    refused(eae_file([HEAD, (b"TILE", b"x"), (kind, HEAD[1]), DONE]), repr(kind.decode()))
+    refused(eae_file([HEAD, (b"TILE", b"\0x"), (kind, HEAD[1]), DONE]), repr(kind.decode()))
 
 
 def test_transparency_is_there_once_in_front_and_only_with_four_channels():
-    four, alpha, tile = eae_head(CODEC_ID, channels=4), (b"ALPH", b"a"), (b"TILE", b"x")
+    four, alpha, tile = eae_head(CODEC_ID, channels=4), (b"ALPH", b"a"), (b"TILE", b"\0x")
     assert read(eae_file([four, alpha, tile, DONE]))[1].alpha == b"a"
     refused(eae_file([four, alpha, alpha, tile, DONE]), "'ALPH' that is out of place")
     refused(eae_file([four, tile, alpha, DONE]), "'ALPH' that is out of place")
@@ -176,7 +178,7 @@ def test_a_chunk_type_that_is_no_word_is_damage(kind):
     [
         [],
         [DONE],
-        [(b"TILE", b"x"), HEAD, DONE],
+        [(b"TILE", b"\0x"), HEAD, DONE],
         [(b"noTE", b""), HEAD, DONE],
         [(b"HEAD", HEAD[1][:-1]), DONE],
         [(b"HEAD", HEAD[1] + b"\0"), DONE],
@@ -188,7 +190,7 @@ def test_a_file_that_does_not_begin_with_its_header_is_refused(chunks):
 
 
 def test_a_file_without_its_end_is_refused():
-    refused(eae_file([HEAD, (b"TILE", b"x")]), "cut off")
+    refused(eae_file([HEAD, (b"TILE", b"\0x")]), "cut off")
 
 
 def test_an_end_that_holds_something_is_refused():
@@ -243,7 +245,7 @@ def bombs():
         yield EAE_MAGIC + struct.pack("<I4s", length, b"HEAD") + HEAD[1]
         yield eae_file([HEAD]) + struct.pack("<I4s", length, b"TILE") + b"x" * 30
     for height, width in [(2**32 - 1, 1), (1, 2**32 - 1), (2**16, 2**16), (2**31, 2**31)]:
-        yield eae_file([eae_head(CODEC_ID, height=height, width=width), (b"TILE", b"x"), DONE])
+        yield eae_file([eae_head(CODEC_ID, height=height, width=width), (b"TILE", b"\0x"), DONE])
 
 
 @pytest.mark.parametrize("data", list(bombs()), ids=lambda data: f"{len(data)} bytes")
@@ -257,17 +259,106 @@ def test_a_short_file_that_asks_for_much_is_refused_at_once(data):
     assert seconds < 0.1 and peak < 1 << 20
 
 
-def test_more_chunks_than_allowed_are_refused(monkeypatch):
-    monkeypatch.setattr(bitstream, "_MAX_CHUNKS", 10)
-    assert len(read(eae_file([HEAD, *[(b"TILE", b"")] * 8, DONE]))[1].blocks) == 8
-    refused(eae_file([HEAD, *[(b"TILE", b"")] * 9, DONE]), "more than 10 chunks")
+def test_more_chunks_than_allowed_are_refused():
+    tiles = [(b"TILE", bytes([i])) for i in range(9)]
+    assert len(read(eae_file([HEAD, *tiles[:8], DONE]), Limits(chunks=10))[1].blocks) == 8
+    refused(eae_file([HEAD, *tiles, DONE]), "more than 10 chunks", Limits(chunks=10))
+
+
+def test_more_bytes_than_allowed_are_refused():
+    assert read(FILE, Limits(file_bytes=len(FILE)))[0] == HEADER
+    for data in (FILE, SMALL):
+        refused(data, f"{len(data)} bytes, allowed are 9", Limits(file_bytes=9))
 
 
 def test_as_many_tiles_as_the_limits_allow_fit_into_the_allowed_chunks():
     # The smallest tiles of a shipped codec have 64 x 64 latents of 16 pixels.
-    assert Limits().pixels // (64 * 16) ** 2 + 2 * Limits().side_pixels // 1024 < (
-        bitstream._MAX_CHUNKS
-    )
+    limits = Limits()
+    assert limits.pixels // (64 * 16) ** 2 + 2 * limits.side_pixels // 1024 < limits.chunks
+
+
+def test_a_tile_out_of_its_order_is_refused():
+    tiles = [(b"TILE", bytes([i]) + b"x") for i in range(3)]
+    for wrong in (tiles[1:], tiles[::-1], [tiles[0], tiles[2]], [tiles[0], tiles[0]]):
+        refused(eae_file([HEAD, *wrong, DONE]), r"the file has tile \d where \d should be")
+    refused(eae_file([HEAD, (b"TILE", b""), DONE]), "cut off, or a number in it")
+
+
+# --- what is left of a damaged file
+
+
+def left(data, limits=None):
+    remains = salvage(data, limits)
+    assert remains.header == HEADER
+    return sorted(remains.blocks), remains.alpha is not None
+
+
+def test_all_of_a_sound_file_is_left():
+    remains = salvage(FILE)
+    assert [bytes(remains.blocks[i]) for i in range(3)] == BLOCKS
+    assert (remains.header, bytes(remains.alpha)) == (HEADER, b"see-through")
+    assert bytes(salvage(SMALL).blocks[0]) == b"block"
+
+
+def test_any_changed_byte_costs_one_chunk_at_most():
+    for place in range(len(FILE)):
+        for flip in (1, 0x20, 0x80, 0xFF):
+            changed = bytearray(FILE)
+            changed[place] ^= flip
+            tiles, alpha = left(bytes(changed))
+            assert len(tiles) + alpha >= 3
+            assert set(tiles) <= {0, 1, 2}
+
+
+def test_any_piece_that_is_cut_out_costs_the_chunks_it_touches():
+    starts = [m.start() - 4 for m in re.finditer(b"HEAD|ALPH|TILE|heAD|DONE", FILE)]
+    ends = [*starts[1:], len(FILE)]
+    for begin in range(0, len(FILE), 3):
+        for end in range(begin + 1, len(FILE), 5):
+            sound = [i for i in range(6) if ends[i] <= begin or starts[i] >= end]
+            data = FILE[:begin] + FILE[end:]
+            if not {0, 5} & set(sound):
+                continue
+            assert left(data) == ([i - 2 for i in sound if 2 <= i <= 4], 1 in sound)
+
+
+def test_every_beginning_with_a_header_gives_what_is_whole():
+    for length in range(len(EAE_MAGIC) + 12 + 26, len(FILE)):
+        tiles, _ = left(FILE[:length])
+        assert tiles == list(range(len(tiles)))
+    with pytest.raises(BitstreamError, match="nothing is left of its header"):
+        salvage(FILE[: len(EAE_MAGIC) + 30])
+
+
+def test_a_small_file_is_one_piece():
+    for length in range(len(SMALL)):
+        with pytest.raises(BitstreamError):
+            salvage(SMALL[:length])
+
+
+def test_limits_hold_for_what_is_left():
+    for limits in (Limits(pixels=1000), Limits(side_pixels=299), Limits(file_bytes=50)):
+        with pytest.raises(BitstreamError, match="allowed are"):
+            salvage(FILE, limits)
+    assert left(FILE, Limits(chunks=3)) == ([0], True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=60))
+def test_nothing_is_left_of_any_bytes(data):
+    with pytest.raises(BitstreamError):
+        salvage(data)
+
+
+def test_a_megabyte_of_chunks_that_are_none_is_searched_quickly():
+    # Each names all that follows it, so that checking every one would take minutes.
+    size = 1 << 20
+    starts = range(0, size - 12, 8)
+    data = b"".join(struct.pack("<I4s", size - start - 12, b"TILE") for start in starts)
+    began = time.process_time()
+    with pytest.raises(BitstreamError):
+        salvage(data)
+    assert time.process_time() - began < 1
 
 
 def test_a_checksum_is_over_type_and_body():

@@ -599,16 +599,18 @@ def test_every_truncation_and_every_flipped_bit_is_refused(model):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "match"),
     [
-        lambda chunks: chunks[:1] + chunks[2:],
-        lambda chunks: [*chunks[:1], chunks[1], *chunks[1:]],
-        lambda chunks: [chunks[0], chunks[-1]],
+        (lambda chunks: chunks[:1] + chunks[2:], "has tile 1 where 0 should be"),
+        (lambda chunks: [chunks[0], chunks[1], *chunks[1:]], "has tile 0 where 1 should be"),
+        (lambda chunks: chunks[:4] + chunks[5:], "has 3 tiles, expected 4"),
+        (lambda chunks: [*chunks[:5], (b"TILE", b"\x04x"), *chunks[5:]], "5 tiles, expected 4"),
+        (lambda chunks: [chunks[0], chunks[-1]], "0 tiles, expected 4"),
     ],
 )
-def test_another_number_of_tiles_than_the_picture_has_is_refused(model, change):
+def test_another_number_of_tiles_than_the_picture_has_is_refused(model, change, match):
     chunks = tiny.eae_chunks(model.compress(picture(30, 30)))
-    with pytest.raises(BitstreamError, match="tiles, expected 4"):
+    with pytest.raises(BitstreamError, match=match):
         model.decompress(tiny.eae_file(change(chunks)))
 
 
