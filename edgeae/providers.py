@@ -62,7 +62,11 @@ KNOWN = (
     ),
     Known(
         "QNNExecutionProvider",
-        {"npu": {"backend_type": "htp"}, "gpu": {"backend_type": "gpu"}},
+        {
+            # By default it leaves the quantization of inputs and outputs to the CPU.
+            "npu": {"backend_type": "htp", "offload_graph_io_quantization": "0"},
+            "gpu": {"backend_type": "gpu"},
+        },
         fixed_shapes=True,
         quantized=True,
         plugin="onnxruntime_qnn",

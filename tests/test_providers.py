@@ -52,7 +52,7 @@ def test_names_and_options_are_passed_as_they_are():
 def test_a_word_means_the_first_provider_here_that_has_such_a_device():
     available = ["QNNExecutionProvider", "OpenVINOExecutionProvider", CPU]
     assert ways(device="npu", available=available) == [
-        (Choice(QNN, {"backend_type": "htp"}, "npu"),)
+        (Choice(QNN, {"backend_type": "htp", "offload_graph_io_quantization": "0"}, "npu"),)
     ]
     available = ["OpenVINOExecutionProvider", CUDA, CPU]
     assert ways(device="gpu", available=available) == [(Choice(CUDA, {}, "gpu"),)]
@@ -250,7 +250,9 @@ def test_a_plugins_provider_is_asked_for_by_its_device(plugin):
     runtime._bring(onnxruntime, None, "npu")
     (way,) = ways(device="npu", available=onnxruntime.get_available_providers())
     assert runtime._ask_for(onnxruntime, options := Options(), way) is None
-    assert options.told == [(["NPU"], {"backend_type": "htp"})]
+    assert options.told == [
+        (["NPU"], {"backend_type": "htp", "offload_graph_io_quantization": "0"})
+    ]
     (way,) = ways(device="gpu", available=onnxruntime.get_available_providers())
     runtime._ask_for(onnxruntime, options := Options(), way)
     assert options.told == [(["GPU"], {"backend_type": "gpu"})]
@@ -259,7 +261,9 @@ def test_a_plugins_provider_is_asked_for_by_its_device(plugin):
 def test_a_plugins_provider_asked_for_by_name_gets_its_best_device_and_the_options_given(plugin):
     runtime._bring(onnxruntime, [QNN], None)
     runtime._ask_for(onnxruntime, options := Options(), (Choice(QNN), Choice(CPU)))
-    assert options.told == [(["NPU"], {"backend_type": "htp"})]
+    assert options.told == [
+        (["NPU"], {"backend_type": "htp", "offload_graph_io_quantization": "0"})
+    ]
     way = (Choice(QNN, {"backend_path": "x"}), Choice(CUDA, {"a": "b"}))
     runtime._ask_for(onnxruntime, options := Options(), way)
     assert options.told == [(["NPU"], {"backend_path": "x"}), (CUDA, {"a": "b"})]
