@@ -19,6 +19,10 @@ MAX_FIELDS = 2_000_000
 STANDARD_DOMAINS = frozenset({b"", b"ai.onnx"})
 CONTROL_FLOW = frozenset({b"If", b"Loop", b"Scan", b"SequenceMap"})
 
+# An axis, a kernel, a stride or a pad beyond this is none; nor is a tensor of more elements, since
+# its numbers must be inside the file.
+MAX_SIZE = (1 << 31) - 1
+
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _Span = tuple[int, int]
@@ -88,16 +92,36 @@ class _Walk:
                     raise self.refuse(f"not an ONNX file: field {number} has wire type {wire}")
                 yield number, (start, end)
 
+    def numbers(self, span: _Span, wanted: int) -> Iterator[int]:
+        """The values of a repeated int64 field, packed or not."""
+        for number, wire, start, end in self.fields(span):
+            if number != wanted:
+                continue
+            if wire == _VARINT:
+                yield _signed(start)
+            elif wire == _BYTES:
+                at = start
+                while at < end:
+                    value, at = self.varint(at, end)
+                    yield _signed(value)
+            else:
+                raise self.refuse(f"not an ONNX file: field {number} has wire type {wire}")
+
     def text(self, span: _Span) -> str:
         return self.data[span[0] : min(span[1], span[0] + 80)].decode("utf-8", "replace")
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def check_graph(data: bytes, *, name: str) -> None:
     """Returns if the ONNX model in `data` is safe to open; raises BundleError naming the offence.
 
     Refused: external data, operators outside the ONNX domain, model functions, control flow and any
-    other nested graph, sparse tensors, training graphs, and a graph input that is no tensor, is a
-    scalar or does not declare its rank (an int8 graph fed a scalar there aborts the process).
+    other nested graph, sparse tensors, training graphs, a number beyond 2 ** 31 in an attribute or
+    in a tensor's shape, and a graph input that is no tensor, is a scalar or does not declare its
+    rank (an int8 graph fed a scalar there aborts the process).
     """
     walk = _Walk(data, name)
     graphs = 0
@@ -141,6 +165,11 @@ def _check_node(walk: _Walk, node: _Span) -> None:
 
 def _check_attribute(walk: _Walk, attribute: _Span) -> None:
     # AttributeProto: t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23
+    # and i 3, ints 8
+    for field in (3, 8):
+        for value in walk.numbers(attribute, field):
+            if abs(value) > MAX_SIZE:
+                raise walk.refuse(f"holds an attribute of {value}: {MAX_SIZE} is allowed")
     for number, span in walk.messages(attribute, frozenset({5, 6, 10, 11, 22, 23})):
         if number in (5, 10):
             _check_tensor(walk, span)
@@ -155,6 +184,11 @@ def _check_tensor(walk: _Walk, tensor: _Span) -> None:
     for number, wire, value, _ in walk.fields(tensor):
         if number == 13 or (number == 14 and (wire != _VARINT or value != 0)):
             raise walk.refuse("keeps weights in another file (external data)")
+    elements = 1
+    for size in walk.numbers(tensor, 1):
+        elements *= size
+        if size < 0 or elements > MAX_SIZE:
+            raise walk.refuse(f"holds a tensor with an axis of {size}, {elements} elements so far")
 
 
 def _check_input(walk: _Walk, value_info: _Span) -> None:
@@ -175,8 +209,13 @@ def _check_input(walk: _Walk, value_info: _Span) -> None:
     if len(shapes) != 1:
         raise walk.refuse(f"graph input {label!r} does not declare its rank")
     # TensorShapeProto: dim 1. onnxruntime shows a scalar and an undeclared rank alike.
-    if not any(walk.messages(shapes[0][1], frozenset({1}))):
+    axes = [span for _, span in walk.messages(shapes[0][1], frozenset({1}))]
+    if not axes:
         raise walk.refuse(f"graph input {label!r} is a scalar: at least one axis is needed")
+    # TensorShapeProto.Dimension: dim_value 1
+    for size in (size for axis in axes for size in walk.numbers(axis, 1)):
+        if not 0 <= size <= MAX_SIZE:
+            raise walk.refuse(f"graph input {label!r} has an axis of {size}")
 
 
 # TensorProto.DataType -> bytes of an element

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -304,6 +306,92 @@ def test_a_folder_or_a_missing_folder_cannot_be_written(tmp_path: Path) -> None:
         media.atomic_write(tmp_path, b"x")
     with pytest.raises(MediaError, match="there is no folder"):
         media.atomic_write(tmp_path / "no" / "a", b"x")
+
+
+# Writes again and again, is killed at any moment, and what is there must be whole: the old or the
+# new. Forks, so that a hundred kills take seconds; in a process of its own, which has no threads.
+KILLED_WRITERS = """
+import os, random, signal, sys, time
+from pathlib import Path
+from edgeae import media
+
+path = Path(sys.argv[1])
+media.atomic_write(path, b"0" * 300_000)
+seen = set()
+for kill in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        while True:
+            for letter in b"abcdefgh":
+                media.atomic_write(path, bytes([letter]) * 300_000)
+    time.sleep(random.Random(kill).uniform(0, 0.03))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    data = path.read_bytes()
+    assert len(data) == 300_000 and len(set(data)) == 1, (kill, len(data), set(data))
+    seen.add(data[:1])
+    left = [name for name in os.listdir(path.parent) if name != path.name]
+    assert len(left) <= 1, left
+    for name in left:
+        (path.parent / name).unlink()
+print(len(seen))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_writer_that_is_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    root = Path(media.__file__).parent.parent
+    out = subprocess.run(
+        [sys.executable, "-c", KILLED_WRITERS, str(tmp_path / "a.bin"), "100"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) > 1  # some of them did write
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from edgeae import media
+
+folder = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+sound = (noise.ravel() / 256 - 0.5).astype(np.float32)
+for write in (
+    lambda: media.atomic_write(folder / "a.bin", bytes(9000)),
+    lambda: media.write_image(folder / "a.png", noise),
+    lambda: media.write_audio(folder / "a.wav", sound, 16000),
+):
+    try:
+        write()
+    except media.MediaError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit on a file's size stands for a full disk")
+def test_a_full_disk_leaves_the_old_files_and_no_litter(tmp_path: Path) -> None:
+    names = ["a.bin", "a.png", "a.wav"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"old")
+    root = Path(media.__file__).parent.parent
+    out = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert out.returncode == 0, out.stderr
+    lines = out.stdout.splitlines()
+    assert len(lines) == 3
+    for name, line in zip(names, lines, strict=True):
+        assert f"cannot write {tmp_path / name}" in line
+        assert (tmp_path / name).read_bytes() == b"old"
+    assert sorted(os.listdir(tmp_path)) == names
 
 
 # --- sound ---

@@ -303,6 +303,39 @@ def make_input_a_sequence(model: onnx.ModelProto) -> None:
     )
 
 
+def set_absurd_attribute(value: int) -> Callable[[onnx.ModelProto], None]:
+    """A convolution with this number among its attributes."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.node.append(
+            helper.make_node("Conv", ["x", "w"], ["c"], pads=[0, 0, 0, value], group=1)
+        )
+
+    return change
+
+
+def set_absurd_number(model: onnx.ModelProto) -> None:
+    model.graph.node.append(helper.make_node("Flatten", ["x"], ["f"], axis=1 << 40))
+
+
+def set_absurd_shape(*shape: int) -> Callable[[onnx.ModelProto], None]:
+    """An initializer that declares this shape."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=shape)
+
+    return change
+
+
+def set_absurd_axis(value: int) -> Callable[[onnx.ModelProto], None]:
+    """An input with an axis of this size."""
+
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = value
+
+    return change
+
+
 # A tiny picture codec: a 4x4 cosine transform of which nine coefficients are kept.
 
 CODEC_STRIDE = 4
