@@ -31,7 +31,7 @@ class PhotoTask:
     def start(self) -> None:
         """Give a new network its linear start; a resumed one has its weights already."""
         rng = np.random.default_rng(self.config.seed)
-        crops = torch.cat([self.photos.batch(rng, 256) for _ in range(8)])
+        crops = torch.cat([self.photos.batch(rng, 256) for _ in range(4)])
         crops = crops.permute(0, 2, 3, 1).numpy()
         count, side = crops.shape[0], crops.shape[1] // STRIDE
         blocks = crops[:, : side * STRIDE, : side * STRIDE].reshape(
