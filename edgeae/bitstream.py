@@ -71,7 +71,7 @@ class Limits:
         pixels, side_pixels: the picture, and each of its sides.
         chunks: those of a file, or the packets of one picture.
         concealed_pixels_per_byte: how much of a picture each byte that is there may leave to
-            concealment, beyond 2 ** 22 pixels: a few bytes cannot claim a huge picture that is
+            concealment, beyond 2 ** 20 pixels: a few bytes cannot claim a huge picture that is
             all but lost.
     """
 

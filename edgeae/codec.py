@@ -34,7 +34,7 @@ DEFAULT_QUALITY = 5
 # A receiver may have to hold the whole picture for the sake of one packet.
 PACKET_PIXELS = 1 << 24
 # What a few bytes may leave to concealment whatever their number: see Limits.
-_CONCEALED_PIXELS = 1 << 22
+_CONCEALED_PIXELS = 1 << 20
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -224,9 +224,6 @@ class Codec:
             raise BitstreamError(f"the file has {len(blocks)} tiles, expected {expected}")
         layout = self._layout(header, self._spec.tile, limits)
         lost = self._lost(layout, blocks, len(data), limits)
-        alpha = None
-        if packed is not None:
-            alpha = plane.unpack(bytes(packed), header.height, header.width)
         columns = sum(tile.rows.start == 0 for tile in layout)
 
         def row_of_symbols(row: int) -> Symbols:
@@ -237,6 +234,9 @@ class Codec:
             return np.concatenate(parts, axis=2)
 
         rgb = self._synthesize(row_of_symbols, header.level, header.height, header.width, lost)
+        alpha = None
+        if packed is not None:  # after the tiles: a kilobyte of it can unpack to a megabyte
+            alpha = plane.unpack(bytes(packed), header.height, header.width)
         if errors == "strict":
             return _as_given(rgb, alpha, header.channels)
         mask = self._touched(lost, header.height, header.width)
@@ -517,8 +517,9 @@ class Codec:
         each shape."""
         stride, side, halo = self._spec.stride, self._spec.tile, self._spec.decoder_halo
         grid = self._grid(height, width)
+        # A file whose first tiles are unsound is refused before there is room for its picture.
+        rows: dict[int, Symbols] = {0: row_of_symbols(0)}
         image = np.empty((grid[0] * stride, grid[1] * stride, 3), np.uint8)
-        rows: dict[int, Symbols] = {}
         neutral: dict[tuple[int, ...], Image] = {}
         steps = self._steps[level][:, None, None]
         level_input = np.full((1, 1, 1, 1), level / (LEVELS - 1), np.float32)

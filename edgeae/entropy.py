@@ -197,6 +197,7 @@ class Decoder:
         if not block or block[0] > MAX_LANES_LOG2:
             raise BitstreamError("a coded block is empty or asks for too many lanes")
         self._tables = tables
+        self._lanes_log2, self._count = block[0], 0
         lanes = 1 << block[0]
         bits = np.unpackbits(
             np.frombuffer(block, np.uint8, count=min(len(block) - 1, 5 * lanes), offset=1)
@@ -214,8 +215,12 @@ class Decoder:
         """The values of the next stage, given the table of each, (count,).
 
         Raises:
-            BitstreamError: the block ends too early.
+            BitstreamError: the block ends too early, or has too few lanes.
         """
+        # One lane for a million symbols would be a slow loop over them: 14 s for one tile.
+        self._count += len(tables)
+        if lanes_log2(self._count) > self._lanes_log2:
+            raise BitstreamError("a coded block has too few lanes for its symbols")
         found = np.empty(len(tables), np.uint32)
         bases = tables.astype(np.uint32) << np.uint32(PRECISION_BITS)
         self._position = _decode_stage(

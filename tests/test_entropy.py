@@ -277,6 +277,15 @@ def test_as_many_lanes_as_there_can_be_need_as_many_states():
         assert fails(bytes([lanes_log2]) + bytes(2), [some(10)[1]])
 
 
+@pytest.mark.parametrize("lanes_log2", range(entropy.MAX_LANES_LOG2))
+def test_too_few_lanes_for_the_symbols_are_refused_before_they_are_taken(lanes_log2):
+    count = 1 << 10 + lanes_log2
+    block = bytes([lanes_log2]) + bytes(10 * count)
+    with pytest.raises(BitstreamError, match="too few lanes"):
+        Decoder(TABLES, block).take(np.zeros(count, np.int64))
+    Decoder(TABLES, block).take(np.zeros(count - 1, np.int64))
+
+
 def test_other_tables_are_refused():
     for seed in range(50):
         values, tables = some(100, seed)

@@ -362,3 +362,40 @@ def test_pictures_that_packets_cannot_hold_are_refused(model):
 def test_what_is_no_bytes_is_no_packet(model, packet):
     with pytest.raises(TypeError, match="expected bytes"):
         model.receive([packet])
+
+
+# --- graphs that give what they must not
+
+
+def test_nan_from_a_graph_is_refused(path):
+    model = Codec.load(path)
+    blob = model.compress(picture(9, 9))
+
+    def broken(graph):
+        def run(*inputs):
+            return tuple(np.full_like(output, np.nan) for output in graph(*inputs))
+
+        run.file = graph.file
+        return run
+
+    model._decoder = broken(model._decoder)
+    with pytest.raises(EdgeaeError, match="decoder.fp32.onnx gives NaN"):
+        model.decompress(blob)
+    model._encoder = broken(model._encoder)
+    with pytest.raises(EdgeaeError, match="encoder.fp32.onnx gives NaN"):
+        model.compress(picture(9, 9))
+
+
+def test_an_index_out_of_range_from_a_context_graph_is_refused(path):
+    model = Codec.load(path)
+    blob = model.compress(picture(9, 9))
+    first, *rest = model._context.graphs
+
+    def broken(*inputs):
+        index, *middles = first(*inputs)
+        return index + 64, *middles
+
+    model._context.graphs = (broken, *rest)
+    for verb, what in ((model.decompress, blob), (model.compress, picture(9, 9))):
+        with pytest.raises(EdgeaeError, match=r"gives index \d+, allowed is 63"):
+            verb(what)

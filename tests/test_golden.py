@@ -1,0 +1,96 @@
+"""Every file of the format's first version decodes for ever, to the same symbols."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_format import symbols_of
+
+from edgeae import bitstream, datagram
+from edgeae.codec import Codec, Latent
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = json.loads((GOLDEN / "symbols.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Codec.load(GOLDEN / "tiny-codec")
+
+
+def contents(name):
+    """The file, or the packets."""
+    if name.endswith(".hex"):
+        return [bytes.fromhex(line) for line in (GOLDEN / name).read_text().split()]
+    return [(GOLDEN / name).read_bytes()]
+
+
+def blocks_of(model, files):
+    """(side of the tiles, {tile: block})"""
+    if files[0][0] != 0x89:
+        held = [datagram.read(packet, model._id) for packet in files]
+        side = 1 << held[0].header.side_log2
+        return side, {p.first + i: block for p in held for i, block in enumerate(p.blocks)}
+    return model._spec.tile, dict(enumerate(bitstream.read(files[0])[1].blocks))
+
+
+def symbols(model, name):
+    """The symbols (channels, h, w) that the package finds."""
+    height, width = FILES[name]["shape"][:2]
+    side, blocks = blocks_of(model, contents(name))
+    header = bitstream.Header(model._id, FILES[name]["level"], height, width, 3)
+    layout = model._layout(header, side, None)
+    found = np.zeros((9, layout[-1].rows.stop, layout[-1].columns.stop), np.int32)
+    for i, tile in enumerate(layout):
+        found[:, tile.rows, tile.columns] = model._decode_block(blocks[i], tile.shape, header.level)
+    return found
+
+
+def sha256(values):
+    return hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()
+
+
+def test_there_are_golden_files_of_every_form_in_two_megabytes():
+    there = {path.name for path in GOLDEN.glob("*.*")} - {"symbols.json", "README.md"}
+    assert there == set(FILES)
+    starts = {contents(name)[0][:2] for name in FILES}
+    assert {b"\x89e", b"\x89E"} < starts and any(start[0] >> 4 == 0xE for start in starts)
+    assert {len(FILES[name]["shape"]) for name in FILES} == {2, 3}
+    assert {0, 1, 3, 4} <= {
+        bitstream.read_header(contents(n)[0]).channels for n in FILES if n.endswith(".eae")
+    }
+    assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 2 << 20
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_golden_file_has_its_symbols(model, name):
+    found = symbols(model, name)
+    assert sha256(found.astype("<i4")) == FILES[name]["symbols_sha256"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_decoder_from_the_page_alone_finds_them_too(name):
+    found = symbols_of(contents(name), GOLDEN / "tiny-codec")
+    assert sha256(found.astype("<i4")) == FILES[name]["symbols_sha256"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_golden_file_gives_the_picture_of_its_symbols(model, name):
+    shape, level = FILES[name]["shape"], FILES[name]["level"]
+    files = contents(name)
+    if name.endswith(".hex"):
+        image, mask = model.receive(files)
+        assert not mask.any()
+    else:
+        image = model.decompress(files[0])
+    assert image.shape == tuple(shape)
+    alpha = image[:, :, 3] if image.ndim == 3 and image.shape[2] == 4 else None
+    if alpha is not None:
+        assert sha256(alpha) == FILES[name]["alpha_sha256"]
+    channels = shape[2] if len(shape) == 3 else 0
+    latent = Latent(symbols(model, name), level, *shape[:2], channels, alpha)
+    assert np.array_equal(image, model.decode(latent))
