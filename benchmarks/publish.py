@@ -135,7 +135,7 @@ def _signed_percent(value: float | None) -> str:
 
 
 def _count(value: int | None) -> str:
-    if value is None:
+    if not value:
         return "-"
     return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.0f} k"
 

@@ -53,19 +53,19 @@ def export_denoiser(
         # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        # The exporter tells of every optional package that it does not find.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    program = torch.onnx.export(
-        _Step(network).eval(),
-        (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
-        dynamo=True,
-        opset_version=_OPSET,
-        external_data=False,
-        input_names=["spectrum", *shapes],
-        output_names=["clean", *(f"{name}_next" for name in shapes)],
-        optimize=True,
-        verbose=False,
-    )
+        # It also tells of every optional package that it does not find.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            _Step(network).eval(),
+            (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
+            dynamo=True,
+            opset_version=_OPSET,
+            external_data=False,
+            input_names=["spectrum", *shapes],
+            output_names=["clean", *(f"{name}_next" for name in shapes)],
+            optimize=True,
+            verbose=False,
+        )
     model = program.model_proto
     _strip(model)
     onnx.checker.check_model(model, full_check=True)

