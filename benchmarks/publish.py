@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.provider_matrix import cell
 from export.manifest import add_figures, markdown_table
 
 ROOT = Path(__file__).parent.parent
@@ -79,15 +80,31 @@ def entropy_rows(result: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def provider_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each graph of a provider matrix, a column for each environment."""
+    cells = {(r["model"], r["graph"], r["environment"]): r for r in result["results"]}
+    names = dict.fromkeys(environment for _, _, environment in cells)
+    rows = []
+    for model, graph in dict.fromkeys((model, graph) for model, graph, _ in cells):
+        row = {"model": model, "graph": graph.removesuffix(".256x256")}
+        for name in names:
+            found = cells.get((model, graph, name))
+            # The whole message of what failed is in the JSON.
+            failed = found is not None and "error" in found
+            row[name] = "cannot run it" if failed else cell(found)
+        rows.append(row)
+    return rows
+
+
 @dataclass(frozen=True)
 class Published:
-    """One result file: what README says above its table, the rows, the bundle it belongs to."""
+    """One result file: what README says above its table, the rows, the bundle whose card has it."""
 
     file: str
     text: str
     command: str
     rows: Callable[[Mapping[str, Any]], list[Row]]
-    model: str
+    model: str | None
 
 
 PUBLISHED = (
@@ -122,6 +139,16 @@ PUBLISHED = (
         "python -m benchmarks.speech NOISY CLEAN --json benchmarks/results/voicebank_dev.json",
         speech_rows,
         "speech-denoiser",
+    ),
+    Published(
+        "providers.json",
+        "**Where the graphs run**, each provider in an environment of its own, and how near its"
+        " output is to the CPU's (signal over difference). `qnn` is Qualcomm's simulator of its"
+        " NPU; context graphs carry exact integers and stay on the CPU.",
+        "python -m benchmarks.provider_matrix photo-codec speech-denoiser --work DIR"
+        " --json benchmarks/results/providers.json",
+        provider_rows,
+        None,
     ),
 )
 
@@ -172,12 +199,13 @@ def main() -> None:
     readme.write_text(f"{before}{BEGIN}\n\n{readme_results()}\n\n{END}{after}", encoding="utf-8")
     figures: dict[str, list[dict[str, Any]]] = {}
     for published, result in results():
-        measured = {
-            "command": published.command,
-            "bundle": _measured_bundle(result),
-            "rows": published.rows(result),
-        }
-        figures.setdefault(published.model, []).append(measured)
+        if published.model is not None:
+            measured = {
+                "command": published.command,
+                "bundle": _measured_bundle(result),
+                "rows": published.rows(result),
+            }
+            figures.setdefault(published.model, []).append(measured)
     for model, measured_of in figures.items():
         add_figures(MODELS / model, measured_of)
 
