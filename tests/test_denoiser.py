@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import change_manifest, tiny_denoiser_bundle
 
 from edgeae.denoiser import MAX_CHANNELS, Denoiser, Stream
 from edgeae.errors import BundleError
 from edgeae.stft import Stft, sqrt_hann
-from tests.tiny import change_manifest, tiny_denoiser_bundle
 
 RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
 # Rates with no small ratio to 16 kHz: a prime, one sample beside the model's, an odd one.
