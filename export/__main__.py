@@ -75,41 +75,32 @@ def _write(
         "seed": config.seed,
         "network": dataclasses.asdict(config.network),
     }
+
+    def write(task: str, parts: dict[str, Any], figures: dict[str, Any]) -> None:
+        write_bundle(
+            folder,
+            task=task,
+            name=config.name,
+            parts=parts,
+            provenance=provenance,
+            figures=figures,
+        )
+
     if isinstance(config, SpeechConfig):
         denoiser = SpeechDenoiser(config.network)
         denoiser.load_state_dict(state["averaged"])
         parts = export_denoiser(denoiser, config.network, folder)
-        figures = dict(parts["figures"])
-        write_bundle(
-            folder,
-            task="denoiser",
-            name=config.name,
-            parts=parts,
-            provenance=provenance,
-            figures=figures,
-        )
+        write("denoiser", parts, parts["figures"])
         load(folder)
-        return figures
+        return dict(parts["figures"])
     codec = PhotoCodec(config.network)
     codec.load_state_dict(state["averaged"])
     pictures = calibration_pictures(config, calibration)
     parts = export_photo_codec(codec, config.network, folder, pictures)
-    figures = dict(parts["figures"])
-
-    def write() -> None:
-        write_bundle(
-            folder,
-            task="codec",
-            name=config.name,
-            parts=parts,
-            provenance=provenance,
-            figures=figures,
-        )
-
-    write()
+    write("codec", parts, parts["figures"])
     # The package itself is asked what the bundle is worth; what it says goes into the manifest.
-    figures |= verify_photo_codec(folder, pictures[:12])
-    write()
+    figures = parts["figures"] | verify_photo_codec(folder, pictures[:12])
+    write("codec", parts, figures)
     return figures
 
 
