@@ -9,6 +9,18 @@ import pytest
 CONFIGS = Path(__file__).parent.parent / "train" / "configs"
 
 
+@pytest.fixture
+def one_thread():
+    """torch on one thread and from one seed, so that results are the same everywhere."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory):
     """The folder of a photo codec's run: the smoke configuration, through its command line."""

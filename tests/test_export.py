@@ -57,13 +57,7 @@ SMALL = PhotoNetwork(
 SHIPPED = [name for name in bundle.bundled_names() if name.endswith("codec")]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
