@@ -7,7 +7,7 @@ import torch
 
 from train.config import SpeechConfig
 from train.data.speech import SpeechMixer
-from train.losses_speech import audio_of, si_sdr_db, spectrum_of, speech_loss
+from train.losses_speech import audio_of, intelligibility, si_sdr_db, spectrum_of, speech_loss
 from train.networks.speech import SpeechDenoiser
 
 
@@ -43,9 +43,10 @@ class SpeechTask:
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """SI-SDR and what it gained, in dB, on held-out speakers and kinds of noise."""
+        """SI-SDR, what it gained, in dB, and intelligibility on held-out speakers and kinds of
+        noise. For the score 20 dB weigh as much as all of intelligibility."""
         window = self.config.network.window_samples
-        before, after = [], []
+        before, after, follows = [], [], []
         for noisy, clean in zip(self._noisy.split(8), self._clean.split(8), strict=True):
             noisy, clean = noisy.to(self.device), clean.to(self.device)
             restored = audio_of(network(self._spectrum(noisy)), window_samples=window)
@@ -53,11 +54,15 @@ class SpeechTask:
             inside = slice(window // 2, restored.shape[1] - window // 2)
             before.append(si_sdr_db(clean[:, inside], noisy[:, inside]))
             after.append(si_sdr_db(clean[:, inside], restored[:, inside]))
+            # At the level that the loss works at.
+            gain = torch.rsqrt(noisy.square().mean(-1, keepdim=True) + 1e-8)
+            follows.append(intelligibility(restored[:, inside] * gain, clean[:, inside] * gain))
         si_sdr, gained = torch.cat(after).mean(), (torch.cat(after) - torch.cat(before)).mean()
         return {
             "si_sdr_db": float(si_sdr),
             "si_sdr_gain_db": float(gained),
-            "score": -float(si_sdr),
+            "intelligibility": float(torch.cat(follows).mean()),
+            "score": -float(si_sdr / 20 + torch.cat(follows).mean()),
         }
 
     def _spectrum(self, audio: torch.Tensor) -> torch.Tensor:
