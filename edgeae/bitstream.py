@@ -70,6 +70,9 @@ class Limits:
         file_bytes: the file, or one packet.
         pixels, side_pixels: the picture, and each of its sides.
         chunks: those of a file, or the packets of one picture.
+        pixels_per_byte: how much of a picture each byte of its file may stand for, beyond 2 ** 25
+            pixels: a few bytes cannot claim minutes of work. A photo of 0.25 bits a pixel has 32;
+            larger pictures of less detail are decoded in regions, or by who sets this higher.
         concealed_pixels_per_byte: how much of a picture each byte that is there may leave to
             concealment, beyond 2 ** 20 pixels: a few bytes cannot claim a huge picture that is
             all but lost.
@@ -79,6 +82,7 @@ class Limits:
     pixels: int = 1 << 28
     side_pixels: int = 1 << 16
     chunks: int = 1 << 17
+    pixels_per_byte: int = 1 << 5
     concealed_pixels_per_byte: int = 1 << 12
 
 

@@ -7,8 +7,9 @@ coding, file.
 from __future__ import annotations
 
 import functools
+import operator
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -22,7 +23,7 @@ from .bitstream import Limits
 from .bundle import Bundle, bundled_with_codec_id, find
 from .errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from .latent import LEVELS, check_ports, latent_spec, read_tables
-from .layout import Tile, pad_to_stride, scaled, tiles
+from .layout import Tile, inside, overlap, pad_to_stride, scaled, tiles
 from .providers import Provider
 from .runtime import CPU, Graph
 
@@ -35,11 +36,16 @@ DEFAULT_QUALITY = 5
 PACKET_PIXELS = 1 << 24
 # What a few bytes may leave to concealment whatever their number: see Limits.
 _CONCEALED_PIXELS = 1 << 20
+# What any file may hold however short it is, a photo of any usual camera: likewise.
+_USUAL_PIXELS = 1 << 25
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Symbols = npt.NDArray[np.int16]
 Floats = npt.NDArray[np.float32]
+Region = tuple[int, int, int, int]
+# Rows and columns of pixels.
+_Window = tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -178,12 +184,22 @@ class Codec:
 
     @overload
     def decompress(
-        self, blob: bytes, *, errors: Literal["strict"] = ..., limits: Limits | None = ...
+        self,
+        blob: bytes,
+        *,
+        errors: Literal["strict"] = ...,
+        region: Region | None = ...,
+        limits: Limits | None = ...,
     ) -> Image: ...
 
     @overload
     def decompress(
-        self, blob: bytes, *, errors: Literal["conceal"], limits: Limits | None = ...
+        self,
+        blob: bytes,
+        *,
+        errors: Literal["conceal"],
+        region: Region | None = ...,
+        limits: Limits | None = ...,
     ) -> tuple[Image, Mask]: ...
 
     def decompress(
@@ -191,6 +207,7 @@ class Codec:
         blob: bytes,
         *,
         errors: Literal["strict", "conceal"] = "strict",
+        region: Region | None = None,
         limits: Limits | None = None,
     ) -> Image | tuple[Image, Mask]:
         """The picture of an .eae file, uint8 with the shape and rank that were compressed.
@@ -201,6 +218,9 @@ class Codec:
                 in the place of tiles that are damaged or missing and gives a mask (H, W) beside
                 the picture: True wherever a pixel may not be what the undamaged file holds. Lost
                 transparency is made opaque and masks everything.
+            region: (top, left, height, width) in pixels: that part of the picture, exactly as the
+                whole would show it. Only the tiles that it needs are decoded; checksums are those
+                of the whole file.
             limits: what the file may ask for; None is `Limits()`.
 
         Raises:
@@ -208,6 +228,7 @@ class Codec:
                 if no header is left, if the file is of the small form (one piece, whole or
                 nothing), or if chunks whose checksums are right contradict each other.
             UnknownCodec: written by another codec.
+            TypeError, ValueError: blob, errors or region are not as above.
         """
         data = _as_bytes(blob)
         if errors not in ("strict", "conceal"):
@@ -222,28 +243,36 @@ class Codec:
         expected = self._tile_count(header, self._spec.tile)
         if errors == "strict" and len(blocks) != expected:
             raise BitstreamError(f"the file has {len(blocks)} tiles, expected {expected}")
+        window = _window(region, header.height, header.width)
+        _check_proportion(window, len(data), limits)
+        self._check_loss(header, self._spec.tile, blocks, len(data), limits)
         layout = self._layout(header, self._spec.tile, limits)
-        lost = self._lost(layout, blocks, len(data), limits)
+        lost = _lost(layout, blocks)
         columns = sum(tile.rows.start == 0 for tile in layout)
+        needed = self._needed(layout, window)
 
         def row_of_symbols(row: int) -> Symbols:
             parts = [
-                self._decode_block(blocks.get(i), layout[i].shape, header.level)
+                self._decode_block(
+                    blocks.get(i) if i in needed else None, layout[i].shape, header.level
+                )
                 for i in range(row * columns, (row + 1) * columns)
             ]
             return np.concatenate(parts, axis=2)
 
-        rgb = self._synthesize(row_of_symbols, header.level, header.height, header.width, lost)
-        alpha = None
+        image = self._synthesize(
+            row_of_symbols, header.level, window, channels=header.channels, lost=lost
+        )
         if packed is not None:  # after the tiles: a kilobyte of it can unpack to a megabyte
             alpha = plane.unpack(bytes(packed), header.height, header.width)
+            image[:, :, 3] = alpha[window]
         if errors == "strict":
-            return _as_given(rgb, alpha, header.channels)
-        mask = self._touched(lost, header.height, header.width)
-        if header.channels == 4 and alpha is None:
-            alpha = np.full(mask.shape, 255, np.uint8)
+            return image
+        mask = self._touched(lost, header.height, header.width)[window]
+        if header.channels == 4 and packed is None:
+            image[:, :, 3] = 255
             mask[:] = True
-        return _as_given(rgb, alpha, header.channels), mask
+        return image, mask
 
     def packets(
         self,
@@ -333,19 +362,20 @@ class Codec:
             if packet.header == header
             for i, block in enumerate(packet.blocks)
         }
+        self._check_loss(picture, 1 << header.side_log2, blocks, there_bytes, allowed)
         layout = self._layout(picture, 1 << header.side_log2, allowed)
-        lost = self._lost(layout, blocks, there_bytes, allowed)
+        lost = _lost(layout, blocks)
         symbols = np.zeros((self._spec.channels, *lost.shape), np.int16)
         for i, block in blocks.items():
             tile = layout[i]
             symbols[:, tile.rows, tile.columns] = self._decode_block(
                 block, tile.shape, picture.level
             )
-        rgb = self._synthesize(
-            self._rows_of(symbols), picture.level, picture.height, picture.width, lost
+        window = slice(0, picture.height), slice(0, picture.width)
+        image = self._synthesize(
+            self._rows_of(symbols), picture.level, window, channels=picture.channels, lost=lost
         )
-        mask = self._touched(lost, picture.height, picture.width)
-        return _as_given(rgb, None, picture.channels), mask
+        return image, self._touched(lost, picture.height, picture.width)
 
     def encode(self, image: Image, *, quality: float = DEFAULT_QUALITY) -> Latent:
         """The latent of a picture: what `compress` at this quality writes.
@@ -391,10 +421,14 @@ class Codec:
             raise ValueError(f"symbols are {latent.symbols.dtype}, expected signed integers")
         if max(-int(latent.symbols.min()), int(latent.symbols.max())) > context.SYMBOL_LIMIT:
             raise ValueError(f"symbols reach beyond {context.SYMBOL_LIMIT}")
-        rgb = self._synthesize(
-            self._rows_of(latent.symbols), latent.level, latent.height, latent.width
+        window = slice(0, latent.height), slice(0, latent.width)
+        lost = np.zeros(grid, np.bool_)
+        image = self._synthesize(
+            self._rows_of(latent.symbols), latent.level, window, channels=latent.channels, lost=lost
         )
-        return _as_given(rgb, latent.alpha, latent.channels)
+        if latent.alpha is not None:
+            image[:, :, 3] = latent.alpha
+        return image
 
     @property
     def graphs(self) -> dict[str, Graph]:
@@ -436,23 +470,27 @@ class Codec:
                 codec_id=codec_id,
             )
 
-    def _lost(
-        self, layout: Sequence[Tile], blocks: Iterable[int], there_bytes: int, limits: Limits | None
-    ) -> Mask:
-        """True for the latents (h, w) of tiles without a block. Raises BitstreamError for a block
-        without a tile, and for more loss than so many bytes may leave."""
-        lost = np.ones((layout[-1].rows.stop, layout[-1].columns.stop), np.bool_)
-        for i in blocks:
-            if i >= len(layout):
-                raise BitstreamError(f"there is a tile {i}, the picture has {len(layout)}")
-            lost[layout[i].rows, layout[i].columns] = False
-        pixels = int(np.count_nonzero(lost)) * self._spec.stride**2
+    def _check_loss(
+        self,
+        header: bitstream.Header,
+        side: int,
+        blocks: Collection[int],
+        there_bytes: int,
+        limits: Limits | None,
+    ) -> None:
+        """Raises BitstreamError for a block without a tile, and for more loss than so many bytes
+        may leave; before there is room for anything as large as the picture."""
+        count = self._tile_count(header, side)
+        if max(blocks, default=0) >= count:
+            raise BitstreamError(f"there is a tile {max(blocks)}, the picture has {count}")
+        rows, columns = self._grid(header.height, header.width)
+        # Tiles at the edges are smaller: at least so much is lost.
+        pixels = (rows * columns - len(blocks) * side**2) * self._spec.stride**2
         per_byte = (limits or Limits()).concealed_pixels_per_byte
         if pixels > max(_CONCEALED_PIXELS, per_byte * there_bytes):
             raise BitstreamError(
                 f"{pixels} pixels are lost, {there_bytes} bytes are too few to conceal so many"
             )
-        return lost
 
     def _touched(self, lost: Mask, height: int, width: int) -> Mask:
         """The pixels (height, width) whose decoding sees a lost latent."""
@@ -504,61 +542,103 @@ class Codec:
         decoder = entropy.Decoder(self._tables, bytes(block))
         return context.decode(self._context, shape, level, decoder).astype(np.int16)
 
+    def _needed(self, layout: Sequence[Tile], window: _Window) -> set[int]:
+        """The numbers of the tiles whose symbols decide the pixels of the window."""
+        rows, columns = (
+            slice(part.start // self._spec.stride, -(-part.stop // self._spec.stride))
+            for part in window
+        )
+        shown = [
+            tile for tile in layout if overlap(tile.rows, rows) and overlap(tile.columns, columns)
+        ]
+        # Tiles are in rows, so the first and the last span all that is seen.
+        rows = slice(shown[0].seen_rows.start, shown[-1].seen_rows.stop)
+        columns = slice(shown[0].seen_columns.start, shown[-1].seen_columns.stop)
+        return {
+            i
+            for i, tile in enumerate(layout)
+            if overlap(tile.rows, rows) and overlap(tile.columns, columns)
+        }
+
     def _synthesize(
         self,
         row_of_symbols: Callable[[int], Symbols],
         level: int,
-        height: int,
-        width: int,
-        lost: Mask | None = None,
+        window: _Window,
+        *,
+        channels: int,
+        lost: Mask,
     ) -> Image:
-        """The picture (height, width, 3), from rows of tiles that are made when they are first
-        needed. Where all latents that a tile sees are `lost` (h, w) it is worked out once for
-        each shape."""
+        """The pixels of the window, in as many channels; the fourth is left to the caller.
+
+        They come from rows of tiles that are made when they are first needed. Where all latents
+        that a tile sees are `lost` (h, w) it is worked out once for each shape.
+        """
         stride, side, halo = self._spec.stride, self._spec.tile, self._spec.decoder_halo
-        grid = self._grid(height, width)
         # A file whose first tiles are unsound is refused before there is room for its picture.
-        rows: dict[int, Symbols] = {0: row_of_symbols(0)}
-        image = np.empty((grid[0] * stride, grid[1] * stride, 3), np.uint8)
+        first = max(0, window[0].start // stride // side * side - halo) // side
+        rows: dict[int, Symbols] = {first: row_of_symbols(first)}
+        shape = tuple(part.stop - part.start for part in window)
+        image = np.empty((*shape, channels) if channels else shape, np.uint8)
         neutral: dict[tuple[int, ...], Image] = {}
         steps = self._steps[level][:, None, None]
         level_input = np.full((1, 1, 1, 1), level / (LEVELS - 1), np.float32)
-        for tile in tiles(*grid, side=side, halo=halo):
-            unseen = lost is not None and bool(lost[tile.seen_rows, tile.seen_columns].all())
-            if unseen and tile.view in neutral:
-                image[scaled(tile.rows, stride), scaled(tile.columns, stride)] = neutral[tile.view]
+        for tile in tiles(*lost.shape, side=side, halo=halo):
+            whole = scaled(tile.rows, stride), scaled(tile.columns, stride)
+            part = overlap(whole[0], window[0]), overlap(whole[1], window[1])
+            if part[0] is None or part[1] is None:
                 continue
-            first, last = tile.seen_rows.start // side, (tile.seen_rows.stop - 1) // side
-            for row in range(first, last + 1):
-                if row not in rows:
-                    rows[row] = row_of_symbols(row)
-            for row in [row for row in rows if row < first]:
-                del rows[row]
-            seen = np.concatenate([rows[row] for row in range(first, last + 1)], axis=1)
-            top = tile.seen_rows.start - first * side
-            seen = seen[
-                :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
-            ]
-            (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
-            _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
-            _check_numbers(self._decoder, planes)
-            kept = planes[0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)]
-            whole = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
-            image[scaled(tile.rows, stride), scaled(tile.columns, stride)] = whole
-            if unseen:
-                neutral[tile.view] = whole
-        return image[:height, :width]
+            unseen = bool(lost[tile.seen_rows, tile.seen_columns].all())
+            if unseen and tile.view in neutral:
+                pixels = neutral[tile.view]
+            else:
+                first, last = tile.seen_rows.start // side, (tile.seen_rows.stop - 1) // side
+                for row in range(first, last + 1):
+                    if row not in rows:
+                        rows[row] = row_of_symbols(row)
+                for row in [row for row in rows if row < first]:
+                    del rows[row]
+                seen = np.concatenate([rows[row] for row in range(first, last + 1)], axis=1)
+                top = tile.seen_rows.start - first * side
+                seen = seen[
+                    :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
+                ]
+                (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
+                _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
+                _check_numbers(self._decoder, planes)
+                kept = planes[
+                    0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)
+                ]
+                pixels = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+                if unseen:
+                    neutral[tile.view] = pixels
+            pixels = pixels[inside(part[0], whole[0]), inside(part[1], whole[1])]
+            target = image[inside(part[0], window[0]), inside(part[1], window[1])]
+            if channels >= 3:
+                target[:, :, :3] = pixels
+            else:
+                gray = np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(np.uint8)
+                target[...] = gray.reshape(target.shape)
+        return image
 
 
 @overload
 def decompress(
-    blob: bytes, *, errors: Literal["strict"] = ..., limits: Limits | None = ...
+    blob: bytes,
+    *,
+    errors: Literal["strict"] = ...,
+    region: Region | None = ...,
+    limits: Limits | None = ...,
 ) -> Image: ...
 
 
 @overload
 def decompress(
-    blob: bytes, *, errors: Literal["conceal"], limits: Limits | None = ...
+    blob: bytes,
+    *,
+    errors: Literal["conceal"],
+    region: Region | None = ...,
+    limits: Limits | None = ...,
 ) -> tuple[Image, Mask]: ...
 
 
@@ -566,6 +646,7 @@ def decompress(
     blob: bytes,
     *,
     errors: Literal["strict", "conceal"] = "strict",
+    region: Region | None = None,
     limits: Limits | None = None,
 ) -> Image | tuple[Image, Mask]:
     """The picture of an .eae file, by the bundled codec that its id names; see `Codec.decompress`.
@@ -577,9 +658,9 @@ def decompress(
     data = _as_bytes(blob)
     if errors == "conceal":
         codec = _bundled_codec(bitstream.salvage(data, limits).header.codec_id)
-        return codec.decompress(data, errors=errors, limits=limits)
+        return codec.decompress(data, errors=errors, region=region, limits=limits)
     codec = _bundled_codec(bitstream.read_header(data, limits).codec_id)
-    return codec.decompress(data, errors=errors, limits=limits)
+    return codec.decompress(data, errors=errors, region=region, limits=limits)
 
 
 @functools.lru_cache(maxsize=4)
@@ -680,19 +761,46 @@ def _pixels(image: Any) -> tuple[Image, Image | None, int]:
     return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2), None, channels
 
 
-def _as_given(rgb: Image, alpha: Image | None, channels: int) -> Image:
-    if alpha is not None:
-        return np.dstack([rgb, alpha])
-    if channels == 3:
-        return np.ascontiguousarray(rgb)
-    gray: Image = np.rint(rgb.mean(axis=2, dtype=np.float32)).astype(np.uint8)
-    return gray if channels == 0 else gray[:, :, None]
+def _window(region: Region | None, height: int, width: int) -> _Window:
+    """The rows and columns of a region, or all. Raises ValueError if it reaches beyond them."""
+    if region is None:
+        return slice(0, height), slice(0, width)
+    try:
+        top, left, rows, columns = map(operator.index, region)
+    except (TypeError, ValueError):
+        raise TypeError(f"region is {region!r}, expected (top, left, height, width)") from None
+    inner = top + rows <= height and left + columns <= width
+    if not inner or min(top, left) < 0 or min(rows, columns) < 1:
+        raise ValueError(
+            f"region is {region!r}, expected (top, left, height, width) "
+            f"inside a picture of {height} rows and {width} columns"
+        )
+    return slice(top, top + rows), slice(left, left + columns)
+
+
+def _check_proportion(window: _Window, there_bytes: int, limits: Limits | None) -> None:
+    """Raises BitstreamError for more pixels than so many bytes may stand for."""
+    pixels = (window[0].stop - window[0].start) * (window[1].stop - window[1].start)
+    per_byte = (limits or Limits()).pixels_per_byte
+    if pixels > max(_USUAL_PIXELS, per_byte * there_bytes):
+        raise BitstreamError(
+            f"the file holds {pixels} pixels in {there_bytes} bytes, allowed are {_USUAL_PIXELS}, "
+            f"or {per_byte} a byte: take a region, or set limits=Limits(pixels_per_byte=...)"
+        )
 
 
 def _as_bytes(blob: Any) -> bytes:
     if not isinstance(blob, bytes | bytearray | memoryview):
         raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
     return bytes(blob)
+
+
+def _lost(layout: Sequence[Tile], blocks: Iterable[int]) -> Mask:
+    """True for the latents (h, w) of tiles without a block."""
+    lost = np.ones((layout[-1].rows.stop, layout[-1].columns.stop), np.bool_)
+    for i in blocks:
+        lost[layout[i].rows, layout[i].columns] = False
+    return lost
 
 
 def _widened(marks: Mask, reach: int, axis: int) -> Mask:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Tile", "pad_to_stride", "tiles"]
+__all__ = ["Tile", "inside", "overlap", "pad_to_stride", "scaled", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,17 @@ def _span(start: int, stop: int, size: int, halo: int) -> tuple[slice, slice, sl
 def scaled(part: slice, factor: int) -> slice:
     """The same part of a grid that is `factor` times finer."""
     return slice(part.start * factor, part.stop * factor)
+
+
+def overlap(one: slice, other: slice) -> slice | None:
+    """What two parts of an axis have in common, None if nothing."""
+    common = slice(max(one.start, other.start), min(one.stop, other.stop))
+    return common if common.start < common.stop else None
+
+
+def inside(part: slice, whole: slice) -> slice:
+    """Where a part of an axis lies in a larger part of it."""
+    return slice(part.start - whole.start, part.stop - whole.start)
 
 
 def pad_to_stride(image: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:

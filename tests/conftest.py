@@ -5,8 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tiny
+
+from edgeae.codec import Codec
 
 CONFIGS = Path(__file__).parent.parent / "train" / "configs"
+
+
+@pytest.fixture(scope="session")
+def codec_path(tmp_path_factory):
+    """The folder of the tiny codec, which no test may change."""
+    return tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def model(codec_path):
+    """The tiny codec."""
+    return Codec.load(codec_path)
 
 
 @pytest.fixture

@@ -25,31 +25,10 @@ from edgeae.runtime import OPTIMIZATIONS, Graph
 CHANNELS = (0, 1, 3, 4)
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return Codec.load(path)
-
-
 @pytest.fixture
 def own(tmp_path):
     """A bundle that a test may spoil."""
     return tiny.tiny_codec_bundle(tmp_path / "own")
-
-
-def picture(height=50, width=70, channels=3, noise=0, seed=0):
-    """Smooth light of all colors, uint8, with as much noise as asked."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:height, :width]
-    planes = [128 + 80 * np.sin(x / 11) + 30 * np.cos(y / 9), 128 + 90 * np.cos(x / 17 + y / 13)]
-    planes += [60 + 2 * x, 3 * y + x]
-    whole = np.stack(planes[: channels or 1], axis=-1) + rng.normal(0, 1 + noise, (1, 1, 1))
-    whole = (whole + noise * rng.normal(size=whole.shape)).clip(0, 255).astype(np.uint8)
-    return whole if channels else whole[:, :, 0]
 
 
 # --- there and back
@@ -67,7 +46,7 @@ def picture(height=50, width=70, channels=3, noise=0, seed=0):
 def test_what_the_bytes_hold_is_what_the_latent_holds(
     model, height, width, channels, level, noise, seed
 ):
-    image = picture(height, width, channels, noise, seed)
+    image = tiny.picture(height, width, channels, noise, seed)
     quality = 1 + level / 8
     restored = model.decompress(model.compress(image, quality=quality))
     assert restored.shape == image.shape and restored.dtype == np.uint8
@@ -81,18 +60,18 @@ def test_what_the_bytes_hold_is_what_the_latent_holds(
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("size", [(1, 1), (1, 70), (50, 1), (4, 4), (15, 16), (16, 17), (33, 32)])
 def test_every_size_keeps_its_shape(model, size, channels):
-    image = picture(*size, channels)
+    image = tiny.picture(*size, channels)
     restored = model.decompress(model.compress(image))
     assert restored.shape == image.shape and restored.flags["C_CONTIGUOUS"]
 
 
 def test_a_picture_comes_back_much_as_it_was(model):
-    image = picture()
+    image = tiny.picture()
     assert psnr_db(image, model.decompress(model.compress(image, quality=9))) > 35
 
 
 def test_more_quality_takes_more_bytes_and_comes_nearer(model):
-    image = picture()
+    image = tiny.picture()
     blobs = [model.compress(image, quality=quality) for quality in (1, 3, 5, 7, 9)]
     sizes = [len(blob) for blob in blobs]
     nearness = [psnr_db(image, model.decompress(blob)) for blob in blobs]
@@ -100,20 +79,20 @@ def test_more_quality_takes_more_bytes_and_comes_nearer(model):
 
 
 def test_five_is_the_quality_if_none_is_asked_for(model):
-    image = picture(20, 20)
+    image = tiny.picture(20, 20)
     assert model.compress(image) == model.compress(image, quality=5)
     assert model.encode(image).level == 32
 
 
 @pytest.mark.parametrize("quality", [5, 5.0, 5.03, np.float32(5), np.int64(5), np.float64(5)])
 def test_a_quality_is_any_number_and_means_the_nearest_eighth(model, quality):
-    image = picture(8, 8)
+    image = tiny.picture(8, 8)
     assert model.compress(image, quality=quality) == model.compress(image, quality=5)
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
 def test_bytes_may_come_in_any_wrapping(model, kind):
-    blob = model.compress(picture(9, 9))
+    blob = model.compress(tiny.picture(9, 9))
     assert np.array_equal(model.decompress(kind(blob)), model.decompress(blob))
 
 
@@ -131,21 +110,21 @@ def test_bytes_may_come_in_any_wrapping(model, kind):
     ],
 )
 def test_a_picture_may_lie_in_memory_in_any_way(model, view):
-    seen = view(picture())
+    seen = view(tiny.picture())
     assert model.compress(seen) == model.compress(np.ascontiguousarray(seen))
     assert model.compress(seen[:, :, 0]) == model.compress(np.ascontiguousarray(seen[:, :, 0]))
 
 
 def test_a_picture_is_left_as_it_was(model):
-    image = picture(channels=4)
+    image = tiny.picture(channels=4)
     image.flags.writeable = False
     model.decompress(model.compress(image))
-    assert np.array_equal(image, picture(channels=4))
+    assert np.array_equal(image, tiny.picture(channels=4))
 
 
 def test_a_restored_picture_is_the_callers_to_change(model):
     for channels in CHANNELS:
-        blob = model.compress(picture(20, 20, channels))
+        blob = model.compress(tiny.picture(20, 20, channels))
         model.decompress(blob)[:] = 0
         assert model.decompress(blob).any()
 
@@ -156,7 +135,7 @@ def test_a_quantized_encoder_is_the_default_where_there_is_one(tmp_path):
     assert (default.precision, exact.precision) == ("int8", "fp32")
     assert default.report()["graphs"]["encoder"]["file"] == "encoder.int8.onnx"
     # Its eight bits hold a pixel exactly.
-    image = picture()
+    image = tiny.picture()
     assert psnr_db(default.decompress(default.compress(image)), image) > 30
     assert exact.decompress(default.compress(image)).shape == image.shape
 
@@ -164,7 +143,7 @@ def test_a_quantized_encoder_is_the_default_where_there_is_one(tmp_path):
 # --- tiles
 
 
-def test_tiles_equal_the_whole(path, tmp_path):
+def test_tiles_equal_the_whole(codec_path, tmp_path):
     # At the finest level every symbol is coded; without dead zones each is its latent's nearest
     # integer, whatever its context.
     whole = Codec.load(tiny.tiny_codec_bundle(tmp_path / "whole", tile=64))
@@ -172,7 +151,7 @@ def test_tiles_equal_the_whole(path, tmp_path):
         tiled = Codec.load(tiny.tiny_codec_bundle(tmp_path / f"{side}", tile=side))
         tiled._dead_zones = whole._dead_zones = np.zeros_like(whole._dead_zones)
         for size in [(50, 70), (16, 64), (5, 41)]:
-            image = picture(*size, noise=20)
+            image = tiny.picture(*size, noise=20)
             of_tiles, of_whole = tiled.encode(image, quality=9), whole.encode(image, quality=9)
             assert np.array_equal(of_tiles.symbols, of_whole.symbols)
             grays = tiled.decode(of_tiles).astype(int) - whole.decode(of_whole)
@@ -180,8 +159,8 @@ def test_tiles_equal_the_whole(path, tmp_path):
 
 
 @pytest.mark.parametrize("halo", ["encoder_halo", "decoder_halo"])
-def test_tiles_without_their_halo_would_differ_from_the_whole(halo, path, own):
-    whole, image = Codec.load(path), picture(noise=20)
+def test_tiles_without_their_halo_would_differ_from_the_whole(halo, codec_path, own):
+    whole, image = Codec.load(codec_path), tiny.picture(noise=20)
     tiny.change_manifest(own, lambda manifest: manifest["latent"].update({halo: 0}))
     narrow = Codec.load(own)
     latent = whole.encode(image, quality=9)
@@ -192,10 +171,10 @@ def test_tiles_without_their_halo_would_differ_from_the_whole(halo, path, own):
 
 
 def test_every_tile_is_coded_on_its_own(model):
-    blob = model.compress(picture(16, 48))
+    blob = model.compress(tiny.picture(16, 48))
     _, content = bitstream.read(blob)
     assert len(content.blocks) == 3
-    other = picture(16, 48)
+    other = tiny.picture(16, 48)
     other[:, 40:] = 255 - other[:, 40:]
     _, changed = bitstream.read(model.compress(other))
     assert changed.blocks[0] == content.blocks[0] and changed.blocks[2] != content.blocks[2]
@@ -205,7 +184,7 @@ def test_every_tile_is_coded_on_its_own(model):
 
 
 def test_the_finest_level_that_fits_is_taken(model):
-    image = picture(20, 30, noise=3)
+    image = tiny.picture(20, 30, noise=3)
     sizes = [len(model.compress(image, quality=1 + level / 8)) for level in range(65)]
     for max_bytes in [sizes[0], sizes[0] + 1, *range(sizes[0], sizes[-1] + 50, 67), 10**9]:
         blob = model.compress(image, max_bytes=max_bytes)
@@ -216,18 +195,18 @@ def test_the_finest_level_that_fits_is_taken(model):
 
 
 def test_a_budget_that_nothing_fits_is_refused_with_what_is_needed(model):
-    image = picture()
+    image = tiny.picture()
     smallest = len(model.compress(image, quality=1))
     with pytest.raises(ValueError, match=f"at least {smallest} bytes, max_bytes is 100"):
         model.compress(image, max_bytes=100)
 
 
-def test_a_budget_runs_the_network_once(path):
-    model, calls = Codec.load(path), []
+def test_a_budget_runs_the_network_once(codec_path):
+    model, calls = Codec.load(codec_path), []
     encoder = model._encoder
     model._encoder = lambda planes: calls.append(planes.shape) or encoder(planes)
     model._encoder.file = encoder.file
-    model.compress(picture(16, 32), max_bytes=600)
+    model.compress(tiny.picture(16, 32), max_bytes=600)
     assert len(calls) == 2  # two tiles
 
 
@@ -239,10 +218,10 @@ def test_a_budget_runs_the_network_once(path):
     [
         ([[1, 2], [3, 4]], TypeError, "list, expected a uint8 array"),
         (None, TypeError, "NoneType"),
-        (picture().astype(np.float32), TypeError, "dtype float32, expected uint8"),
+        (tiny.picture().astype(np.float32), TypeError, "dtype float32, expected uint8"),
         (np.full((4, 4, 3), np.nan), TypeError, "dtype float64, expected uint8"),
-        (picture().astype(np.int8), TypeError, "dtype int8, expected uint8"),
-        (picture() > 0, TypeError, "dtype bool, expected uint8"),
+        (tiny.picture().astype(np.int8), TypeError, "dtype int8, expected uint8"),
+        (tiny.picture() > 0, TypeError, "dtype bool, expected uint8"),
         (np.zeros((0, 0, 3), np.uint8), ValueError, r"shape \(0, 0, 3\): it has no pixels"),
         (np.zeros((0, 5), np.uint8), ValueError, "no pixels"),
         (np.zeros((5, 0, 1), np.uint8), ValueError, "no pixels"),
@@ -268,18 +247,18 @@ def test_what_is_no_picture_is_refused(model, image, kind, match):
 def test_a_quality_out_of_range_is_refused(model, quality):
     for verb in (model.compress, model.encode):
         with pytest.raises(ValueError, match=r"quality is .*, expected 1 \(smallest\) to 9"):
-            verb(picture(4, 4), quality=quality)
+            verb(tiny.picture(4, 4), quality=quality)
 
 
 @pytest.mark.parametrize("max_bytes", [0, -5, float("nan"), "100"])
 def test_a_budget_that_is_none_is_refused(model, max_bytes):
     with pytest.raises(ValueError, match="max_bytes is .*, expected at least 1"):
-        model.compress(picture(4, 4), max_bytes=max_bytes)
+        model.compress(tiny.picture(4, 4), max_bytes=max_bytes)
 
 
 def test_quality_and_a_budget_at_once_are_refused(model):
     with pytest.raises(ValueError, match="quality or max_bytes, not both"):
-        model.compress(picture(4, 4), quality=5, max_bytes=100)
+        model.compress(tiny.picture(4, 4), quality=5, max_bytes=100)
 
 
 @pytest.mark.parametrize("blob", ["text", None, 5, np.zeros(9, np.uint8)])
@@ -310,7 +289,7 @@ def test_what_is_no_bytes_is_refused(model, blob):
     ],
 )
 def test_a_latent_that_is_not_this_codecs_is_refused(model, change, match):
-    latent = model.encode(picture(8, 12))
+    latent = model.encode(tiny.picture(8, 12))
     sections = {"symbols": latent.symbols, "level": 3, "height": 8, "width": 12}
     with pytest.raises(ValueError, match=match):
         model.decode(Latent(**{**sections, **change(latent.symbols)}))
@@ -318,7 +297,7 @@ def test_a_latent_that_is_not_this_codecs_is_refused(model, change, match):
 
 @pytest.mark.parametrize("value", [-30_000, 30_000])
 def test_the_widest_symbols_give_a_picture(model, value):
-    latent = model.encode(picture(8, 12))
+    latent = model.encode(tiny.picture(8, 12))
     symbols = np.full(latent.symbols.shape, value, np.int64)
     restored = model.decode(Latent(symbols, 64, 8, 12))
     assert restored.shape == (8, 12, 3)
@@ -332,7 +311,7 @@ def test_latents_beyond_the_widest_symbol_are_clipped(own):
                 tensor.CopyFrom(tiny.onnx.numpy_helper.from_array(large, "basis"))
 
     model = Codec.load(tiny.change_graph(own, enlarge, "encoder"))
-    image = picture(20, 20, noise=100)
+    image = tiny.picture(20, 20, noise=100)
     latent = model.encode(image, quality=9)
     assert np.abs(latent.symbols).max() == context.SYMBOL_LIMIT
     restored = model.decompress(model.compress(image, quality=9))
@@ -346,7 +325,7 @@ def test_bytes_of_another_model_are_refused_by_name(model, tmp_path):
     other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     start = other._id[:4]
     with pytest.raises(UnknownCodec, match=f"{start.hex()}.*tiny-codec is {model._id.hex()}") as e:
-        model.decompress(other.compress(picture(9, 9)))
+        model.decompress(other.compress(tiny.picture(9, 9)))
     assert e.value.codec_id == start
     with pytest.raises(UnknownCodec, match=f"{other._id.hex()}.*is {model._id.hex()}") as e:
         model.decompress(other.compress(np.zeros((9, 9, 4), np.uint8)))
@@ -354,10 +333,10 @@ def test_bytes_of_another_model_are_refused_by_name(model, tmp_path):
 
 
 @pytest.fixture
-def bundled(path, tmp_path, monkeypatch):
+def bundled(codec_path, tmp_path, monkeypatch):
     """A package whose only models are the tiny codec and a tiny denoiser."""
     models = tmp_path / "models"
-    shutil.copytree(path, models / "one")
+    shutil.copytree(codec_path, models / "one")
     tiny.tiny_denoiser_bundle(models / "two")
     monkeypatch.setattr(bundle, "_MODELS", models)
     codec._bundled_codec.cache_clear()
@@ -366,7 +345,7 @@ def bundled(path, tmp_path, monkeypatch):
 
 
 def test_a_bundled_codec_is_found_by_the_id_in_the_bytes(bundled, model):
-    image = picture()
+    image = tiny.picture()
     blob = model.compress(image)
     assert np.array_equal(edgeae.decompress(blob), model.decompress(blob))
     assert edgeae.Codec.load("one").compress(image) == blob
@@ -374,7 +353,7 @@ def test_a_bundled_codec_is_found_by_the_id_in_the_bytes(bundled, model):
 
 def test_bytes_of_a_codec_that_is_not_bundled_are_refused(bundled, tmp_path):
     other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
-    for image, said in ((picture(9, 9), 4), (np.zeros((9, 9, 4), np.uint8), 16)):
+    for image, said in ((tiny.picture(9, 9), 4), (np.zeros((9, 9, 4), np.uint8), 16)):
         codec_id = other._id[:said]
         with pytest.raises(UnknownCodec, match=f"{codec_id.hex()}.*one, two") as caught:
             edgeae.decompress(other.compress(image))
@@ -382,14 +361,14 @@ def test_bytes_of_a_codec_that_is_not_bundled_are_refused(bundled, tmp_path):
 
 
 def test_damage_is_found_before_a_codec_is_looked_for(bundled, model):
-    blob = model.compress(picture(9, 9))
+    blob = model.compress(tiny.picture(9, 9))
     for length in range(len(blob)):
         with pytest.raises(BitstreamError):
             edgeae.decompress(blob[:length])
 
 
-def test_load_opens_a_codec(path):
-    assert isinstance(edgeae.load(path), Codec)
+def test_load_opens_a_codec(codec_path):
+    assert isinstance(edgeae.load(codec_path), Codec)
 
 
 def test_a_denoiser_is_no_codec(tmp_path):
@@ -409,7 +388,7 @@ def test_the_report_says_what_runs_where(model):
 
 
 def test_eight_threads_on_one_codec_give_equal_bytes(model):
-    image = picture(30, 40, noise=10)
+    image = tiny.picture(30, 40, noise=10)
     expected = model.compress(image, quality=6)
     restored = model.decompress(expected)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -426,9 +405,9 @@ def contexts(model, **options):
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("optimization", OPTIMIZATIONS)
-def test_contexts_choose_the_same_tables_however_they_run(path, optimization, threads):
-    model = Codec.load(path)
-    images = [picture(20, 40, noise=noise) for noise in (0, 100)]
+def test_contexts_choose_the_same_tables_however_they_run(codec_path, optimization, threads):
+    model = Codec.load(codec_path)
+    images = [tiny.picture(20, 40, noise=noise) for noise in (0, 100)]
     expected = [model.compress(image, quality=q) for image in images for q in (1, 6, 9)]
     model._context = contexts(model, optimization=optimization, threads=threads)
     assert [model.compress(image, quality=q) for image in images for q in (1, 6, 9)] == expected
@@ -438,7 +417,7 @@ def test_some_symbols_of_every_kind_of_slice_are_coded_and_some_are_not(model):
     # What the other tests rely on to have met both.
     coded = {}
     height, width = 12, 17
-    latent = model.encode(picture(4 * height, 4 * width), quality=1)
+    latent = model.encode(tiny.picture(4 * height, 4 * width), quality=1)
 
     def decide(stage):
         parts = coded.setdefault((stage.channels.start, stage.centers is not None), [])
@@ -454,7 +433,9 @@ def test_some_symbols_of_every_kind_of_slice_are_coded_and_some_are_not(model):
 
 
 def spoiled(change):
-    return lambda path: tiny.change_manifest(path, lambda manifest: change(manifest["latent"]))
+    return lambda codec_path: tiny.change_manifest(
+        codec_path, lambda manifest: change(manifest["latent"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -513,7 +494,7 @@ def test_another_stride_than_the_graphs_have_is_refused(own, stride):
     spoiled(lambda section: section.update(stride=stride))(own)
     model = Codec.load(own)
     with pytest.raises(BundleError, match=f"stride is {stride}"):
-        model.compress(picture())
+        model.compress(tiny.picture())
 
 
 @pytest.mark.parametrize("role", ["encoder", "decoder", "context0", "context2"])
@@ -573,21 +554,21 @@ def test_tables_that_are_wrong_are_refused(own, change, match):
         Codec.load(rewritten_tables(own, change))
 
 
-def test_a_precision_that_is_not_there_is_refused(path):
+def test_a_precision_that_is_not_there_is_refused(codec_path):
     with pytest.raises(BundleError, match="no precision 'int8': it has fp32"):
-        Codec.load(path, precision="int8")
+        Codec.load(codec_path, precision="int8")
 
 
-def test_a_provider_that_is_not_there_is_refused(path):
+def test_a_provider_that_is_not_there_is_refused(codec_path):
     with pytest.raises(edgeae.ProviderError, match="MoonExecutionProvider is not on this machine"):
-        Codec.load(path, providers=["MoonExecutionProvider"])
+        Codec.load(codec_path, providers=["MoonExecutionProvider"])
 
 
 # --- damage
 
 
 def test_every_truncation_and_every_flipped_bit_is_refused(model):
-    blob = model.compress(picture(5, 9, 4), quality=3)
+    blob = model.compress(tiny.picture(5, 9, 4), quality=3)
     for length in range(len(blob)):
         with pytest.raises(BitstreamError):
             model.decompress(blob[:length])
@@ -609,7 +590,7 @@ def test_every_truncation_and_every_flipped_bit_is_refused(model):
     ],
 )
 def test_another_number_of_tiles_than_the_picture_has_is_refused(model, change, match):
-    chunks = tiny.eae_chunks(model.compress(picture(30, 30)))
+    chunks = tiny.eae_chunks(model.compress(tiny.picture(30, 30)))
     with pytest.raises(BitstreamError, match=match):
         model.decompress(tiny.eae_file(change(chunks)))
 
@@ -668,7 +649,7 @@ def mutated(chunks, rng):
 def test_mutated_files_with_sound_checksums_are_refused_or_give_a_picture_quickly(model):
     sizes = [(13, 18, 3), (9, 5, 0), (20, 7, 4), (1, 1, 1), (17, 16, 3)]
     seeds = [
-        tiny.eae_chunks(model.compress(picture(*size, noise=noise), quality=quality))
+        tiny.eae_chunks(model.compress(tiny.picture(*size, noise=noise), quality=quality))
         for size, noise, quality in zip(sizes, [0, 100, 30, 0, 100], [1, 9, 5, 3, 7], strict=True)
     ]
     rng = np.random.default_rng(7)
@@ -727,7 +708,7 @@ def test_a_damaged_plane_is_refused_or_has_the_right_size():
 
 def test_a_plane_that_would_unpack_to_much_is_refused_at_its_size(model):
     bomb = plane.pack(np.zeros((4000, 4000), np.uint8))
-    chunks = tiny.eae_chunks(model.compress(picture(4, 4, 4)))
+    chunks = tiny.eae_chunks(model.compress(tiny.picture(4, 4, 4)))
     chunks[1] = (b"ALPH", bomb)
     with pytest.raises(BitstreamError, match="another size than its picture"):
         model.decompress(tiny.eae_file(chunks))
@@ -739,4 +720,4 @@ def test_the_codec_id_is_over_all_that_a_reader_must_share(own):
     assert tiny.codec_id(own, manifest["latent"], files) == manifest["codec_id"]
     see_through = np.zeros((4, 4, 4), np.uint8)  # a whole file, whose header holds the id
     assert Codec.load(own).compress(see_through)[16:32].hex() == manifest["codec_id"]
-    assert Codec.load(own).compress(picture(4, 4))[2:6].hex() == manifest["codec_id"][:8]
+    assert Codec.load(own).compress(tiny.picture(4, 4))[2:6].hex() == manifest["codec_id"][:8]

@@ -11,23 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from test_codec import picture
 
 from edgeae import bitstream, context, datagram, entropy, latent
 from edgeae.codec import PACKET_PIXELS, Codec, Latent
 from edgeae.runtime import Graph
 
 PAGE = (Path(__file__).parent.parent / "docs" / "FORMAT.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return Codec.load(path)
 
 
 # --- the numbers on the page
@@ -51,13 +40,13 @@ def test_the_limits_are_those_of_the_page():
     says("0 (coarsest) to 64", f"beyond {context.SYMBOL_LIMIT}")
 
 
-def test_the_tables_are_those_of_the_page(path):
+def test_the_tables_are_those_of_the_page(codec_path):
     says(f"{context.TABLES} tables of {entropy.ALPHABET}", f"Symbol {entropy.ESCAPE} is the escape")
     says(f"next {entropy.ESCAPE_BITS} + s", f"sum to {1 << entropy.PRECISION_BITS}")
     says(f"L is 0 to {entropy.MAX_LANES_LOG2}", "min(9, floor(log2(number of symbols)) - 9)")
     assert entropy.SYMBOLS_PER_LANE_LOG2 == 9
     offsets = [0, 2 * 384 * 64, 2 * 384 * 64 + 384]
-    assert (path / "tables.bin").stat().st_size == offsets[2] + 260 * 9
+    assert (codec_path / "tables.bin").stat().st_size == offsets[2] + 260 * 9
     says(*(f"| {offset} |" for offset in offsets), "260 * channels")
     assert (context.MIDDLE_UNITS, context.FRACTIONS, context.SCALES) == (8, 5, 64)
     says("(middle + 4) // 8", "64 + 5 * index + abs(fraction)")
@@ -233,26 +222,26 @@ def symbols_of(files, path):
 
 @pytest.mark.parametrize("quality", [1, 5, 9])
 @pytest.mark.parametrize("size", [(5, 9, 3), (16, 16, 0), (30, 37, 1), (20, 9, 4)])
-def test_a_decoder_from_the_page_alone_finds_the_symbols(model, path, size, quality):
-    image = picture(*size, noise=60)
+def test_a_decoder_from_the_page_alone_finds_the_symbols(model, codec_path, size, quality):
+    image = tiny.picture(*size, noise=60)
     blob = model.compress(image, quality=quality)
     expected = model.encode(image, quality=quality).symbols
-    assert np.array_equal(symbols_of([blob], path), expected)
+    assert np.array_equal(symbols_of([blob], codec_path), expected)
 
 
-def test_a_decoder_from_the_page_alone_reads_many_lanes(path, tmp_path):
-    path = tiny.tiny_codec_bundle(tmp_path / "large", tile=64)
-    model = Codec.load(path)
-    image = picture(90, 120, noise=60)
+def test_a_decoder_from_the_page_alone_reads_many_lanes(codec_path, tmp_path):
+    codec_path = tiny.tiny_codec_bundle(tmp_path / "large", tile=64)
+    model = Codec.load(codec_path)
+    image = tiny.picture(90, 120, noise=60)
     blob = model.compress(image, quality=9)
     assert bitstream.read(blob)[1].blocks[0][0] > 2  # more than 4 lanes
-    assert np.array_equal(symbols_of([blob], path), model.encode(image, quality=9).symbols)
+    assert np.array_equal(symbols_of([blob], codec_path), model.encode(image, quality=9).symbols)
 
 
-def test_a_decoder_from_the_page_alone_reads_packets(model, path):
-    image = picture(16, 20, noise=20)
+def test_a_decoder_from_the_page_alone_reads_packets(model, codec_path):
+    image = tiny.picture(16, 20, noise=20)
     packets = model.packets(image, max_packet_bytes=60)
-    symbols = symbols_of(packets, path)
+    symbols = symbols_of(packets, codec_path)
     assert len(packets) > 3 and np.abs(symbols).max() < 30_000
     restored, _ = model.receive(packets)
     assert np.array_equal(model.decode(Latent(symbols, 32, 16, 20)), restored)

@@ -9,7 +9,6 @@ import pytest
 import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_codec import picture
 
 import edgeae
 from edgeae import bitstream, bundle, codec, datagram
@@ -19,16 +18,6 @@ from edgeae.errors import BitstreamError, EdgeaeError, UnknownCodec
 
 TILE = 16  # pixels of a side of the tiny codec's tiles
 TOUCHED = 4  # pixels around a tile that the tiny decoder's halo reaches
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    return tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def model(path):
-    return Codec.load(path)
 
 
 def without(blob, tiles):
@@ -60,7 +49,7 @@ def expected_mask(shape, tiles, side=TILE):
 @pytest.mark.parametrize("channels", [0, 1, 3, 4])
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 33), (50, 70)])
 def test_a_sound_file_comes_back_whole_with_an_empty_mask(model, size, channels):
-    blob = model.compress(picture(*size, channels))
+    blob = model.compress(tiny.picture(*size, channels))
     image, mask = model.decompress(blob, errors="conceal")
     assert np.array_equal(image, model.decompress(blob))
     assert mask.shape == size and mask.dtype == np.bool_ and not mask.any()
@@ -74,7 +63,7 @@ def test_a_sound_file_comes_back_whole_with_an_empty_mask(model, size, channels)
     channels=st.sampled_from([0, 1, 3, 4]),
 )
 def test_every_undamaged_tile_is_exact(model, tiles, height, width, channels):
-    image = picture(height, width, channels, noise=30)
+    image = tiny.picture(height, width, channels, noise=30)
     blob = model.compress(image)
     whole = model.decompress(blob)
     found, mask = model.decompress(without(blob, tiles), errors="conceal")
@@ -85,7 +74,7 @@ def test_every_undamaged_tile_is_exact(model, tiles, height, width, channels):
 
 
 def test_a_lost_tile_is_what_neutral_latents_give(model):
-    image = picture(50, 70, noise=30)
+    image = tiny.picture(50, 70, noise=30)
     blob = model.compress(image)
     latent = model.encode(image)
     symbols = latent.symbols.copy()
@@ -96,7 +85,7 @@ def test_a_lost_tile_is_what_neutral_latents_give(model):
 
 
 def test_a_file_of_which_only_the_header_is_left_is_one_color_and_all_mask(model):
-    blob = model.compress(picture(50, 70))
+    blob = model.compress(tiny.picture(50, 70))
     found, mask = model.decompress(blob[:46], errors="conceal")
     assert mask.all() and found.shape == (50, 70, 3)
     # Beyond the graph's padding at the edges nothing differs.
@@ -104,7 +93,7 @@ def test_a_file_of_which_only_the_header_is_left_is_one_color_and_all_mask(model
 
 
 def test_every_truncation_gives_the_tiles_that_are_whole(model):
-    image = picture(40, 40)
+    image = tiny.picture(40, 40)
     blob = model.compress(image)
     whole = model.decompress(blob)
     seen = set()
@@ -116,7 +105,7 @@ def test_every_truncation_gives_the_tiles_that_are_whole(model):
 
 
 def test_one_burst_of_damage_anywhere_keeps_the_rest(model):
-    blob = model.compress(picture(40, 40))
+    blob = model.compress(tiny.picture(40, 40))
     whole = model.decompress(blob)
     rng = np.random.default_rng(5)
     for start in range(0, len(blob) - 20, 11):
@@ -127,7 +116,7 @@ def test_one_burst_of_damage_anywhere_keeps_the_rest(model):
 
 
 def test_lost_transparency_is_made_opaque_and_masks_everything(model):
-    image = picture(20, 20, 4)
+    image = tiny.picture(20, 20, 4)
     damaged = model.compress(image).replace(b"ALPH", b"ALPI")
     found, mask = model.decompress(damaged, errors="conceal")
     assert mask.all() and (found[:, :, 3] == 255).all()
@@ -135,7 +124,7 @@ def test_lost_transparency_is_made_opaque_and_masks_everything(model):
 
 
 def test_a_lost_header_is_taken_from_its_copy(model):
-    blob = model.compress(picture(40, 40))
+    blob = model.compress(tiny.picture(40, 40))
     found, mask = model.decompress(blob[46:], errors="conceal")
     assert np.array_equal(found, model.decompress(blob)) and not mask.any()
 
@@ -147,13 +136,13 @@ def test_a_file_without_a_header_is_refused(model, damage):
 
 
 def test_a_damaged_small_file_is_refused(model):
-    blob = model.compress(picture(9, 9))
+    blob = model.compress(tiny.picture(9, 9))
     with pytest.raises(BitstreamError, match="checksum"):
         model.decompress(blob[:-1], errors="conceal")
 
 
 def test_what_is_sound_and_makes_no_sense_is_no_damage_and_is_refused(model):
-    head, *tiles = tiny.eae_chunks(model.compress(picture(40, 40)))
+    head, *tiles = tiny.eae_chunks(model.compress(tiny.picture(40, 40)))
     beyond = (b"TILE", b"\x63" + tiles[0][1][1:])
     with pytest.raises(BitstreamError, match="there is a tile 99, the picture has 9"):
         model.decompress(tiny.eae_file([head, beyond]), errors="conceal")
@@ -163,7 +152,7 @@ def test_what_is_sound_and_makes_no_sense_is_no_damage_and_is_refused(model):
 
 def test_another_codecs_file_is_refused_damaged_or_not(model, tmp_path):
     other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
-    blob = other.compress(picture(40, 40))
+    blob = other.compress(tiny.picture(40, 40))
     with pytest.raises(UnknownCodec):
         model.decompress(without(blob, {3}), errors="conceal")
 
@@ -172,28 +161,28 @@ def test_a_few_bytes_cannot_claim_a_huge_picture_that_is_lost(model):
     for size in (2049, 16_384):
         head = tiny.eae_head(model._id, height=size, width=size)
         began = time.process_time()
-        with pytest.raises(BitstreamError, match="too few to conceal|tiles, allowed"):
+        with pytest.raises(BitstreamError, match="too few to conceal|tiles, allowed|32 a byte"):
             model.decompress(tiny.eae_file([head]), errors="conceal")
         assert time.process_time() - began < 5
 
 
 def test_the_word_for_errors_is_one_of_two(model):
     with pytest.raises(ValueError, match="errors is 'ignore', expected 'strict' or 'conceal'"):
-        model.decompress(model.compress(picture(9, 9)), errors="ignore")
+        model.decompress(model.compress(tiny.picture(9, 9)), errors="ignore")
 
 
 def test_limits_are_the_callers_to_set(model):
-    blob = model.compress(picture(40, 40))
+    blob = model.compress(tiny.picture(40, 40))
     for options in ({}, {"errors": "conceal"}):
         with pytest.raises(BitstreamError, match="allowed are 1599 in all"):
             model.decompress(blob, limits=edgeae.Limits(pixels=1599), **options)
         model.decompress(blob, limits=Limits(pixels=1600), **options)
 
 
-def test_a_bundled_codec_conceals_too(model, path, monkeypatch):
-    monkeypatch.setattr(bundle, "_MODELS", path.parent)
+def test_a_bundled_codec_conceals_too(model, codec_path, monkeypatch):
+    monkeypatch.setattr(bundle, "_MODELS", codec_path.parent)
     codec._bundled_codec.cache_clear()
-    blob = without(model.compress(picture(40, 40)), {1, 2})
+    blob = without(model.compress(tiny.picture(40, 40)), {1, 2})
     image, mask = edgeae.decompress(blob, errors="conceal")
     assert mask.any() and np.array_equal(image, model.decompress(blob, errors="conceal")[0])
     codec._bundled_codec.cache_clear()
@@ -209,7 +198,7 @@ def side_of(packets):
 @pytest.mark.parametrize("channels", [0, 1, 3])
 @pytest.mark.parametrize("max_packet_bytes", [40, 100, 300, 1200])
 def test_packets_that_all_arrive_give_the_whole_picture(model, max_packet_bytes, channels):
-    image = picture(50, 70, channels)
+    image = tiny.picture(50, 70, channels)
     packets = model.packets(image, max_packet_bytes=max_packet_bytes, quality=3)
     assert max(map(len, packets)) <= max_packet_bytes
     found, mask = model.receive(packets)
@@ -220,7 +209,7 @@ def test_packets_that_all_arrive_give_the_whole_picture(model, max_packet_bytes,
 
 
 def test_packets_of_the_largest_tiles_hold_what_the_file_holds(model):
-    image = picture(50, 70)
+    image = tiny.picture(50, 70)
     packets = model.packets(image, max_packet_bytes=10_000)
     assert side_of(packets) == TILE and len(packets) == 1
     assert np.array_equal(model.receive(packets)[0], model.decompress(model.compress(image)))
@@ -229,7 +218,7 @@ def test_packets_of_the_largest_tiles_hold_what_the_file_holds(model):
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_what_arrives_is_exact_whatever_is_lost_doubled_and_late(model, data):
-    image = picture(50, 70, noise=20)
+    image = tiny.picture(50, 70, noise=20)
     size = data.draw(st.sampled_from([40, 90, 250]))
     packets = model.packets(image, max_packet_bytes=size, quality=2, number=7)
     whole, _ = model.receive(packets)
@@ -246,7 +235,7 @@ def test_what_arrives_is_exact_whatever_is_lost_doubled_and_late(model, data):
 
 
 def test_bursts_of_loss_raise_nothing(model):
-    image = picture(60, 60, noise=20)
+    image = tiny.picture(60, 60, noise=20)
     packets = model.packets(image, max_packet_bytes=60, quality=3)
     whole, _ = model.receive(packets)
     rng = np.random.default_rng(3)
@@ -272,7 +261,7 @@ def test_a_packet_adds_thirteen_bytes_to_a_block(model):
 
 
 def test_packets_that_are_damaged_or_foreign_are_passed_over(model, tmp_path):
-    image = picture(50, 70)
+    image = tiny.picture(50, 70)
     packets = model.packets(image, max_packet_bytes=100, quality=3)
     other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     foreign = other.packets(image, max_packet_bytes=100, quality=3)
@@ -291,7 +280,7 @@ def test_packets_that_are_damaged_or_foreign_are_passed_over(model, tmp_path):
 
 
 def test_late_packets_of_another_picture_are_left_out(model):
-    old, new = picture(50, 70), picture(50, 70, seed=1, noise=9)
+    old, new = tiny.picture(50, 70), tiny.picture(50, 70, seed=1, noise=9)
     late = model.packets(old, max_packet_bytes=100, number=4)[-2:]
     packets = model.packets(new, max_packet_bytes=100, number=5)
     found, mask = model.receive([*late, *packets])
@@ -299,7 +288,7 @@ def test_late_packets_of_another_picture_are_left_out(model):
 
 
 def test_every_truncation_and_flipped_bit_of_a_packet_is_noticed(model):
-    packet = model.packets(picture(16, 16), max_packet_bytes=500, quality=2)[0]
+    packet = model.packets(tiny.picture(16, 16), max_packet_bytes=500, quality=2)[0]
     datagram.read(packet, model._id)
     for length in range(len(packet)):
         with pytest.raises(BitstreamError):
@@ -347,12 +336,12 @@ def test_one_packet_cannot_claim_a_huge_picture(model):
 )
 def test_packets_that_cannot_be_are_refused(model, options, match):
     with pytest.raises(ValueError, match=match):
-        model.packets(picture(20, 20), **options)
+        model.packets(tiny.picture(20, 20), **options)
 
 
 def test_pictures_that_packets_cannot_hold_are_refused(model):
     with pytest.raises(ValueError, match="no transparency"):
-        model.packets(picture(20, 20, 4), max_packet_bytes=100)
+        model.packets(tiny.picture(20, 20, 4), max_packet_bytes=100)
     huge = np.broadcast_to(np.uint8(0), (4097, 4096, 3))
     with pytest.raises(ValueError, match="packets hold 16777216 pixels"):
         model.packets(huge, max_packet_bytes=100)
@@ -367,9 +356,9 @@ def test_what_is_no_bytes_is_no_packet(model, packet):
 # --- graphs that give what they must not
 
 
-def test_nan_from_a_graph_is_refused(path):
-    model = Codec.load(path)
-    blob = model.compress(picture(9, 9))
+def test_nan_from_a_graph_is_refused(codec_path):
+    model = Codec.load(codec_path)
+    blob = model.compress(tiny.picture(9, 9))
 
     def broken(graph):
         def run(*inputs):
@@ -383,12 +372,12 @@ def test_nan_from_a_graph_is_refused(path):
         model.decompress(blob)
     model._encoder = broken(model._encoder)
     with pytest.raises(EdgeaeError, match="encoder.fp32.onnx gives NaN"):
-        model.compress(picture(9, 9))
+        model.compress(tiny.picture(9, 9))
 
 
-def test_an_index_out_of_range_from_a_context_graph_is_refused(path):
-    model = Codec.load(path)
-    blob = model.compress(picture(9, 9))
+def test_an_index_out_of_range_from_a_context_graph_is_refused(codec_path):
+    model = Codec.load(codec_path)
+    blob = model.compress(tiny.picture(9, 9))
     first, *rest = model._context.graphs
 
     def broken(*inputs):
@@ -396,6 +385,6 @@ def test_an_index_out_of_range_from_a_context_graph_is_refused(path):
         return index + 64, *middles
 
     model._context.graphs = (broken, *rest)
-    for verb, what in ((model.decompress, blob), (model.compress, picture(9, 9))):
+    for verb, what in ((model.decompress, blob), (model.compress, tiny.picture(9, 9))):
         with pytest.raises(EdgeaeError, match=r"gives index \d+, allowed is 63"):
             verb(what)

@@ -552,6 +552,17 @@ def _codec_context(known: int, own: int, *, centered: bool, two_phases: bool) ->
     return model
 
 
+def picture(height=50, width=70, channels=3, noise=0, seed=0):
+    """Smooth light of all colors, uint8, with as much noise as asked."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    planes = [128 + 80 * np.sin(x / 11) + 30 * np.cos(y / 9), 128 + 90 * np.cos(x / 17 + y / 13)]
+    planes += [60 + 2 * x, 3 * y + x]
+    whole = np.stack(planes[: channels or 1], axis=-1) + rng.normal(0, 1 + noise, (1, 1, 1))
+    whole = (whole + noise * rng.normal(size=whole.shape)).clip(0, 255).astype(np.uint8)
+    return whole if channels else whole[:, :, 0]
+
+
 # The .eae file from its description alone: what the package writes is read with these, and files
 # that it would never write are made.
 
