@@ -56,6 +56,13 @@ __all__ = [
 # Just above 16,000 x 16,000, the largest picture that edgeae promises to take.
 MAX_PIXELS = 2**28
 
+# A short file may unfold to a picture of any usual camera; a larger one needs a byte for so many of
+# its pixels. A blank bilevel PNG has 8256, the most that deflate can do.
+_USUAL_PIXELS = 2**25
+_PIXELS_PER_BYTE = 2**14
+# The most bytes that deflate makes of one: 258 for two bits (RFC 1951).
+_DEFLATE_MOST = 1032
+
 # What Pillow may try to open. An allow-list: some of its other readers start outside programs
 # (EPS) or are seldom looked after, and a file's bytes are not to choose among them.
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
@@ -249,7 +256,8 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     Transparency that shows makes it (H, W, 4), not premultiplied; an alpha channel that is opaque
     everywhere is left out. The EXIF orientation is applied, an embedded ICC profile is converted
     to sRGB, and 16 bits become 8. Refused by name (MediaError): CMYK without a profile, floating
-    point, several frames, more than 2**28 pixels, and whatever is cut off, damaged or no picture.
+    point, several frames, more than 2**28 pixels, more than 2**25 that a file of so few bytes can
+    hardly hold, and whatever is cut off, damaged or no picture.
     """
     from PIL import ImageOps
 
@@ -298,6 +306,12 @@ def _open_image(path: str | os.PathLike[str], data: bytes) -> Image.Image:
         )
     if pixels == 0:
         raise MediaError(f"cannot read {path}: the picture has no pixels")
+    held = _PIXELS_PER_BYTE * len(data)
+    if pixels > max(_USUAL_PIXELS, held) or (picture.format == "PNG" and not _png_can_hold(data)):
+        raise MediaError(
+            f"cannot read {path}: {picture.width}x{picture.height} pixels,"
+            f" of which its {len(data):,} bytes can hold a part at most"
+        )
     # An MPO is a photo with extra views for other devices; its first frame is the photo.
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
@@ -305,6 +319,21 @@ def _open_image(path: str | os.PathLike[str], data: bytes) -> Image.Image:
             f"cannot read {path}: it holds {frames} frames; save the one you want as its own file"
         )
     return picture
+
+
+def _png_can_hold(data: bytes) -> bool:
+    """Whether deflate could make all pixels that a PNG announces of the data that it has.
+
+    Pillow leaves black what is missing, as long as the data end well.
+    """
+    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
+    bits = width * height * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 4)
+    there, position = 0, 8
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        there += length if name == b"IDAT" else 0
+        position += 12 + length
+    return bool(bits <= 8 * _DEFLATE_MOST * there)
 
 
 def _image_fault(error: Exception) -> str:

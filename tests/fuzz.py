@@ -87,8 +87,9 @@ def seeds() -> Seeds:
         writer.setframerate(8000)
         writer.writeframes(noise[:4].tobytes())
     picture = io.BytesIO()
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    Image.fromarray(noise[:6, :6]).save(picture, "PNG", icc_profile=profile)
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = bytes(12)  # when it was made
+    Image.fromarray(noise[:6, :6]).save(picture, "PNG", icc_profile=bytes(profile))
     return Seeds(
         model=model,
         files=files,

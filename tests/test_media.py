@@ -228,6 +228,37 @@ def test_a_decompression_bomb_is_refused_before_it_unfolds(tmp_path: Path) -> No
         assert limit == Image.MAX_IMAGE_PIXELS
 
 
+def test_a_short_file_cannot_unfold_to_a_huge_picture(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.fromarray(photo(6, 6)).save(path)
+    data = bytearray(path.read_bytes())
+    # As high as a PNG can be, which Pillow would read for seconds, and then leave black.
+    for height in (4000, 2**25):
+        data[20:24] = height.to_bytes(4, "big")
+        data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+        path.write_bytes(data)
+        with pytest.raises(MediaError, match=rf"6x{height} pixels, of which its {len(data)} bytes"):
+            media.read_image(path)
+
+
+def test_pixels_are_in_proportion_to_bytes_in_every_format(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "a.webp"
+    Image.new("RGB", (300, 300)).save(path, lossless=True)
+    most = media._USUAL_PIXELS, media._PIXELS_PER_BYTE
+    assert most == (2**25, 2**14)
+    monkeypatch.setattr(media, "_PIXELS_PER_BYTE", 100)
+    assert media.read_image(path).shape == (300, 300, 3)
+    monkeypatch.setattr(media, "_USUAL_PIXELS", 300 * 300 - 1)
+    with pytest.raises(MediaError, match="300x300 pixels, of which its"):
+        media.read_image(path)
+
+
+def test_a_blank_page_is_no_bomb(tmp_path: Path) -> None:
+    for mode, side in (("1", 4000), ("L", 2000), ("RGB", 1000)):
+        Image.new(mode, (side, side), 255 if mode != "RGB" else "white").save(tmp_path / "a.png")
+        assert (media.read_image(tmp_path / "a.png") == 255).all()
+
+
 def test_several_frames_are_refused(tmp_path: Path) -> None:
     first = Image.fromarray(photo())
     second = Image.fromarray(photo()[::-1])
