@@ -40,6 +40,9 @@ SYMBOLS_PER_LANE_LOG2 = 9
 
 _TOTAL = 1 << PRECISION_BITS
 _LOW = 1 << 16  # states live in [2 ** 16, 2 ** 32)
+# The same in the type of the states.
+_PRECISION, _SLOT = np.uint32(PRECISION_BITS), np.uint32(_TOTAL - 1)
+_LEAST, _WORD = np.uint32(_LOW), np.uint32(16)
 
 Ints = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint32]
@@ -222,7 +225,7 @@ class Decoder:
         if lanes_log2(self._count) > self._lanes_log2:
             raise BitstreamError("a coded block has too few lanes for its symbols")
         found = np.empty(len(tables), np.uint32)
-        bases = tables.astype(np.uint32) << np.uint32(PRECISION_BITS)
+        bases = tables << PRECISION_BITS
         self._position = _decode_stage(
             self._states, bases, self._tables.slots, self._words, self._position, found
         )
@@ -266,61 +269,85 @@ class Decoder:
         return np.concatenate([payload[:count], outside[:rest]]).astype(np.bool_)
 
 
+# The loops below run some 800 times for a Kodak image, on vectors so short that numpy's own overhead
+# is most of their time: every call, cast and new array counts (benchmarks.outside).
+
+
 def _encode_stage(
     states: Words, frequencies: Words, starts: Words, words: list[npt.NDArray[np.uint16]]
 ) -> None:
     """Push one stage onto the states, last symbols first; words are listed last to first."""
     lanes = len(states)
     limits = frequencies << np.uint32(32 - PRECISION_BITS)
+    # (x // f << 12) + x % f  =  x + (x // f) (4096 - f)
+    factors = np.uint32(_TOTAL) - frequencies
+    above, quotients = np.empty(lanes, np.bool_), np.empty(lanes, np.uint32)
     for begin in range((len(frequencies) - 1) // lanes * lanes, -1, -lanes):
-        frequency = frequencies[begin : begin + lanes]
-        x = states[: len(frequency)]
-        full = x >= limits[begin : begin + lanes]
-        if full.any():
-            words.append(x[full].astype(np.uint16))
-            np.right_shift(x, 16, out=x, where=full)
-        quotient, remainder = np.divmod(x, frequency)
-        quotient <<= np.uint32(PRECISION_BITS)
-        quotient += remainder
-        np.add(quotient, starts[begin : begin + lanes], out=x)
+        end = begin + lanes
+        frequency = frequencies[begin:end]
+        count = len(frequency)
+        x, full, quotient = states[:count], above[:count], quotients[:count]
+        np.greater_equal(x, limits[begin:end], out=full)
+        some = full.nonzero()[0]
+        if len(some):
+            high = x[some]
+            words.append(high.astype(np.uint16))
+            high >>= _WORD
+            x[some] = high
+        np.floor_divide(x, frequency, out=quotient)
+        quotient *= factors[begin:end]
+        x += quotient
+        x += starts[begin:end]
 
 
 def _decode_stage(
-    states: Words, bases: Words, slots: Words, words: Words, position: int, found: Words
+    states: Words, bases: Ints, slots: Words, words: Words, position: int, found: Words
 ) -> int:
     """Pop one stage off the states into `found`; the new position in the words."""
     lanes = len(states)
+    places, factors = np.empty(lanes, np.int64), np.empty(lanes, np.uint32)
+    below = np.empty(lanes, np.bool_)
     for begin in range(0, len(bases), lanes):
-        base = bases[begin : begin + lanes]
-        x = states[: len(base)]
-        entry = found[begin : begin + lanes]
-        np.take(slots, base + (x & np.uint32(_TOTAL - 1)), out=entry, mode="clip")
-        x >>= np.uint32(PRECISION_BITS)
-        x *= (entry >> np.uint32(12)) & np.uint32(0xFFF)
-        x += entry & np.uint32(0xFFF)
-        short = np.flatnonzero(x < _LOW)
-        if len(short):
-            end = position + len(short)
+        end = begin + lanes
+        entry = found[begin:end]
+        count = len(entry)
+        x, place, factor, short = states[:count], places[:count], factors[:count], below[:count]
+        np.bitwise_and(x, _SLOT, out=place)
+        place += bases[begin:end]
+        slots.take(place, out=entry, mode="clip")
+        x >>= _PRECISION
+        np.right_shift(entry, _PRECISION, out=factor)
+        factor &= _SLOT
+        x *= factor
+        np.bitwise_and(entry, _SLOT, out=factor)
+        x += factor
+        np.less(x, _LEAST, out=short)
+        some = short.nonzero()[0]
+        if len(some):
+            end = position + len(some)
             if end > len(words):
                 raise BitstreamError("a coded block ends too early")
-            x[short] = (x[short] << np.uint32(16)) | words[position:end]
+            high = x[some]
+            high <<= _WORD
+            high |= words[position:end]
+            x[some] = high
             position = end
     return position
 
 
 def _read_states(bits: npt.NDArray[np.uint8], lanes: int) -> tuple[Words, int]:
     """The lanes' states from variable-length fields, and how many bits they took."""
-    states = np.empty(lanes, np.uint32)
-    position = 0
-    weights = 1 << np.arange(31, -1, -1, dtype=np.int64)
-    for lane in range(lanes):
-        field = bits[position : position + 4]
-        length = 16 + int(field @ weights[-4:]) if len(field) == 4 else 0
-        position += 4 + length
-        if length == 0 or position > len(bits):
+    # Python reads a number from text faster than numpy from an array of bits.
+    text = (bits + ord("0")).tobytes()
+    states, position = [], 0
+    for _ in range(lanes):
+        field = text[position : position + 4]
+        length = 16 + int(field, 2) if len(field) == 4 else 0
+        begin, position = position + 4, position + 4 + length
+        if length == 0 or position > len(text):
             raise BitstreamError("a coded block ends inside its states")
-        states[lane] = (1 << length) + int(bits[position - length : position] @ weights[-length:])
-    return states, position
+        states.append((1 << length) | int(text[begin:position], 2))
+    return np.array(states, np.uint32), position
 
 
 def _bit_length(values: Words) -> Ints:
