@@ -69,7 +69,7 @@ class Limits:
     Attributes:
         file_bytes: the file, or one packet.
         pixels, side_pixels: the picture, and each of its sides.
-        chunks: those of a file, or the packets of one picture.
+        chunks: those of a file, or the packets of one picture and its tiles.
         pixels_per_byte: how much of a picture each byte of its file may stand for, beyond 2 ** 25
             pixels: a few bytes cannot claim minutes of work. A photo of 0.25 bits a pixel has 32;
             larger pictures of less detail are decoded in regions, or by who sets this higher.

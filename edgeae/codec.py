@@ -32,8 +32,9 @@ __all__ = ["Codec", "Latent", "decompress"]
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
 
-# A receiver may have to hold the whole picture for the sake of one packet.
-PACKET_PIXELS = 1 << 24
+# A receiver may have to hold the whole picture for the sake of one packet, and each tile, however
+# small, takes it a millisecond.
+PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 13)
 # What a few bytes may leave to concealment whatever their number: see Limits.
 _CONCEALED_PIXELS = 1 << 20
 # What any file may hold however short it is, a photo of any usual camera: likewise.
@@ -288,7 +289,7 @@ class Codec:
 
         Args:
             image: as for `compress`, without transparency and of at most 2 ** 24 pixels.
-            max_packet_bytes: what the largest packet may have.
+            max_packet_bytes: what the largest packet may have, so that 8192 tiles are enough.
             quality: 1 to 9, as for `compress`.
             number: 0 to 255; count it up so that pictures that follow each other are told apart.
 
@@ -300,8 +301,10 @@ class Codec:
         height, width = pixels.shape[:2]
         if alpha is not None:
             raise ValueError("packets hold no transparency: give the first three channels")
-        if height * width > PACKET_PIXELS:
-            raise ValueError(f"image has shape {image.shape}, packets hold {PACKET_PIXELS} pixels")
+        if height * width > PACKET_LIMITS.pixels:
+            raise ValueError(
+                f"image has shape {image.shape}, packets hold {PACKET_LIMITS.pixels} pixels"
+            )
         if type(number) is not int or not 0 <= number <= 255:
             raise ValueError(f"number is {number!r}, expected 0 to 255")
         if not isinstance(max_packet_bytes, Real) or not max_packet_bytes >= 1:
@@ -312,6 +315,12 @@ class Codec:
             latents[:, tile.rows, tile.columns] = part
         for side_log2 in range(self._spec.tile.bit_length() - 1, -1, -1):
             made = datagram.PacketHeader(header, number, side_log2)
+            count = self._tile_count(header, 1 << side_log2)
+            if count > PACKET_LIMITS.chunks:
+                raise ValueError(
+                    f"max_packet_bytes is {max_packet_bytes}, which would take {count} tiles: "
+                    f"{PACKET_LIMITS.chunks} are allowed"
+                )
             layout = self._layout(header, 1 << side_log2, None)
             room = int(max_packet_bytes) - datagram.overhead_bytes(made, len(layout))
             blocks: list[bytes] = []
@@ -340,7 +349,7 @@ class Codec:
             TypeError: something that is no bytes.
             BitstreamError: no packet of a picture of this codec is there, or too few for its size.
         """
-        allowed = limits or Limits(pixels=PACKET_PIXELS)
+        allowed = limits or PACKET_LIMITS
         sound: list[datagram.Packet] = []
         came = there_bytes = 0
         for came, packet in enumerate(packets, 1):
@@ -348,9 +357,13 @@ class Codec:
             if came > allowed.chunks:
                 raise BitstreamError(f"more than {allowed.chunks} packets came")
             try:
-                sound.append(datagram.read(data, self._id, allowed))
+                held = datagram.read(data, self._id, allowed)
             except BitstreamError:
                 continue
+            # No writer makes them: they would take many times the memory of the codec's own tiles.
+            if 1 << held.header.side_log2 > self._spec.tile:
+                continue
+            sound.append(held)
             there_bytes += len(data)
         if not sound:
             raise BitstreamError(f"of {came} packets none is sound and of this codec")
@@ -603,21 +616,23 @@ class Codec:
                 seen = seen[
                     :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
                 ]
-                (planes,) = self._decoder((seen * steps)[None].astype(np.float32), level_input)
+                (planes,) = self._decoder(np.multiply(seen, steps, dtype=np.float32)[None], level_input)
                 _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
                 _check_numbers(self._decoder, planes)
                 kept = planes[
                     0, :, scaled(tile.inner_rows, stride), scaled(tile.inner_columns, stride)
                 ]
-                pixels = np.rint(np.clip(kept, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+                pixels = _to_bytes(kept)
                 if unseen:
                     neutral[tile.view] = pixels
-            pixels = pixels[inside(part[0], whole[0]), inside(part[1], whole[1])]
+            pixels = pixels[:, inside(part[0], whole[0]), inside(part[1], whole[1])]
             target = image[inside(part[0], window[0]), inside(part[1], window[1])]
             if channels >= 3:
-                target[:, :, :3] = pixels
+                # One plane at a time is twice as fast as a transposed view.
+                for plane in range(3):
+                    target[:, :, plane] = pixels[plane]
             else:
-                gray = np.rint(pixels.mean(axis=2, dtype=np.float32)).astype(np.uint8)
+                gray = np.rint(pixels.mean(axis=0, dtype=np.float32)).astype(np.uint8)
                 target[...] = gray.reshape(target.shape)
         return image
 
@@ -787,6 +802,14 @@ def _check_proportion(window: _Window, there_bytes: int, limits: Limits | None) 
             f"the file holds {pixels} pixels in {there_bytes} bytes, allowed are {_USUAL_PIXELS}, "
             f"or {per_byte} a byte: take a region, or set limits=Limits(pixels_per_byte=...)"
         )
+
+
+def _to_bytes(planes: Floats) -> Image:
+    """Planes of [0, 1], and what lies outside clipped, as uint8 of the same shape."""
+    values = np.clip(planes, 0, 1)
+    values *= 255
+    np.rint(values, out=values)
+    return values.astype(np.uint8)
 
 
 def _as_bytes(blob: Any) -> bytes:

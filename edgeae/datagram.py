@@ -112,12 +112,14 @@ def read(data: bytes, codec_id: bytes, limits: Limits | None = None) -> Packet:
     first, place = read_varint(body, place)
     picture = checked(Header(codec_id, level, height, width, SMALL_CHANNELS[code]), limits)
     header = PacketHeader(picture, data[1], data[0] - MARK)
-    return Packet(header, first, _blocks(body, place))
+    return Packet(header, first, _blocks(body, place, limits))
 
 
-def _blocks(body: memoryview, place: int) -> list[bytes | memoryview]:
+def _blocks(body: memoryview, place: int, limits: Limits) -> list[bytes | memoryview]:
     blocks: list[bytes | memoryview] = []
     while True:
+        if len(blocks) == limits.chunks:
+            raise BitstreamError(f"a packet has more than {limits.chunks} blocks")
         length, place = read_varint(body, place)
         if length == 0:
             return [*blocks, body[place:]]

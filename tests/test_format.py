@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from edgeae import bitstream, context, datagram, entropy, latent
-from edgeae.codec import PACKET_PIXELS, Codec, Latent
+from edgeae.codec import PACKET_LIMITS, Codec, Latent
 from edgeae.runtime import Graph
 
 PAGE = (Path(__file__).parent.parent / "docs" / "FORMAT.md").read_text(encoding="utf-8")
@@ -33,8 +33,10 @@ def test_the_magics_are_those_of_the_page():
 
 def test_the_limits_are_those_of_the_page():
     limits = bitstream.Limits()
-    assert (limits.pixels, PACKET_PIXELS) == (2**28, 2**24)
-    says("2 ** 28 pixels", "2 ** 24 pixels", f"{limits.side_pixels} pixels a side")
+    assert (limits.pixels, PACKET_LIMITS.pixels) == (2**28, 2**24)
+    says("2 ** 25 pixels", f"one for {limits.pixels_per_byte} of them")
+    says(f"2 ** 24 pixels and {PACKET_LIMITS.chunks} tiles")
+    says("2 ** 28 pixels", f"{limits.side_pixels} pixels a side")
     says(f"up to {limits.chunks} chunks")
     assert latent.LEVELS == 65
     says("0 (coarsest) to 64", f"beyond {context.SYMBOL_LIMIT}")
