@@ -616,7 +616,8 @@ class Codec:
                 seen = seen[
                     :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
                 ]
-                (planes,) = self._decoder(np.multiply(seen, steps, dtype=np.float32)[None], level_input)
+                latents = np.multiply(seen, steps, dtype=np.float32)
+                (planes,) = self._decoder(latents[None], level_input)
                 _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
                 _check_numbers(self._decoder, planes)
                 kept = planes[
