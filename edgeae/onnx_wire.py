@@ -19,6 +19,10 @@ MAX_FIELDS = 2_000_000
 STANDARD_DOMAINS = frozenset({b"", b"ai.onnx"})
 CONTROL_FLOW = frozenset({b"If", b"Loop", b"Scan", b"SequenceMap"})
 
+# TensorProto.DataType: whole and floating-point numbers of 8 to 64 bits and booleans; no strings,
+# which onnxruntime keeps elsewhere, and no complex numbers.
+NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
+
 # An axis, a kernel, a stride or a pad beyond this is none; nor is a tensor of more elements, since
 # its numbers must be inside the file.
 MAX_SIZE = (1 << 31) - 1
@@ -120,8 +124,8 @@ def check_graph(data: bytes, *, name: str) -> None:
 
     Refused: external data, operators outside the ONNX domain, model functions, control flow and any
     other nested graph, sparse tensors, training graphs, a number beyond 2 ** 31 in an attribute or
-    in a tensor's shape, and a graph input that is no tensor, is a scalar or does not declare its
-    rank (an int8 graph fed a scalar there aborts the process).
+    in a tensor's shape, and a graph input that is no tensor of numbers, is a scalar or does not
+    declare its rank (an int8 graph fed a scalar there aborts the process).
     """
     walk = _Walk(data, name)
     graphs = 0
@@ -205,7 +209,10 @@ def _check_input(walk: _Walk, value_info: _Span) -> None:
     if len(kinds) != 1 or kinds[0][0] != 1 or kinds[0][1] != _BYTES:
         raise walk.refuse(f"graph input {label!r} is not declared as one tensor")
     # TypeProto.Tensor: elem_type 1, shape 2. Two shapes would be merged by a parser into one.
-    shapes = list(walk.messages((kinds[0][2], kinds[0][3]), frozenset({2})))
+    tensor = kinds[0][2], kinds[0][3]
+    if not NUMBERS.issuperset(elements := [*walk.numbers(tensor, 1)]) or len(elements) != 1:
+        raise walk.refuse(f"graph input {label!r} is not declared as a tensor of numbers")
+    shapes = list(walk.messages(tensor, frozenset({2})))
     if len(shapes) != 1:
         raise walk.refuse(f"graph input {label!r} does not declare its rank")
     # TensorShapeProto: dim 1. onnxruntime shows a scalar and an undeclared rank alike.

@@ -177,6 +177,57 @@ def megabytes(model: Codec, folder: Path) -> Mapping[str, Read]:
     return read
 
 
+def sound(model: Codec) -> Mapping[str, Read]:
+    """Files and packets of up to a megabyte that are sound and cost as much as they may, by name.
+
+    Nothing in them is wrong, but for the last tile of one; what a read gives is its own matter.
+    """
+    side, stride, channels = model._spec.tile, model._spec.stride, model._spec.channels
+    tile = side * stride
+    rng = np.random.default_rng(0)
+
+    def block(rows: int, level: int, spread: float) -> bytes:
+        scale = model._steps[level][:, None, None] * np.float32(spread)
+        return model._code(rng.normal(0, 1, (channels, rows, rows)).astype("f4") * scale, level)
+
+    empty, busy = block(side, 0, 0.0), block(side, 0, 1.0)
+    read: dict[str, Read] = {}
+
+    def file(name: str, blocks: list[bytes], pixels: int, of: int = 3, **options: object) -> None:
+        width = pixels // (len(blocks) * tile)
+        chunks = [tiny.eae_head(model._id, channels=of, height=len(blocks) * tile, width=width)]
+        if of == 4:
+            plane = zlib.compress(bytes(pixels), 9)
+            chunks.append((b"ALPH", b"\0" + plane))
+        chunks += [(b"TILE", varint(i) + b) for i, b in enumerate(blocks)]
+        data = tiny.eae_file([*chunks, DONE])
+        assert len(data) <= MEGABYTE + 4096, (name, len(data))
+        read[name] = lambda: model.decompress(data, **options)
+
+    for power in (21, 25):
+        pixels, count = 1 << power, (1 << power) // tile**2
+        file(f"2 ** {power} pixels that are empty", [empty] * count, pixels)
+        most = max(1, min(count, MEGABYTE // len(busy) - 1))
+        file(
+            f"2 ** {power} pixels, noise and empty",
+            [busy] * most + [empty] * (count - most),
+            pixels,
+        )
+        file(f"2 ** {power} pixels with transparency", [empty] * count, pixels, 4)
+        file(f"2 ** {power} gray pixels", [empty] * count, pixels, 0)
+    file("2 ** 25 pixels, the last tile broken", [empty] * (count - 1) + [b"\5"], 1 << 25)
+    file("2 ** 25 pixels, a region of 9", [empty] * count, 1 << 25, region=(5000, 500, 3, 3))
+    small = block(1, 0, 0.0)
+    side_packets = [
+        packet(
+            model._id, 0, 2, varint(64 * stride) + varint(128 * stride) + varint(i) + b"\0", small
+        )
+        for i in range(64 * 128)
+    ]
+    read["8192 packets of a latent each"] = lambda: model.receive(side_packets)
+    return read
+
+
 def pictures() -> Mapping[str, bytes]:
     """PNG files of up to a megabyte that unfold to much."""
     from PIL import Image

@@ -455,36 +455,13 @@ def test_a_role_without_a_precision_is_refused(path):
 # Graphs that must not be opened
 
 
-UNSAFE = [
-    (tiny.add_external_data, "external data"),
-    (tiny.add_external_data_in_attribute, "external data"),
-    (tiny.add_custom_domain, "custom domain 'com.microsoft'"),
-    (tiny.add_function, "model functions"),
-    (tiny.add_if, "control flow: operator If"),
-    (tiny.add_loop, "control flow: operator Loop"),
-    (tiny.add_scan, "control flow: operator Scan"),
-    (tiny.add_nested_graph, "a graph nested in an operator"),
-    (tiny.add_sparse_initializer, "sparse"),
-    (tiny.add_training_graph, "training graph"),
-    (tiny.undeclare_rank, "'spectrum' does not declare its rank"),
-    (tiny.undeclare_type, "'spectrum' is not declared as one tensor"),
-    (tiny.make_input_scalar, "'spectrum' is a scalar"),
-    (tiny.make_input_a_sequence, "'spectrum' is not declared as one tensor"),
-    (tiny.set_absurd_attribute(1 << 31), "an attribute of 2147483648"),
-    (tiny.set_absurd_attribute(-(1 << 62)), "an attribute of -4611686018427387904"),
-    (tiny.set_absurd_attribute((1 << 63) - 1), "an attribute of 9223372036854775807"),
-    (tiny.set_absurd_number, "an attribute of 1099511627776"),
-    (tiny.set_absurd_shape(1 << 31), "a tensor with an axis of 2147483648"),
-    (tiny.set_absurd_shape(-1), "a tensor with an axis of -1"),
-    (tiny.set_absurd_shape(1 << 16, 1 << 16), "4294967296 elements"),
-    (tiny.set_absurd_axis(1 << 40), "'spectrum' has an axis of 1099511627776"),
-    (tiny.set_absurd_axis(-3), "'spectrum' has an axis of -3"),
-]
+def test_there_are_at_least_forty_unsafe_graphs():
+    assert len(tiny.UNSAFE_GRAPHS) >= 40
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
-    UNSAFE,
+    tiny.UNSAFE_GRAPHS,
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_an_unsafe_graph_is_refused_though_its_hash_is_right(path, change, match):
