@@ -129,7 +129,7 @@ class Codec:
 
         Args:
             model: a name that `edgeae models` lists, or a path.
-            precision: "fp32" or "int8" for the encoder; None takes int8 where there is one.
+            precision: "fp32" or "int8" for encoder and decoder; None takes int8 where there is one.
             providers: onnxruntime's provider names for the encoder and decoder, or pairs of a name
                 and its options; None is the CPU.
             device: "cpu", "gpu", "npu" or "auto" instead of `providers`, see `Graph`.

@@ -118,11 +118,14 @@ def store_half(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
 
 
-def _residual(writer: GraphWriter, x: str, block: SeparableResidual) -> str:
+def _residual(writer: GraphWriter, x: str, block: SeparableResidual) -> tuple[str, list[str]]:
+    """The block's output, and its nodes for which 8 bits are too few or too slow: the depthwise
+    convolution and the sum."""
     pad = block.spatial.padding[0]
-    inner = writer.conv(x, block.spatial.weight, None, group=block.spatial.groups, pads=[pad] * 4)
-    inner = writer.node("Relu", writer.conv(inner, block.widen.weight, block.widen.bias))
-    return writer.node("Add", x, writer.conv(inner, block.narrow.weight, block.narrow.bias))
+    seen = writer.conv(x, block.spatial.weight, None, group=block.spatial.groups, pads=[pad] * 4)
+    inner = writer.node("Relu", writer.conv(seen, block.widen.weight, block.widen.bias))
+    total = writer.node("Add", x, writer.conv(inner, block.narrow.weight, block.narrow.bias))
+    return total, [seen, total]
 
 
 def _as_strided(conv: nn.Conv2d, factor: int) -> torch.Tensor:
@@ -148,7 +151,7 @@ def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
     x = writer.conv("pixels", enter, bias, strides=[8, 8])
     for block in analysis.blocks:
         assert isinstance(block, SeparableResidual)
-        x = _residual(writer, x, block)
+        x, _ = _residual(writer, x, block)
     learned = writer.conv(x, _as_strided(analysis.leave, 2), analysis.leave.bias, strides=[2, 2])
     total = writer.node("Add", straight, learned)
     model = writer.model(
@@ -159,31 +162,31 @@ def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
     return model, [straight, learned, total]
 
 
-def decoder_graph(synthesis: Synthesis) -> onnx.ModelProto:
-    """Latents (1, latent, h, w) and level (1, 1, 1, 1) in [0, 1] to pixels (1, 3, 16 h, 16 w)."""
+def decoder_graph(synthesis: Synthesis) -> tuple[onnx.ModelProto, list[str]]:
+    """Latents (1, latent, h, w) and level (1, 1, 1, 1) in [0, 1] to pixels (1, 3, 16 h, 16 w), and
+    the names of the nodes that must stay in float: all but the wide products inside blocks."""
     writer = GraphWriter()
-    straight = writer.node(
-        "DepthToSpace",
-        writer.conv("latents", synthesis.linear.weight, synthesis.linear.bias),
-        blocksize=2,
-        mode="CRD",
-    )
+    linear = writer.conv("latents", synthesis.linear.weight, synthesis.linear.bias)
+    straight = writer.node("DepthToSpace", linear, blocksize=2, mode="CRD")
     entered = writer.conv("latents", synthesis.enter.weight / REFERENCE_STEP, synthesis.enter.bias)
     condition = writer.conv("level", synthesis.condition.weight, None)
-    x = writer.node("DepthToSpace", writer.node("Add", entered, condition), blocksize=2, mode="CRD")
+    conditioned = writer.node("Add", entered, condition)
+    x = writer.node("DepthToSpace", conditioned, blocksize=2, mode="CRD")
+    in_float = [linear, straight, entered, condition, conditioned, x]
     for block in synthesis.blocks:
         assert isinstance(block, SeparableResidual)
-        x = _residual(writer, x, block)
-    cells = writer.node(
-        "Add", straight, writer.conv(x, synthesis.leave.weight, synthesis.leave.bias)
-    )
+        x, kept = _residual(writer, x, block)
+        in_float += kept
+    left = writer.conv(x, synthesis.leave.weight, synthesis.leave.bias)
+    cells = writer.node("Add", straight, left)
     pixels = writer.node("DepthToSpace", cells, blocksize=8, mode="CRD")
     latent = synthesis.linear.weight.shape[1]
-    return writer.model(
+    model = writer.model(
         "decoder",
         [("latents", (1, latent, "h", "w")), ("level", (1, 1, 1, 1))],
         [("pixels", pixels, TensorProto.FLOAT, (1, 3, "height", "width"))],
     )
+    return model, [*in_float, left, cells, pixels]
 
 
 # --- the context model in integers

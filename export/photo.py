@@ -4,6 +4,7 @@ kept."""
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from export.graphs import (
     encoder_graph,
     store_half,
 )
-from export.quantize import quantize_encoder
+from export.quantize import quantize
 from export.tables import TABLES, count_symbols, fit_tables, logistic_tables
 from export.verify import ExportError, check_close
 from train.entropy_model import CENTERED_SLICES, SliceContext
@@ -34,9 +35,11 @@ from train.networks.image import STRIDE, PhotoCodec, PhotoNetwork
 TILE = 64
 # Levels at which tables and activation ranges are measured.
 CALIBRATION_LEVELS = (0, 8, 16, 24, 32, 40, 48, 56, 64)
+# How many inputs activation ranges are taken from.
+CALIBRATION_INPUTS = 24
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.02
-# What the int8 encoder may lose at middle quality, and what it may add in bytes.
+# What the int8 encoder and decoder may lose, and what they may add in bytes.
 INT8_BUDGET_DB, INT8_BUDGET_BYTES = 0.15, 0.02
 
 Picture = npt.NDArray[np.uint8]
@@ -66,7 +69,7 @@ def export_photo_codec(
         latents = [network.analysis(torch.from_numpy(planes)).numpy()[0] for planes in floats]
         steps = network.steps(torch.linspace(0, 1, LEVELS))[:, :, 0, 0].numpy()
 
-    files = _write_transforms(network, out, floats)
+    files = _write_transforms(network, out, floats, latents, steps)
     files |= _write_contexts(network, config, out, latents, steps)
     model = _model(network, out)
     tables = _fit(model, latents, steps)
@@ -119,18 +122,25 @@ def _slices(network: PhotoCodec) -> list[context.SliceSpec]:
 
 
 def _write_transforms(
-    network: PhotoCodec, out: Path, floats: Sequence[npt.NDArray[np.float32]]
+    network: PhotoCodec,
+    out: Path,
+    floats: Sequence[npt.NDArray[np.float32]],
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
 ) -> dict[str, dict[str, str]]:
-    encoder, in_float = encoder_graph(network.analysis)
-    onnx.save_model(encoder, out / "encoder.fp32.onnx")
-    onnx.save_model(decoder_graph(network.synthesis), out / "decoder.fp32.onnx")
-    quantize_encoder(
-        out / "encoder.fp32.onnx", out / "encoder.int8.onnx", floats[:16], in_float=in_float
-    )
-    for name in ("encoder.fp32.onnx", "encoder.int8.onnx", "decoder.fp32.onnx"):
-        model = onnx.load_model(out / name)
-        store_half(model)
-        onnx.save_model(model, out / name)
+    files: dict[str, dict[str, str]] = {}
+    for role, (graph, in_float), inputs in (
+        ("encoder", encoder_graph(network.analysis), [{"pixels": planes} for planes in floats]),
+        ("decoder", decoder_graph(network.synthesis), _decoder_inputs(latents, steps)),
+    ):
+        files[role] = {precision: f"{role}.{precision}.onnx" for precision in ("fp32", "int8")}
+        fp32, int8 = (out / file for file in files[role].values())
+        onnx.save_model(graph, fp32)
+        quantize(fp32, int8, inputs[:CALIBRATION_INPUTS], in_float=in_float)
+        for file in (fp32, int8):
+            model = onnx.load_model(file)
+            store_half(model)
+            onnx.save_model(model, file)
     run_encoder, run_decoder = Graph(out / "encoder.fp32.onnx"), Graph(out / "decoder.fp32.onnx")
     # The second shape is not square and smaller than the receptive field.
     for planes in (floats[0], floats[0][:, :, :48, :80]):
@@ -143,10 +153,19 @@ def _write_transforms(
         check_close(
             "decoder", run_decoder(expected.numpy(), level.numpy())[0], restored.numpy(), 1e-3
         )
-    return {
-        "encoder": {"fp32": "encoder.fp32.onnx", "int8": "encoder.int8.onnx"},
-        "decoder": {"fp32": "decoder.fp32.onnx"},
-    }
+    return files
+
+
+def _decoder_inputs(
+    latents: Sequence[npt.NDArray[np.float32]], steps: npt.NDArray[np.float32]
+) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Rounded latents, each at one of the calibration levels in turn."""
+    inputs = []
+    for latent, level in zip(latents, itertools.cycle(CALIBRATION_LEVELS), strict=False):
+        step = steps[level][:, None, None]
+        place = np.full((1, 1, 1, 1), level / (LEVELS - 1), np.float32)
+        inputs.append({"latents": (np.rint(latent / step) * step)[None], "level": place})
+    return inputs
 
 
 def _write_contexts(
@@ -250,7 +269,7 @@ def _check_contexts(
 
 
 def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """What the int8 encoder costs, through the shipped package.
+    """What the int8 graphs cost, through the shipped package.
 
     Raises:
         ExportError: decompress(compress(x)) is not decode(encode(x)), or int8 is over its budget.
@@ -274,7 +293,7 @@ def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, A
     more = bytes_of["int8"] / bytes_of["fp32"] - 1
     if loss_db > INT8_BUDGET_DB or more > INT8_BUDGET_BYTES:
         raise ExportError(
-            f"the int8 encoder loses {loss_db:.2f} dB and adds {more:.1%} of bytes, "
+            f"the int8 graphs lose {loss_db:.2f} dB and add {more:.1%} of bytes, "
             f"allowed {INT8_BUDGET_DB} dB and {INT8_BUDGET_BYTES:.0%}"
         )
     return {"int8_loss_db": round(loss_db, 4), "int8_more_bytes": round(more, 5)}
