@@ -31,6 +31,12 @@ MAX_CHANNELS = 64
 # Float audio is in [-1, 1] and may overshoot. 60 dB above full scale is a scaling mistake, such as
 # 16-bit values in a float array, and squares of far larger values leave the range of float32.
 MAX_MAGNITUDE = 1000.0
+# A lost block: how long what was heard goes on, mirrored and fading, and how long the sound takes
+# to come back. An edge of 5 ms is too slow to click and too short to be missed.
+FADE_S = 0.005
+# The longest gap that is worth its silence; after a longer one a new stream is as good.
+MAX_GAP_S = 10
+
 # `denoise` works through a long array in pieces, so that it needs little more than its result.
 PIECE_SAMPLES = 1 << 16
 
@@ -200,6 +206,10 @@ class Stream:
         self._input = np.empty((channels, timetable.input_history()), np.float32)
         self._waiting = np.empty((channels, delay + timetable.longest_output()), np.float32)
         self._heard = self._input
+        resampled = timetable.to_model
+        self._rate_hz = spec.rate_hz if resampled is None else resampled.rate_in_hz
+        steps = round(FADE_S * self._rate_hz)
+        self._ramp = np.sin(np.pi / 2 * (np.arange(steps) + 0.5) / steps).astype(np.float32) ** 2
         self._detour: Detour | None = None
         if timetable.to_model is not None and timetable.to_input is not None:
             self._detour = Detour(
@@ -224,6 +234,7 @@ class Stream:
         self._waiting[...] = 0.0
         # What hop 0 finds finished is the time before the signal: the delay begins with zeros.
         self._waits = self.delay + self._schedule.outputs_for(-1)
+        self._fade_in = self._ramp[:0]
         self._received = 0
         self._emitted = 0
         self._hop = 0
@@ -246,11 +257,34 @@ class Stream:
             )
         self._dtype = block.dtype
         self._flat = block.ndim == 1
-        samples = block[None, :] if self._flat else block.T
-        frames = len(block)
+        return self._take(block[None, :] if self._flat else block.T)
+
+    def skip(self, frames: int) -> Array:
+        """What the stream can give after so many frames that were lost on the way: as `process`
+        of a block of that length, in the last block's rank and dtype.
+
+        Time goes on as if they had come, so everything after them stays in its place. In their
+        place the stream hears the last 5 ms mirrored and fading out, then silence; the first 5 ms
+        of the next block fade in. What was given before is exact, and so is what follows once the
+        model has forgotten the gap. `frames` is 0 to 10 s; raises ValueError or TypeError.
+        """
+        frames = _whole(frames, "frames", 0, MAX_GAP_S * self._rate_hz)
+        lost = np.zeros((self._channels, frames), np.float32)
+        end = self._input.shape[1] - (self._needed - self._received)
+        count = min(frames, end, len(self._ramp))
+        lost[:, :count] = self._input[:, end - count : end][:, ::-1] * self._ramp[::-1][:count]
+        self._fade_in = self._ramp[:0]
+        out = self._take(lost)
+        if frames:
+            self._fade_in = self._ramp
+        return out
+
+    def _take(self, samples: Array) -> Array:
+        """What is ready once these samples (channels, frames) have come in."""
+        frames = samples.shape[1]
         received = self._received + frames
         due = min(received, self.delay + self._schedule.outputs_after(received))
-        out = np.empty((due - self._emitted, channels), np.float32)
+        out = np.empty((due - self._emitted, self._channels), np.float32)
         written = self._drain(out, 0)
         taken = 0
         while taken < frames:
@@ -288,6 +322,10 @@ class Stream:
             np.multiply(samples, np.float32(1 / 32768), out=place)
         else:
             place[...] = samples
+        if len(self._fade_in):
+            part = self._fade_in[: place.shape[1]]
+            place[:, : len(part)] *= part
+            self._fade_in = self._fade_in[len(part) :]
         self._received += samples.shape[1]
 
     def _drain(self, out: Floats, written: int) -> int:
