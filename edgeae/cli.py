@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from .bitstream import Limits
     from .bundle import Bundle
     from .denoiser import Denoiser, Stream
     from .media import AudioInfo
@@ -267,7 +268,7 @@ def compress(
         )
         if psnr:
             # Transparency is exact and would flatter.
-            restored = codec.decompress(blob)
+            restored = codec.decompress(blob, limits=_limits(large=True))
             line += f"  PSNR {metrics.psnr_db(image[..., :3], restored[..., :3]):.2f} dB"
         return line
 
@@ -292,6 +293,18 @@ def decompress(
     to: Annotated[
         str, typer.Option("--to", help="Picture format of a folder's files: png, webp, tif ...")
     ] = "png",
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOP,LEFT,HEIGHT,WIDTH",
+            help="Only this part of the picture, in pixels.",
+            show_default=False,
+        ),
+    ] = None,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="Take a picture far larger than its bytes let expect."),
+    ] = False,
     precision: Precision = None,
     provider: Providers = None,
     device: Device = None,
@@ -302,6 +315,7 @@ def decompress(
     from . import batch, media
 
     suffix = "." + to.lower().lstrip(".")
+    part = None if region is None else _region(region)
     _no_pipe(source, target)
     jobs, passed_over = batch.plan(source, target, suffixes={".eae"}, new_suffix=suffix)
     for job in jobs[:1]:
@@ -314,7 +328,7 @@ def decompress(
 
     def work(source: Path, target: Path, tick: batch.Tick) -> str:
         blob = media.read_bytes(source)
-        image = codecs.for_blob(blob).decompress(blob)
+        image = codecs.for_blob(blob).decompress(blob, region=part, limits=_limits(large=large))
         media.write_image(target, image)
         return f"{source} -> {target}  {image.shape[1]}x{image.shape[0]} pixels"
 
@@ -900,6 +914,21 @@ def _complain(message: str) -> None:
 def _no_pipe(*paths: Path) -> None:
     if Path("-") in paths:
         raise _UsageError("- is for the raw PCM of denoise: pictures need a file")
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        top, left, height, width = map(int, text.split(","))
+    except ValueError:
+        raise _UsageError(f"--region is {text!r}, expected TOP,LEFT,HEIGHT,WIDTH") from None
+    return top, left, height, width
+
+
+def _limits(*, large: bool) -> Limits:
+    """The default limits, or those for pictures of much less detail than a photo has."""
+    from .bitstream import Limits
+
+    return Limits(pixels_per_byte=1 << 28) if large else Limits()
 
 
 def _usage(check: Any, *arguments: Any) -> None:

@@ -27,6 +27,7 @@ class StoringCodec:
     """Stands in for a codec: keeps the picture's upper bits, more of them at a higher quality."""
 
     loads: list[dict] = []
+    limits: list[bitstream.Limits] = []
 
     @classmethod
     def load(cls, model, **options):
@@ -50,17 +51,21 @@ class StoringCodec:
         header = bitstream.Header(CODEC_ID, 8, height, width, channels)
         return bitstream.write(header, bitstream.Content([body]))
 
-    def decompress(self, blob):
+    def decompress(self, blob, *, region=None, limits=None):
+        self.limits.append(limits)
         header, content = bitstream.read(blob)
         (body,) = content.blocks
         flat = np.frombuffer(zlib.decompress(body[1:]), np.uint8) << body[0]
-        return flat.reshape(header.height, header.width, header.channels)
+        image = flat.reshape(header.height, header.width, header.channels)
+        top, left, height, width = region or (0, 0, header.height, header.width)
+        return image[top : top + height, left : left + width]
 
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch):
     monkeypatch.setattr(edgeae, "Codec", StoringCodec, raising=False)
     monkeypatch.setattr(StoringCodec, "loads", [])
+    monkeypatch.setattr(StoringCodec, "limits", [])
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +125,26 @@ def test_a_photo_goes_there_and_back(tmp_path):
     said = ok("decompress", tmp_path / "a.eae", tmp_path / "b.webp", "--model", "mine").stdout
     assert "40x24 pixels" in said
     assert np.array_equal(media.read_image(tmp_path / "b.webp"), photo())
+
+
+def test_a_region_is_written_alone(tmp_path):
+    media.write_image(tmp_path / "a.png", photo())
+    ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
+    given = ("decompress", tmp_path / "a.eae", tmp_path / "b.png", "--model", "mine", "--force")
+    assert "30x9 pixels" in ok(*given, "--region", "3,5,9,30").stdout
+    assert np.array_equal(media.read_image(tmp_path / "b.png"), photo()[3:12, 5:35])
+    for text in ("3,5,9", "a,b,c,d", "1,2,3,4,5", ""):
+        assert "expected TOP,LEFT,HEIGHT,WIDTH" in fails(2, *given, "--region", text)
+
+
+def test_only_who_asks_gets_a_picture_far_larger_than_its_bytes(tmp_path):
+    media.write_image(tmp_path / "a.png", photo())
+    ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
+    given = ("decompress", tmp_path / "a.eae", tmp_path / "b.png", "--model", "mine", "--force")
+    ok(*given)
+    ok(*given, "--large")
+    usual, large = StoringCodec.limits
+    assert usual == bitstream.Limits() and large.pixels_per_byte * 100 > bitstream.Limits().pixels
 
 
 def test_gray_stays_gray(tmp_path):
