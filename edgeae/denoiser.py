@@ -192,14 +192,26 @@ class Stream:
     ) -> None:
         """Made by `Denoiser.stream`, which checks the arguments."""
         self.delay = delay
-        self._step = step
         self._spec = spec
         self._schedule = timetable
         self._channels = channels
         self._keep = np.float32(keep)
         self._stft = Stft(spec.window_samples, channels=channels)
-        self._spectrum = np.empty((1, 2, self._stft.bins), np.float32)
         self._clean_spectrum = np.zeros((channels, self._stft.bins), np.complex64)
+        # What the graph hears and says, and its states of every channel before and after a step:
+        # from one to the next step the two change places, so that nothing is copied.
+        self._spectrum, self._answer = np.zeros((2, 1, 2, self._stft.bins), np.float32)
+        self._states = [
+            [[np.zeros(shape, np.float32) for shape in spec.state_shapes] for _ in range(2)]
+            for _ in range(channels)
+        ]
+        self._steps = [
+            [
+                step.bind([self._spectrum, *before], [self._answer, *after])
+                for before, after in (pair, pair[::-1])
+            ]
+            for pair in self._states
+        ]
         self._clean = np.empty((channels, spec.hop_samples), np.float32)
         # All buffers end at the newest sample, so a hop finds everything at the same place and adds
         # in the same order however the input was cut: outputs are equal to the last bit.
@@ -226,10 +238,9 @@ class Stream:
         self._stft.reset()
         if self._detour is not None:
             self._detour.reset()
-        self._states = [
-            [np.zeros(shape, np.float32) for shape in self._spec.state_shapes]
-            for _ in range(self._channels)
-        ]
+        for pair in self._states:
+            for state in (*pair[0], *pair[1]):
+                state[...] = 0.0
         self._input[...] = 0.0
         self._waiting[...] = 0.0
         # What hop 0 finds finished is the time before the signal: the delay begins with zeros.
@@ -362,15 +373,18 @@ class Stream:
         """The noisy and clean spectra (channels, bins) of a step; finishes a hop in `_clean`."""
         noisy = self._stft.analyze(self._heard[:, -self._spec.window_samples :])
         clean = self._clean_spectrum
-        real, imag = self._spectrum[0]
-        for channel, states in enumerate(self._states):
-            real[:] = noisy[channel].real
-            imag[:] = noisy[channel].imag
-            spectrum, *self._states[channel] = self._step(self._spectrum, *states)
-            clean.real[channel] = spectrum[0, 0]
-            clean.imag[channel] = spectrum[0, 1]
+        turn = self._hop & 1
+        for channel, steps in enumerate(self._steps):
+            self._spectrum[0] = _parts(noisy[channel])
+            steps[turn]()
+            _parts(clean[channel])[...] = self._answer[0]
         self._stft.synthesize(clean, self._clean)
         return noisy, clean
+
+
+def _parts(spectrum: Spectrum) -> Floats:
+    """A view (2, bins) of a spectrum (bins,): its real and its imaginary parts."""
+    return spectrum.view(np.float32).reshape(-1, 2).T
 
 
 @dataclass(frozen=True)
@@ -453,8 +467,9 @@ def _checked(audio: Array) -> Array:
             f"audio has shape {audio.shape}: (frames, channels) with 1 to {MAX_CHANNELS} channels "
             "is allowed"
         )
-    # Minimum and maximum are NaN if any sample is, and no comparison with NaN holds.
-    if audio.dtype.kind == "f" and audio.size:
+    # Most audio passes the quick test: if the sum of squares is in range, every sample is. No
+    # comparison with NaN holds, and minimum and maximum are NaN if any sample is.
+    if audio.dtype.kind == "f" and not np.vdot(audio, audio) <= MAX_MAGNITUDE**2:
         lowest, highest = audio.min(), audio.max()
         if not (-MAX_MAGNITUDE <= lowest and highest <= MAX_MAGNITUDE):
             if not (np.isfinite(lowest) and np.isfinite(highest)):

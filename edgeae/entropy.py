@@ -269,8 +269,8 @@ class Decoder:
         return np.concatenate([payload[:count], outside[:rest]]).astype(np.bool_)
 
 
-# The loops below run some 800 times for a Kodak image, on vectors so short that numpy's own overhead
-# is most of their time: every call, cast and new array counts (benchmarks.outside).
+# The loops below run some 800 times for a Kodak image, on vectors so short that numpy's own
+# overhead is most of their time: every call, cast and new array counts.
 
 
 def _encode_stage(

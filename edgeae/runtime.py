@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,7 +168,57 @@ class Graph:
                 )
             )
         except Exception as error:  # onnxruntime's own exceptions share no base but this one
-            raise EdgeaeError(f"{self.file.name} failed to run: {_first_line(error)}") from error
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> EdgeaeError:
+        return EdgeaeError(f"{self.file.name} failed to run: {_first_line(error)}")
+
+    def bind(
+        self,
+        inputs: Sequence[np.ndarray[Any, Any]],
+        outputs: Sequence[np.ndarray[Any, Any]],
+    ) -> Callable[[], None]:
+        """A call that runs the graph on whatever `inputs` then hold and writes into `outputs`.
+
+        For many runs on arrays of one shape: they are checked here, once, and nothing is copied.
+        Raises what a call of the graph raises for inputs that do not fit; ValueError for outputs
+        that do not, or arrays that are not contiguous. What is returned may raise EdgeaeError.
+        """
+        if len(inputs) != len(self.inputs) or len(outputs) != len(self.outputs):
+            raise ValueError(
+                f"{self.file.name} got {len(inputs)} inputs and {len(outputs)} outputs: "
+                f"{len(self.inputs)} and {len(self.outputs)} are needed"
+            )
+        self._check(inputs)
+        for array, port in zip(outputs, self.outputs, strict=True):
+            if array.dtype != port.dtype or array.shape != port.shape:
+                raise ValueError(
+                    f"{self.file.name} output {port.name!r} is {array.dtype} {array.shape}: "
+                    f"{port.dtype} {port.shape} is allowed"
+                )
+        kept_inputs, kept_outputs = tuple(inputs), tuple(outputs)
+        if not all(array.flags.c_contiguous for array in (*kept_inputs, *kept_outputs)):
+            raise ValueError(
+                f"{self.file.name} got an array with gaps: contiguous ones are allowed"
+            )
+        binding = self._session.io_binding()
+        for port, array in zip(self.inputs, kept_inputs, strict=True):
+            binding.bind_input(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        for port, array in zip(self.outputs, kept_outputs, strict=True):
+            binding.bind_output(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+        # onnxruntime holds the addresses only: as long as there is a call, there are the arrays.
+        def run(alive: object = (kept_inputs, kept_outputs)) -> None:
+            session = self._session
+            try:
+                if type(session) is _Watch:
+                    session.run_bound(binding, kept_inputs)
+                else:
+                    session.run_with_iobinding(binding)
+            except Exception as error:
+                raise self._failed(error) from error
+
+        return run
 
     @contextmanager
     def watched(self, *, keep_inputs: bool = False) -> Iterator[list[Run]]:
@@ -220,12 +270,24 @@ class _Watch:
     def __init__(self, session: Any, runs: list[Run], keep_inputs: bool) -> None:
         self._session, self._runs, self._keep = session, runs, keep_inputs
 
+    def io_binding(self) -> Any:
+        return self._session.io_binding()
+
     def run(self, names: list[str], inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
-        kept = tuple(array.copy() for array in inputs.values()) if self._keep else ()
+        kept = self._kept(inputs.values())
         start = time.perf_counter()
         outputs = self._session.run(names, inputs)
         self._runs.append(Run(time.perf_counter() - start, kept))
         return outputs
+
+    def run_bound(self, binding: Any, inputs: Sequence[np.ndarray[Any, Any]]) -> None:
+        kept = self._kept(inputs)
+        start = time.perf_counter()
+        self._session.run_with_iobinding(binding)
+        self._runs.append(Run(time.perf_counter() - start, kept))
+
+    def _kept(self, inputs: Iterable[np.ndarray[Any, Any]]) -> tuple[np.ndarray[Any, Any], ...]:
+        return tuple(array.copy() for array in inputs) if self._keep else ()
 
 
 def profile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import subprocess
@@ -447,3 +448,67 @@ def test_one_thread_means_that_no_pool_is_started(save):
             env={**os.environ, "PYTHONPATH": str(Path(runtime.__file__).parent.parent)},
         )
         assert out.stdout.strip() == started, out.stderr
+
+
+# Bound to arrays
+
+
+def test_a_bound_graph_runs_on_what_its_arrays_hold_and_keeps_them_alive(relu):
+    given, taken = np.float32([[1, -2, 3]]), zeros(1, 3)
+    run = relu.bind([given], [taken])
+    run()
+    assert taken.tolist() == [[1, 0, 3]]
+    given[:] = [[-1, 5, -6]]
+    run()
+    assert taken.tolist() == [[0, 5, 0]]
+    assert [sys.getrefcount(array) > 2 for array in (given, taken)] == [True, True]
+    run = relu.bind([zeros(1, 3)], [zeros(1, 3)])
+    gc.collect()
+    run()
+
+
+def test_runs_of_a_bound_graph_are_watched_whether_bound_before_or_meanwhile(relu):
+    given = np.float32([[1, -2, 3]])
+    before = relu.bind([given], [zeros(1, 3)])
+    with relu.watched(keep_inputs=True) as runs:
+        before()
+        relu.bind([given], [zeros(1, 3)])()
+    before()
+    assert len(runs) == 2
+    assert all(run.inputs[0].tolist() == [[1, -2, 3]] and run.seconds > 0 for run in runs)
+    assert runs[0].inputs[0] is not given
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "match"),
+    [
+        ([], [zeros(1, 3)], "got 0 inputs and 1 outputs: 1 and 1 are needed"),
+        ([zeros(1, 3)], [zeros(1, 3)] * 2, "got 1 inputs and 2 outputs"),
+        ([zeros(1, 4)], [zeros(1, 3)], r"input 'x' has shape \(1, 4\)"),
+        ([zeros(1, 3, dtype=np.float64)], [zeros(1, 3)], "input 'x' is <f8 data"),
+        ([zeros(1, 3)], [zeros(1, 4)], r"output 'y' is float32 \(1, 4\): float32 \(1, 3\)"),
+        ([zeros(1, 3)], [zeros(1, 3, dtype=np.float64)], "output 'y' is float64"),
+        ([zeros(1, 6)[:, ::2]], [zeros(1, 3)], "array with gaps"),
+        ([zeros(1, 3)], [zeros(1, 6)[:, ::2]], "array with gaps"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_not_bound(relu, inputs, outputs, match):
+    with pytest.raises(ValueError, match=match):
+        relu.bind(inputs, outputs)
+
+
+def test_a_bound_graph_that_fails_says_so_as_a_call_does(save):
+    node = tiny.helper.make_node
+    model = tiny.make_model(
+        [node("Cast", ["x"], ["i"], to=tiny.TensorProto.INT64),
+         node("Gather", ["table", "i"], ["y"], axis=0)],
+        {"x": (2,)}, {"y": (2,)}, {"table": np.float32([1, 2, 3])},
+    )  # fmt: skip
+    graph = Graph(save(model))
+    given, taken = np.float32([0, 2]), zeros(2)
+    run = graph.bind([given], [taken])
+    run()
+    assert taken.tolist() == [1, 3]
+    given[:] = 9
+    with pytest.raises(EdgeaeError, match="tiny.onnx failed to run: .*out of data bounds"):
+        run()
