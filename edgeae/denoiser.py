@@ -32,8 +32,8 @@ MAX_CHANNELS = 64
 # 16-bit values in a float array, and squares of far larger values leave the range of float32.
 MAX_MAGNITUDE = 1000.0
 # A lost block: how long what was heard goes on, mirrored and fading, and how long the sound takes
-# to come back. An edge of 5 ms is too slow to click and too short to be missed.
-FADE_S = 0.005
+# to come back. An edge of 2.5 ms is too slow to click; longer ones cost more of the signal.
+FADE_S = 0.0025
 # The longest gap that is worth its silence; after a longer one a new stream is as good.
 MAX_GAP_S = 10
 
@@ -275,9 +275,9 @@ class Stream:
         of a block of that length, in the last block's rank and dtype.
 
         Time goes on as if they had come, so everything after them stays in its place. In their
-        place the stream hears the last 5 ms mirrored and fading out, then silence; the first 5 ms
-        of the next block fade in. What was given before is exact, and so is what follows once the
-        model has forgotten the gap. `frames` is 0 to 10 s; raises ValueError or TypeError.
+        place the stream hears the last 2.5 ms mirrored and fading out, then silence; the first
+        2.5 ms of the next block fade in. What was given before is exact, and so is what follows
+        once the model has forgotten the gap. `frames` is 0 to 10 s; raises ValueError or TypeError.
         """
         frames = _whole(frames, "frames", 0, MAX_GAP_S * self._rate_hz)
         lost = np.zeros((self._channels, frames), np.float32)
