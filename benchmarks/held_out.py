@@ -1,9 +1,10 @@
-"""A second set of photographs: those that the photo codec's training held out, at half size.
+"""A second set of photographs: those that the photo codec's training held out.
 
-    python -m benchmarks.held_out FOLDER OUT
+    python -m benchmarks.held_out FOLDER OUT [--scale 0.75]
 
 FOLDER is the folder that the codec was trained on; OUT gets the pictures as PNG, for
-`python -m benchmarks.rate_distortion OUT`. Halving removes what lossy storage left in them.
+`python -m benchmarks.rate_distortion OUT`. Shrinking removes what lossy storage left in them, but
+weighs the headers of small files more.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ def main() -> None:
     )
     parser.add_argument("folder", help="the folder of training photographs")
     parser.add_argument("out", type=Path, help="where the pictures go")
+    parser.add_argument("--scale", type=float, default=1.0, help="of each side, at most 1")
     arguments = parser.parse_args()
+    if not 0.1 <= arguments.scale <= 1:
+        parser.error(f"--scale is {arguments.scale}, expected 0.1 to 1")
     config = read_config(CONFIG)
     assert isinstance(config, PhotoConfig)
     data = PhotoData(
@@ -38,9 +42,9 @@ def main() -> None:
         held_out=config.data.held_out,
     )
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for i, picture in enumerate(track(Photos(data).validation, "halving")):
-        height, width = picture.shape[:2]
-        small = Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BOX)
+    for i, picture in enumerate(track(Photos(data).validation, "writing")):
+        height, width = (round(side * arguments.scale) for side in picture.shape[:2])
+        small = Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS)
         small.save(arguments.out / f"held-out-{i:02}.png")
 
 

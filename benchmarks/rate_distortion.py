@@ -78,7 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not files:
         sys.exit(f"{options.folder} holds no pictures")
     bundle = _bundle(options.model) if options.precision else None
-    contenders = [*_peers(options.peers), *_ours(options.model, options.precision)]
+    contenders = [
+        *peer_contenders(options.peers),
+        *our_contenders(options.model, options.precision),
+    ]
     progress = Console(stderr=True)
     measured = measure(
         contenders,
@@ -156,7 +159,7 @@ def _warm_up(contenders: Sequence[Contender], target: Path) -> None:
 # --- who takes part ---------------------------------------------------------------------------
 
 
-def _peers(names: Sequence[str]) -> Iterator[Contender]:
+def peer_contenders(names: Sequence[str]) -> Iterator[Contender]:
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     jpeg = {"progressive": True, "optimize": True, "subsampling": "4:2:0"}
     avif = {"max_threads": 1}
@@ -204,7 +207,7 @@ def _pillow_decoder(source: Path) -> Picture:
         return np.asarray(picture.convert("RGB"))
 
 
-def _ours(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
+def our_contenders(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
     for precision in precisions:
         codec = edgeae.Codec.load(model, precision=precision)
 

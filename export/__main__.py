@@ -68,10 +68,12 @@ def _is_empty(folder: Path) -> bool:
 def _write(
     config: Config, state: dict[str, Any], folder: Path, calibration: tuple[str, ...]
 ) -> dict[str, Any]:
+    # Weights may have been trained in several runs, one after the other.
+    runs = [*state.get("before", []), state]
     provenance = {
         "trained_with": f"torch {torch.__version__.split('+')[0]}",
-        "steps": state["step"],
-        "minutes": round(state["seconds"] / 60, 1),
+        "steps": sum(run["step"] for run in runs),
+        "minutes": round(sum(run["seconds"] for run in runs) / 60, 1),
         "seed": config.seed,
         "network": dataclasses.asdict(config.network),
     }

@@ -7,8 +7,10 @@ import math
 
 import numpy as np
 import pytest
+import tiny
 
-from benchmarks.rate_distortion import bd_rate_percent, main, quality_at
+from benchmarks import large_picture, side_by_side
+from benchmarks.rate_distortion import bd_rate_percent, main, peer_contenders, quality_at
 from edgeae import media
 
 
@@ -57,3 +59,30 @@ def test_a_run_over_a_folder_writes_every_figure(tmp_path, capsys) -> None:
     assert webp["bd_rate_psnr_per_picture_percent"] == [webp["bd_rate_psnr_percent"]]
     assert webp["encode_ms"] > 0 and report["versions"]["pillow"] and report["machine"]["cores"]
     assert "WebP" in capsys.readouterr().out
+
+
+def waves(height, width):
+    rows, columns = np.mgrid[:height, :width]
+    light = 120 + 60 * np.sin(rows / 9) + 40 * np.cos(columns / 14)
+    light[:80, -80:] += np.random.default_rng(0).normal(0, 40, (80, 80))
+    return np.clip(light[..., None] + np.zeros(3), 0, 255).astype(np.uint8)
+
+
+def test_crops_are_drawn_at_equal_bytes_where_the_detail_is(tmp_path) -> None:
+    picture = waves(240, 320)
+    assert side_by_side.busiest(picture, 80) == (0, 240)
+    media.write_image(tmp_path / "waves.png", picture)
+    jpeg = next(peer_contenders(["jpeg"]))
+    restored, size = side_by_side.finest(jpeg, picture, 4000)
+    assert restored.shape == picture.shape and 2000 < size <= 4000
+    side_by_side.draw(tmp_path / "out.png", [tmp_path / "waves.png"], [jpeg], bpp=0.5)
+    assert media.read_image(tmp_path / "out.png").shape[1] > 2 * side_by_side.CROP_SIDE
+
+
+def test_a_large_picture_is_measured(tmp_path) -> None:
+    media.write_image(tmp_path / "waves.png", waves(96, 128))
+    bundle = tiny.tiny_codec_bundle(tmp_path / "tiny")
+    report = large_picture.measure(str(bundle), 300, tmp_path / "waves.png")
+    assert report["picture_bytes"] == 300 * 300 * 3
+    assert 0 < report["file_bytes"] < report["picture_bytes"]
+    assert report["encode_peak_bytes"] >= 0 and report["psnr_db"] > 10

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from PIL import Image  # noqa: E402
 
+from benchmarks import training_curve  # noqa: E402
 from train.__main__ import learning_rate, main, parameter_groups, train  # noqa: E402
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint  # noqa: E402
 from train.config import (  # noqa: E402
@@ -27,6 +28,7 @@ from train.data.photos import PhotoData, Photos  # noqa: E402
 from train.entropy_model import (  # noqa: E402
     ContextModel,
     checkerboard,
+    dead_zone_round,
     logistic_bits,
     logistic_scale,
     magnitude,
@@ -314,6 +316,24 @@ def test_a_new_run_starts_from_another_ones_weights(short_run, tmp_path):
         assert torch.allclose(state["network"][name], value, atol=1e-6), name
 
 
+def test_a_run_that_starts_from_another_keeps_its_history(short_run, tmp_path):
+    _, earlier = load_checkpoint(short_run / "best.pt")
+    config = smoke()
+    train(config, tmp_path / "second", start_from=short_run / "best.pt")
+    train(config, tmp_path / "third", start_from=tmp_path / "second" / "best.pt")
+    train(config, tmp_path / "third", resume=True)
+    _, state = load_checkpoint(tmp_path / "third" / "last.pt")
+    assert [run["step"] for run in state["before"]] == [earlier["step"], config.optimize.steps]
+    assert state["before"][0]["history"] == earlier["history"]
+    points = training_curve.curve([*state["before"], state])
+    steps = [point["steps"] for point in points]
+    assert (
+        steps == sorted(set(steps))
+        and steps[-1] == sum(r["step"] for r in state["before"]) + (state["step"])
+    )
+    assert points[-1]["steps"] > points[0]["steps"]
+
+
 def test_another_network_is_neither_resumed_nor_started_from(short_run, tmp_path):
     (tmp_path / "last.pt").write_bytes((short_run / "last.pt").read_bytes())
     other = smoke(network__slices=[2, 3, 4, 6])
@@ -548,6 +568,37 @@ def test_a_scale_is_never_below_its_floor():
     assert float(scale.min()) == pytest.approx(0.03, rel=1e-3) and torch.isfinite(scale).all()
     assert float(scale[3]) == pytest.approx(math.exp(2), rel=0.01)
     assert (scale.diff() >= 0).all()
+
+
+def test_rounding_with_a_dead_zone_only_ever_saves():
+    values = torch.linspace(-6, 6, 4001)
+    for scale in (0.05, 0.3, 1.0, 20.0):
+        found = dead_zone_round(values, torch.full_like(values, scale))
+        plain = values.round()
+        assert torch.equal(found, found.round()) and torch.equal(-found, found.flip(0))
+        assert (found.abs() <= plain.abs()).all() and (plain - found).abs().max() <= 1
+    # Where a one is dear, 0.6 is nothing; where all symbols cost alike, rounding is plain.
+    at = torch.tensor([0.6, 0.6])
+    assert dead_zone_round(at, torch.tensor([0.1, 20.0])).tolist() == [0.0, 1.0]
+
+
+def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
+    network = PhotoCodec(PhotoNetwork(slices=(4, 8, 12, 16), context_channels=16))
+    generator = torch.Generator().manual_seed(3)
+    values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
+    level = torch.tensor([0.25, 0.75])
+    symbols = network.context.rounded(values, level)
+    parts = symbols.split(network.config.slices, dim=1)
+    for i, (own, value) in enumerate(
+        zip(parts, values.split(network.config.slices, dim=1), strict=True)
+    ):
+        context = network.context.contexts[i]
+        if context.centered:
+            assert torch.equal(own, value.round())
+        else:
+            # Each was rounded with the spread that a decoder knows before it has the symbol.
+            raw, _ = network.context.distribution(context, list(parts[:i]), own, level)
+            assert torch.equal(own, dead_zone_round(value, logistic_scale(raw)))
 
 
 def test_the_magnitude_grows_ever_more_slowly():

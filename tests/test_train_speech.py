@@ -11,10 +11,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from train.config import ConfigError, config_from_dict, read_config  # noqa: E402
-from train.data.speech import SpeechData, SpeechMixer, noise_gain  # noqa: E402
+from train.data.speech import SpeechData, SpeechMixer, _made_voice, noise_gain  # noqa: E402
 from train.losses_speech import (  # noqa: E402
     SpeechLoss,
     audio_of,
+    intelligibility,
     si_sdr_db,
     spectrum_of,
     speech_loss,
@@ -216,6 +217,52 @@ def test_a_perfect_estimate_costs_less_than_the_noisy_one():
     untouched, parts = speech_loss(SpeechLoss(), _spectrum(noisy), noisy, clean)
     assert perfect < untouched
     assert set(parts) == {"compressed", "multi_resolution", "distortion"}
+
+
+def spoken(count=2):
+    """Made voices at the level that the loss works at, (count, samples)."""
+    rng = np.random.default_rng(5)
+    voices = torch.from_numpy(np.stack([_made_voice(i, rng) for i in range(count)]))
+    return voices * torch.rsqrt(voices.square().mean(-1, keepdim=True))
+
+
+def test_intelligibility_falls_with_noise_and_does_not_care_for_level():
+    clean = spoken()
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+    found = [intelligibility(clean + gain * noise, clean).mean() for gain in (0, 0.1, 0.5, 2)]
+    assert found[0] > 0.999
+    assert all(a > b + 0.05 for a, b in zip(found[:-1], found[1:], strict=True))
+    assert torch.allclose(intelligibility(2 * clean, clean), torch.ones(2), atol=1e-3)
+    assert intelligibility(noise, torch.zeros_like(noise)).tolist() == [1.0, 1.0]
+
+
+def test_intelligibility_ranks_as_the_standard_measure_does():
+    pystoi = pytest.importorskip("pystoi")
+    clean = spoken()
+    generator = torch.Generator().manual_seed(2)
+    ours, standard = [], []
+    for gain in (0.05, 0.2, 0.4, 0.8, 1.5, 3.0):
+        noisy = clean + gain * torch.randn(clean.shape, generator=generator)
+        ours.append(float(intelligibility(noisy, clean).mean()))
+        pairs = [(a.numpy(), b.numpy()) for a, b in zip(clean, noisy, strict=True)]
+        values = [pystoi.stoi(a, b, 16_000, extended=e) for a, b in pairs for e in (False, True)]
+        standard.append(np.mean(values))
+    assert np.corrcoef(ours, standard)[0, 1] > 0.95
+
+
+def test_consonants_lost_cost_more_with_emphasis():
+    clean = spoken()
+    spectrum = torch.fft.rfft(clean)
+    spectrum[:, spectrum.shape[1] // 4 :] = 0  # nothing above 2 kHz
+    dull = torch.fft.irfft(spectrum, n=clean.shape[1])
+    estimate = spectrum_of(dull, window_samples=512, hop_samples=256)
+
+    def cost(emphasis_hz):
+        config = SpeechLoss(multi_resolution=0.0, distortion=0.0, intelligibility=0.0)
+        config = dataclasses.replace(config, emphasis_hz=emphasis_hz)
+        return speech_loss(config, estimate, clean, clean)[0]
+
+    assert cost(500.0) > 1.5 * cost(0.0) > 0
 
 
 def test_the_smoke_config_learns():

@@ -143,7 +143,8 @@ def train(
         out: folder for `last.pt`, `best.pt` and TensorBoard's event files.
         max_minutes: time budget; the run ends cleanly with a checkpoint.
         resume: go on from `out/last.pt`.
-        start_from: a checkpoint whose averaged weights a new run begins with.
+        start_from: a checkpoint whose averaged weights a new run begins with; its steps, seconds
+            and history, and those of runs before it, are kept under "before".
     """
     from torch.utils.tensorboard import SummaryWriter
 
@@ -153,7 +154,7 @@ def train(
     optimize = config.optimize
     task = make_task(config, device)
     network: torch.nn.Module = task.network.to(device=device, memory_format=torch.channels_last)
-    step, seconds, best, stale, history = 0, 0.0, math.inf, 0, []
+    step, seconds, best, stale, history, before = 0, 0.0, math.inf, 0, [], []
     state: dict[str, Any] | None = None
     if resume:
         state = state_of(out / "last.pt", config)
@@ -161,7 +162,12 @@ def train(
             raise CheckpointError(f"{out / 'last.pt'} holds weights alone, not a run to go on with")
         network.load_state_dict(state["network"])
     elif start_from is not None:
-        network.load_state_dict(state_of(start_from, config)["averaged"])
+        earlier = state_of(start_from, config)
+        network.load_state_dict(earlier["averaged"])
+        before = [
+            *earlier.get("before", []),
+            {name: earlier[name] for name in ("step", "seconds", "history")},
+        ]
     else:
         task.start()
     averaged = copy.deepcopy(network).eval()
@@ -173,6 +179,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step, seconds, best = state["step"], state["seconds"], state["best"]
         stale, history = state["stale"], state["history"]
+        before = state.get("before", [])
 
     def checkpoint(name: str, *, whole: bool = True) -> dict[str, Any]:
         """Write the run's state, or without `whole` only what export and `--start-from` need."""
@@ -182,6 +189,7 @@ def train(
             "seconds": seconds + time.monotonic() - began,
             "best": best,
             "history": history,
+            "before": before,
         }
         if whole:
             kept |= {

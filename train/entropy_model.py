@@ -21,6 +21,11 @@ CENTERED_SLICES = 2
 # its floor.
 SCALE_COUNT, FIRST_LOG_SCALE, LOG_SCALE_STEP = 64, -2.9, 0.13
 _FLOOR = math.log(0.03)
+# What a bit is worth in squared steps at a high rate, where the distortion of a uniform quantizer
+# is step ** 2 / 12 and falls by 2 ln 2 of itself a bit; and how much of it the codec lets pay at
+# the first step away from zero and at later ones (`edgeae/codec.py` says why).
+_ERROR_PER_BIT = 2 * math.log(2) / 12
+_FIRST_STEP, _LATER_STEPS = 1.0, 0.5
 # Limits of the integers that the network sees.
 ABS_LIMIT, SIGNED_LIMIT = 32, 511
 
@@ -41,6 +46,20 @@ def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     upper, lower = (distance + 0.5) / scale, (distance - 0.5) / scale
     log_mass = F.logsigmoid(upper) + F.logsigmoid(-lower) + (-torch.expm1(-1 / scale)).log()
     return log_mass * (-1 / math.log(2))
+
+
+def dead_zone_round(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The nearest whole numbers, or smaller ones where those save more bits than they cost.
+
+    `scale` is that of each value's logistic distribution about zero.
+    """
+    here = [logistic_bits(torch.full_like(scale, step), scale) for step in (0.0, 1.0, 2.0)]
+    first = _FIRST_STEP * _ERROR_PER_BIT / 2 * (here[1] - here[0])
+    later = _LATER_STEPS * _ERROR_PER_BIT / 2 * (here[2] - here[1])
+    magnitudes = values.abs()
+    whole = (magnitudes + 0.5 - later.clamp_min(0)).floor()
+    whole = torch.where(magnitudes < 0.5 + first.clamp_min(0), torch.zeros_like(whole), whole)
+    return torch.copysign(whole, values)
 
 
 def magnitude(symbols: torch.Tensor) -> torch.Tensor:
@@ -142,6 +161,29 @@ class ContextModel(nn.Module):
             offset = value if middle is None else value - middle
             bits = bits + logistic_bits(offset, logistic_scale(raw)).sum((1, 2, 3))
         return bits
+
+    @torch.no_grad()
+    def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Latents in quantization steps (N, latent, h, w) to the symbols that the codec picks.
+
+        Slices with a predicted middle are rounded plainly, the others with a dead zone as wide as
+        their spread, which the symbols before them tell, makes it pay.
+        """
+        parts: list[torch.Tensor] = []
+        first = checkerboard(values.shape[2], values.shape[3], values.device)
+        for context, value in zip(self.contexts, values.split(self.slices, dim=1), strict=True):
+            assert isinstance(context, SliceContext)
+            if context.centered:
+                parts.append(value.round())
+                continue
+            raw, _ = context(parts, torch.zeros_like(value), 0.0, level)
+            own = dead_zone_round(value, logistic_scale(raw.float()))
+            if context.two_phases:
+                raw, _ = context(parts, own * first, 1.0, level)
+                late = dead_zone_round(value, logistic_scale(raw.float()))
+                own = torch.where(first > 0, own, late)
+            parts.append(own)
+        return torch.cat(parts, dim=1)
 
     @staticmethod
     def distribution(

@@ -134,7 +134,7 @@ class PhotoCodec(nn.Module):
         latents = self.analysis(pixels).float()
         steps = self.steps(level)
         scaled = latents / steps
-        symbols = scaled + (scaled.round() - scaled).detach()
+        symbols = scaled + (self.context.rounded(scaled, level) - scaled).detach()
         noisy = scaled + torch.rand_like(scaled) - 0.5 if self.training else symbols
         bits = self.context(noisy, symbols.detach(), level)
         return self.synthesis(symbols * steps, level[:, None, None, None]), bits
