@@ -1,6 +1,6 @@
 """Crops side by side: what each codec makes of the same pictures in the same number of bytes.
 
-    python -m benchmarks.side_by_side OUT.png PICTURE... [--bpp 0.25]
+    python -m benchmarks.side_by_side OUT.png PICTURE... [--bpp 0.5]
 
 Each codec takes its finest setting whose file is no larger than asked; crops are enlarged twice.
 """
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="the picture to write, .png")
     parser.add_argument("pictures", type=Path, nargs="+", help="pictures not used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
-    parser.add_argument("--bpp", type=float, default=0.25, help="bits per pixel of every file")
+    parser.add_argument("--bpp", type=float, default=0.5, help="bits per pixel of every file")
     options = parser.parse_args(arguments)
     ours = next(our_contenders(options.model, ["int8"]))
     contenders = [ours, *peer_contenders(PEERS)]
