@@ -34,7 +34,7 @@ DEFAULT_QUALITY = 5
 
 # A receiver may have to hold the whole picture for the sake of one packet, and each tile, however
 # small, takes it a millisecond.
-PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 13)
+PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 12)
 # What a few bytes may leave to concealment whatever their number: see Limits.
 _CONCEALED_PIXELS = 1 << 20
 # What any file may hold however short it is, a photo of any usual camera: likewise.
@@ -289,7 +289,7 @@ class Codec:
 
         Args:
             image: as for `compress`, without transparency and of at most 2 ** 24 pixels.
-            max_packet_bytes: what the largest packet may have, so that 8192 tiles are enough.
+            max_packet_bytes: what the largest packet may have, so that 4096 tiles are enough.
             quality: 1 to 9, as for `compress`.
             number: 0 to 255; count it up so that pictures that follow each other are told apart.
 

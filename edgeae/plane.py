@@ -44,7 +44,7 @@ def unpack(data: bytes, height: int, width: int) -> Plane:
         raise BitstreamError("the transparency of the file has another size than its picture")
     plane = np.frombuffer(values, np.uint8).reshape(height, width)
     if data[0] == _PLAIN:
-        return plane.copy()
+        return plane
     if data[0] == _ROW_DIFFERENCES:
         return np.cumsum(plane, axis=0, dtype=np.uint8)
     raise BitstreamError("the transparency of the file is kept in a way that is not known here")

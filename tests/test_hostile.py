@@ -65,6 +65,5 @@ def test_every_hostile_megabyte_ends_within_seconds_and_256_megabytes(large, tmp
         "concealed, chunks to skip",
         "concealed, a header alone",
         "picture, data of 512 MB",
-        "picture, black of 2 ** 26 pixels",
     }
     assert len(ends) > 30
