@@ -2,11 +2,15 @@
 
     python -m export.mobile BUNDLE OUT [--size 512x768]
 
-OUT gets, for each graph, a copy with fixed shapes (`encoder.int8.512x768.onnx`), the same in
-onnxruntime's own format for small builds (`.ort`), and `mobile.json` with a row for each graph and
-target. NNAPI and CoreML are judged by onnxruntime's mobile usability checker, which looks at
-operators and shapes without running them; providers that are installed here are asked by opening a
-session.
+OUT gets, for each graph, a copy with fixed shapes (`encoder.int8.512x768.onnx`) and the same in
+onnxruntime's own format for small builds (`.ort`). Where a target lacks an operator there is a
+second copy that gives the same numbers with operators that all targets have (`step.portable.onnx`),
+and for NPUs without floating point one with 16-bit activations and 8-bit weights
+(`encoder.a16w8.512x768.onnx`). `mobile.json` has a row for each copy and target.
+
+NNAPI and CoreML are judged by onnxruntime's mobile usability checker, XNNPACK by the list of
+operators in its documentation, both without running anything; providers that are installed here are
+asked by opening a session.
 """
 
 from __future__ import annotations
@@ -29,6 +33,8 @@ from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
 from edgeae.providers import CPU
 from edgeae.runtime import Graph, hardware
+from export.integer import INTEGER, integer_copy, typical_inputs
+from export.portable import portable
 from export.verify import ExportError
 
 Shape = tuple[int, ...]
@@ -38,14 +44,33 @@ _COREML = {
     "CoreML MLProgram": "coreml_supported_mlprogram_ops.md",
     "CoreML NeuralNetwork": "coreml_supported_neuralnetwork_ops.md",
 }
+# https://onnxruntime.ai/docs/execution-providers/Xnnpack-ExecutionProvider.html
+_XNNPACK = frozenset(
+    ("AveragePool", "Conv", "ConvTranspose", "Gemm", "MatMul", "MaxPool", "Resize", "Softmax")
+)
+# A portable copy adds the same numbers in another order.
+_PORTABLE_ERROR = 1e-4
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A file that was made of a graph, and what each target takes of it.
+
+    `form` is the precision of the graph that it was made of, or "portable" or "a16w8".
+    """
+
+    file: Path
+    role: str
+    form: str
+    verdicts: tuple[Verdict, ...]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a target takes of a graph: so many of its nodes, and which operators it leaves.
 
-    `by` is "checker" where onnxruntime's usability checker looked at the operators, "session" where
-    the provider was really asked.
+    `by` is "checker" where onnxruntime's usability checker looked at the operators, "documentation"
+    where a list of operators did, "session" where the provider was really asked.
     """
 
     graph: str
@@ -62,13 +87,14 @@ class Verdict:
         return f"{self.taken} of {self.nodes} nodes{why}" if self.taken else f"none{why}"
 
 
-def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Verdict]:
+def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Copy]:
     """Writes the copies into the folder `out`; what each target takes of them.
 
     Args:
         bundle: a codec or a denoiser.
         out: made if need be; files of an earlier run are replaced.
-        size: height and width in pixels of the pictures, multiples of the codec's stride.
+        size: height and width in pixels of the pictures, multiples of the codec's stride and not
+            larger than one of its tiles.
 
     Raises:
         ExportError: a copy gives other numbers than its original, or keeps a free shape.
@@ -77,7 +103,11 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Ver
     stride = int(bundle.manifest.layout.get("stride", 1))
     if size[0] % stride or size[1] % stride or min(size) < stride:
         raise ExportError(f"size is {size[0]}x{size[1]}: multiples of {stride} are allowed")
-    verdicts = []
+    largest = stride * int((bundle.manifest.latent or {}).get("tile", max(size)))
+    if max(size) > largest:
+        raise ExportError(f"size is {size[0]}x{size[1]}: a tile of {largest} is the largest")
+    typical = typical_inputs(bundle, precision="fp32", size=size)
+    copies = []
     for role, files in bundle.manifest.graphs.items():
         for precision in files:
             source = bundle.graph_file(role, precision)
@@ -86,13 +116,27 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Ver
             graph = Graph(source)
             shapes = _shapes(graph, size if role == "encoder" else cells)
             free = any(isinstance(axis, str) for p in graph.inputs for axis in p.shape)
-            name = f"{role}.{precision}" + (f".{size[0]}x{size[1]}" if free else "")
-            copy = out / f"{name}.onnx"
+            end = f".{size[0]}x{size[1]}.onnx" if free else ".onnx"
+            copy = out / f"{role}.{precision}{end}"
             fixed_copy(source, copy, shapes)
-            _check_same(source, copy, shapes)
-            ort_copy(copy, out / f"{name}.ort")
-            verdicts += [*checked(copy), *asked(copy)]
-    rows = [{**asdict(verdict), "verdict": str(verdict)} for verdict in verdicts]
+            _check_same(source, copy, shapes, allowed=0.0)
+            copies.append(_judged(copy, role, precision))
+            # The contexts' exact integers stay on the CPU, whatever a device can do.
+            if precision != "fp32" or role.startswith("context"):
+                continue
+            if any(verdict.left for verdict in copies[-1].verdicts if verdict.by == "checker"):
+                other = out / f"{role}.portable{end}"
+                onnx.save(portable(onnx.load(copy)), other)
+                _check_same(copy, other, shapes, allowed=_PORTABLE_ERROR)
+                copies.append(_judged(other, role, "portable"))
+            if role == "step":
+                continue
+            integer = out / f"{role}.{INTEGER}{end}"
+            integer_copy(copy, integer, typical[role])
+            copies.append(_judged(integer, role, INTEGER))
+    rows = [
+        {**asdict(verdict), "verdict": str(verdict)} for copy in copies for verdict in copy.verdicts
+    ]
     report = {
         "bundle": bundle.id,
         "name": bundle.manifest.name,
@@ -101,7 +145,14 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Ver
         "verdicts": rows,
     }
     (out / "mobile.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    return verdicts
+    return copies
+
+
+def _judged(file: Path, role: str, form: str) -> Copy:
+    ort_copy(file, file.with_suffix(".ort"))
+    # The lists of operators say nothing of 16-bit integers, which only some NPUs have.
+    listed = () if form == INTEGER else checked(file)
+    return Copy(file, role, form, (*listed, *asked(file)))
 
 
 def fixed_copy(source: Path, target: Path, shapes: Mapping[str, Shape]) -> None:
@@ -181,7 +232,8 @@ def ort_copy(source: Path, target: Path) -> None:
 
 
 def checked(file: Path) -> list[Verdict]:
-    """What NNAPI and CoreML would take of a graph, by onnxruntime's usability checker."""
+    """What NNAPI and CoreML would take of a graph, by onnxruntime's usability checker, and XNNPACK,
+    by its documentation."""
     model = usability_checker.ModelProtoWithShapeInfo(file).model_with_shape_info
     ways: dict[str, Callable[[], Any]] = {
         "NNAPI": lambda: usability_checker.check_nnapi_partitions(model, True)
@@ -203,7 +255,13 @@ def checked(file: Path) -> list[Verdict]:
                 by="checker",
             )
         )
-    return verdicts
+    operators = [node.op_type for node in model.graph.node]
+    left = {name for name in operators if name not in _XNNPACK}
+    taken = sum(name in _XNNPACK for name in operators)
+    return [
+        *verdicts,
+        Verdict(file.stem, "XNNPACK", taken, len(operators), tuple(sorted(left)), "documentation"),
+    ]
 
 
 def asked(file: Path) -> list[Verdict]:
@@ -237,12 +295,14 @@ def _shapes(graph: Graph, sides: tuple[int, int]) -> dict[str, Shape]:
     return shapes
 
 
-def _check_same(source: Path, copy: Path, shapes: Mapping[str, Shape]) -> None:
+def _check_same(source: Path, copy: Path, shapes: Mapping[str, Shape], *, allowed: float) -> None:
+    """Raises ExportError unless both give the same numbers, up to a part of the largest."""
     rng = np.random.default_rng(0)
     before, after = Graph(source, optimization="disabled"), Graph(copy, optimization="disabled")
     inputs = [rng.random(shapes[port.name]).astype(port.dtype) for port in before.inputs]
     for port, one, other in zip(before.outputs, before(*inputs), after(*inputs), strict=True):
-        if not np.array_equal(one, other):
+        # Written so that NaN fails too.
+        if not np.abs(one - other).max() <= allowed * np.abs(one).max():
             raise ExportError(f"{copy.name}: {port.name!r} differs from that of {source.name}")
 
 
@@ -252,7 +312,9 @@ def table(verdicts: Sequence[Verdict]) -> list[str]:
     found = {(verdict.graph, verdict.target): str(verdict) for verdict in verdicts}
     rows = ["| graph | " + " | ".join(targets) + " |", "|---" * (len(targets) + 1) + "|"]
     for graph in dict.fromkeys(verdict.graph for verdict in verdicts):
-        rows.append(f"| {graph} | " + " | ".join(found[graph, t] for t in targets) + " |")
+        rows.append(
+            f"| {graph} | " + " | ".join(found.get((graph, t), "-") for t in targets) + " |"
+        )
     return rows
 
 
@@ -266,11 +328,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         height, width = map(int, options.size.split("x"))
-        verdicts = make_mobile(find(options.bundle), options.out, size=(height, width))
+        copies = make_mobile(find(options.bundle), options.out, size=(height, width))
     except (EdgeaeError, ExportError, ValueError, OSError) as error:
         print(f"export.mobile: {error}", file=sys.stderr)
         return 1
-    print("\n".join(table(verdicts)))
+    print("\n".join(table([verdict for copy in copies for verdict in copy.verdicts])))
     return 0
 
 

@@ -16,6 +16,7 @@ import tiny
 from benchmarks import provider_matrix, provider_run
 from edgeae.bundle import find
 from edgeae.providers import CPU
+from export.mobile import make_mobile
 
 # A folder that earlier runs of benchmarks.provider_matrix filled, to test against for real.
 ENVIRONMENTS = os.environ.get("EDGEAE_PROVIDER_ENVIRONMENTS")
@@ -31,7 +32,8 @@ def made(codec, tmp_path_factory):
     folder = tmp_path_factory.mktemp("matrix")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provider_matrix, "SIZE", (16, 16))
-        return folder, provider_matrix.make_vectors(codec, folder)
+        copies = make_mobile(codec, folder, size=(16, 16))
+        return folder, provider_matrix.make_vectors(codec, copies)
 
 
 def told(folder, out, provider):
@@ -42,19 +44,21 @@ def told(folder, out, provider):
 
 def test_every_graph_has_vectors_of_what_the_model_feeds_it(made, codec):
     folder, vectors = made
-    names = {f"{role}.fp32.16x16" for role in codec.manifest.graphs} | {"encoder.int8.16x16"}
+    names = {f"{role}.fp32.16x16" for role in codec.manifest.graphs}
+    names |= {f"{name}.16x16" for name in ("encoder.int8", "encoder.a16w8", "decoder.a16w8")}
     assert {vector["graph"] for vector in vectors} == names
     assert json.loads((folder / "vectors.json").read_text()) == vectors
     encoder = next(vector for vector in vectors if vector["graph"] == "encoder.int8.16x16")
     (port,) = encoder["inputs"]
-    assert (port["name"], port["shape"], encoder["precision"]) == ("pixels", [1, 3, 16, 16], "int8")
+    assert (port["name"], port["shape"], encoder["form"]) == ("pixels", [1, 3, 16, 16], "int8")
     pixels = np.fromfile(folder / port["file"], np.float32)
     assert 0 <= pixels.min() < pixels.max() <= 1 and len(np.unique(pixels)) > 20  # a photo
 
 
 def test_a_denoisers_vectors_hold_a_state_that_has_heard_something(tmp_path):
     bundle = find(tiny.tiny_denoiser_bundle(tmp_path / "denoiser"))
-    (vector,) = provider_matrix.make_vectors(bundle, tmp_path / "out")
+    copies = make_mobile(bundle, tmp_path / "out", size=(16, 16))
+    vector, _ = provider_matrix.make_vectors(bundle, copies)
     spectrum, state = vector["inputs"]
     assert (spectrum["name"], state["name"]) == ("spectrum", "h0")
     assert np.fromfile(tmp_path / "out" / state["file"], np.float32).any()
@@ -89,13 +93,15 @@ def off(by, wanted=None):
 
 
 @pytest.mark.parametrize(
-    ("pairs", "precision", "agrees"),
+    ("pairs", "form", "agrees"),
     [
         (off(0), "fp32", True),
         (off(0.003), "fp32", True),  # within 1/255
         (off(0.005), "fp32", False),
         (off(0.005, np.full(10, 100, np.float32)), "fp32", True),  # 86 dB
         (off(0.009), "int8", True),  # 41 dB
+        (off(0.009), "a16w8", True),
+        (off(0.009), "portable", False),
         (off(0.011), "int8", False),  # 39 dB
         (off(1, np.arange(9, dtype=np.int32)), "int8", False),
         (off(0, np.arange(9, dtype=np.int32)), "fp32", True),
@@ -104,8 +110,8 @@ def off(by, wanted=None):
         (off(0) + off(0.5), "fp32", False),  # the worst output counts
     ],
 )
-def test_agreement_is_what_was_promised(pairs, precision, agrees):
-    assert provider_matrix.agreement(pairs, precision=precision)["agrees"] is agrees
+def test_agreement_is_what_was_promised(pairs, form, agrees):
+    assert provider_matrix.agreement(pairs, form=form)["agrees"] is agrees
 
 
 def test_the_table_has_a_row_for_each_graph_and_a_column_for_each_environment():
