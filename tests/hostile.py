@@ -220,11 +220,12 @@ def sound(model: Codec) -> Mapping[str, Read]:
     file("2 ** 25 pixels, the last tile broken", [empty] * (count - 1) + [b"\5"], 1 << 25)
     file("2 ** 25 pixels, a region of 9", [empty] * count, 1 << 25, region=(5000, 500, 3, 3))
     small = block(1, 0, 0.0)
-    many = [
-        packet(model._id, 0, 2, varint(64 * stride) * 2 + varint(i) + b"\0", small)
-        for i in range(64 * 64)
-    ]
-    read["4096 packets of a latent each"] = lambda: model.receive(many)
+    for side, limits in ((16, Limits(pixels=1 << 20, chunks=1 << 8)), (64, None)):
+        size = varint(side * stride) * 2
+        many = [packet(model._id, 0, 2, size + varint(i) + b"\0", small) for i in range(side**2)]
+        read[f"{side**2} packets of a latent each"] = lambda p=many, limits=limits: model.receive(
+            p, limits=limits
+        )
     return read
 
 
