@@ -521,24 +521,32 @@ def soak(count: int, before: Mapping[str, Any], save: Save) -> Section:
             return {"count": frame, "broken": [f"frame {frame} is not finite"]}
         if frame >= WARM_FRAMES and frame % 10_000 == 0:
             memory.append(status_mb("VmRSS"))
-    ms = 1000 * times[min(WARM_FRAMES, count // 2) :]
+        if frame and frame % 50_000 == 0:
+            save(soaked(denoiser.bundle.id, 1000 * hop / rate, times[:frame], memory))
+    return soaked(denoiser.bundle.id, 1000 * hop / rate, times, memory)
+
+
+def soaked(
+    bundle_id: str, hop_ms: float, times: npt.NDArray[np.float32], memory: list[float]
+) -> Section:
+    ms = 1000 * times[min(WARM_FRAMES, len(times) // 2) :]
     tenth = max(1, len(ms) // 10)
-    grown = max(memory, default=0.0) - min(memory, default=0.0)
+    moved = max(memory, default=0.0) - min(memory, default=0.0)
     p50, p99 = (float(np.percentile(ms, p)) for p in (50, 99))
     drift = float(np.median(ms[-tenth:]) / np.median(ms[:tenth]) - 1)
     return {
-        "count": count,
-        "bundle": denoiser.bundle.id,
-        "hop_ms": 1000 * hop / rate,
+        "count": len(times),
+        "bundle": bundle_id,
+        "hop_ms": hop_ms,
         "memory_mb": round(max(memory, default=0.0), 1),
-        "memory_range_mb": round(grown, 2),
+        "memory_range_mb": round(moved, 2),
         "p50_ms": round(p50, 4),
         "p99_ms": round(p99, 4),
         "most_ms": round(float(ms.max()), 3),
         "p99_over_p50": round(p99 / p50, 2),
         "drift_percent": round(100 * drift, 1),
         # Times are judged by who knows that the machine was idle.
-        "broken": [f"memory moved by {grown:.2f} MB"] if grown > 2 else [],
+        "broken": [f"memory moved by {moved:.2f} MB"] if moved > 2 else [],
     }
 
 
