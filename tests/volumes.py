@@ -504,7 +504,7 @@ def soak(count: int, before: Mapping[str, Any], save: Save) -> Section:
     rate, hop = denoiser._spec.rate_hz, denoiser._spec.hop_samples
     speech, sample_rate = read_audio(Path(edgeae.__file__).parent / "assets" / "noisy.flac")
     stream = denoiser.stream(sample_rate=sample_rate)
-    times = np.zeros(count, np.float32)
+    times = np.full(count, -1.0, np.float32)  # touched now, or it would grow as it fills
     memory: list[float] = []
     place = 0
     gc.collect()
