@@ -294,7 +294,7 @@ def _legend(names: Sequence[str]) -> tuple[str, float]:
     """Colored names in as many rows as they need, and their height."""
     parts, x, y = [], 4.0, 14.0
     for index, name in enumerate(names):
-        width = 30 + 7.2 * len(name)
+        width = 36 + 7.6 * len(name)
         if x + width > WIDTH:
             x, y = 4.0, y + 20
         parts.append(
