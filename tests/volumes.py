@@ -520,9 +520,10 @@ def soak(count: int, before: Mapping[str, Any], save: Save) -> Section:
         if not np.isfinite(out).all():
             return {"count": frame, "broken": [f"frame {frame} is not finite"]}
         if frame >= WARM_FRAMES and frame % 10_000 == 0:
+            # Saved first, so that whatever saving takes is there from the first figure on.
+            moved = max(memory, default=0.0) - min(memory, default=0.0)
+            save({"count": frame, "memory_range_mb": round(moved, 2), "broken": []})
             memory.append(status_mb("VmRSS"))
-        if frame and frame % 50_000 == 0:
-            save(soaked(denoiser.bundle.id, 1000 * hop / rate, times[:frame], memory))
     return soaked(denoiser.bundle.id, 1000 * hop / rate, times, memory)
 
 
