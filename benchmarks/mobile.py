@@ -2,12 +2,12 @@
 
     python -m benchmarks.mobile NOISY CLEAN PHOTOS --json benchmarks/results/mobile.json
 
-Four forms of the graphs run on the CPU: as they ship ("fp32"), with operators that every target has
-("portable"), rounded to half precision after every operator, as NPUs and CoreML compute ("fp16"),
-and in whole numbers, 16-bit activations and 8-bit weights ("a16w8"). The speech denoiser hears
-every recording: SI-SDR and PESQ-WB against the clean one, and the SI-SDR of its output against the
-shipped graph's. The photo codec, encoder and decoder replaced together, takes the pictures of
-768x512 pixels at qualities 3, 5 and 7: PSNR and bytes, means over all.
+Four forms of the graphs run on the CPU: as they ship ("fp32"), with operators that NNAPI, CoreML
+and QNN have ("portable"), rounded to half precision after every operator, as NPUs and CoreML
+compute ("fp16"), and in whole numbers, 16-bit activations and 8-bit weights ("a16w8"). The speech
+denoiser hears every recording: SI-SDR and PESQ-WB against the clean one, and the SI-SDR of its
+output against the shipped graph's. The photo codec, encoder and decoder replaced together, takes
+the pictures of 768x512 pixels at qualities 3, 5 and 7: PSNR and bytes, means over all.
 """
 
 from __future__ import annotations

@@ -81,23 +81,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
                         help=f"of {', '.join(ENVIRONMENTS)}")  # fmt: skip
     options = parser.parse_args(arguments)
     names = options.only or list(ENVIRONMENTS)
-    results, listed = [], []
+    results, listed, bundles = [], [], {}
     for model in options.model:
         bundle = find(model)
+        bundles[bundle.manifest.name] = bundle.id
         folder = options.work.absolute() / bundle.manifest.name
         shutil.rmtree(folder, ignore_errors=True)
         copies = make_mobile(bundle, folder, size=SIZE)
         vectors = make_vectors(bundle, copies)
         listed += [
-            {"model": bundle.manifest.name, "bundle": bundle.id, **asdict(verdict),
-             "verdict": str(verdict)}
+            {"model": bundle.manifest.name, **asdict(verdict), "verdict": str(verdict)}
             for copy in copies for verdict in copy.verdicts if verdict.by != "session"
         ]  # fmt: skip
         for name in names:
             print(f"{bundle.manifest.name}: {name}", file=sys.stderr, flush=True)
             told = run(name, ENVIRONMENTS[name], folder, options.work.absolute() / "environments")
             results += [
-                {"model": bundle.manifest.name, "bundle": bundle.id, "environment": name, **row}
+                {"model": bundle.manifest.name, "environment": name, **row}
                 for row in compare(vectors, folder, folder / name, told)
                 if ENVIRONMENTS[name].contexts or not row["graph"].startswith("context")
             ]
@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "method": " ".join((__doc__ or "").split("\n\n")[2].split()),
         "size": list(SIZE),
         "machine": machine(),
+        "bundles": bundles,
         "results": results,
         "listed": listed,
     }

@@ -72,7 +72,7 @@ def variant_rows(result: Mapping[str, Any], kind: str) -> list[Row]:
 
 FORMS = {
     "fp32": "as shipped",
-    "portable": "portable: operators that every target has",
+    "portable": "portable: operators that NNAPI, CoreML and QNN have",
     "fp16": "fp16: half precision throughout",
     "a16w8": "a16w8: 16-bit activations, 8-bit weights",
 }

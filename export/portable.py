@@ -1,8 +1,8 @@
 """The same numbers from fewer kinds of operators, for devices that do not know all of ONNX's.
 
-What a target leaves out is written in operators that every target takes: rows gathered by constant
-places become slices and a concatenation, means and sums become products with constant matrices, and
-layer normalization is spelled out. Only for graphs whose every shape is fixed.
+What NNAPI or CoreML leaves out is written in operators that they and QNN take: rows gathered by
+constant places become slices and a concatenation, means and sums become products with constant
+matrices, and layer normalization is spelled out. Only for graphs whose every shape is fixed.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class _Writer:
 
 
 def _gather(writer: _Writer, node: onnx.NodeProto) -> bool:
-    """Slices of places that follow each other, joined. QNN's HTP fails to prepare a Gather, and
-    CoreML does not take one."""
+    """Slices of places that follow each other, joined. CoreML's MLProgram takes no Gather, and QNN
+    fails to prepare a large one for chips without half precision."""
     source, places = node.input
     if places not in writer.constants or source not in writer.shapes:
         return False
