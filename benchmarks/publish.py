@@ -3,7 +3,8 @@
     python -m benchmarks.publish
 
 reads `benchmarks/results/*.json` and writes the tables between the `results` marks of README.md and
-into the bundles under `edgeae/models/` that were measured. No figure is typed by hand.
+GUARANTEES.md and into the bundles under `edgeae/models/` that were measured. No figure is typed by
+hand.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.outside import outside_rows
 from benchmarks.targets import target_rows, variant_rows
 from export.manifest import add_figures, markdown_table
 
@@ -78,6 +80,89 @@ def entropy_rows(result: Mapping[str, Any]) -> list[Row]:
             "saved": f"{1 - row['context'] / min(row['static'], row['explicit']):.1%}",
         }
         for row in result["rows"]
+    ]
+
+
+def packet_loss_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each loss: photographs in bursts of three lengths, and speech."""
+    photos = {(p["loss"], p["burst"]): p for p in result["photos"]["points"]}
+    speech = {(p["loss"], p["burst"]): p for p in result["speech"]["points"]}
+    bursts = sorted({burst for loss, burst in photos if loss})
+    rows = []
+    for loss in sorted({loss for loss, _ in photos}):
+        at = [(loss, burst) if loss else (0.0, 1.0) for burst in bursts]
+        row = {"packets lost": f"{loss:.0%}"}
+        for burst, point in zip(bursts, at, strict=True):
+            found = photos[point]
+            row[f"photos, bursts of {burst:g}"] = f"{found['psnr_db']:.1f} dB, {found['exact']:.0%}"
+        row["speech"] = " / ".join(f"{speech[point]['si_sdr_db_skip']:.1f}" for point in at) + " dB"
+        rows.append(row)
+    return rows
+
+
+def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each part of `python -m tests.volumes` that was run."""
+    found = {
+        "mutants": lambda r: (
+            "mutated files, packets, graphs, manifests, sounds and pictures",
+            f"no exception but `EdgeaeError`; the slowest {1000 * r['slowest_s']:.0f} ms",
+        ),
+        "flips": lambda r: (
+            "files and packets with 1 to 8 flipped bits",
+            f"all noticed; the {r['tiles_kept']:,} tiles salvaged from them are as they were",
+        ),
+        "bombs": lambda r: (
+            "headers that claim much",
+            f"each refused within {r['slowest_ms']:.2f} ms and {r['most_bytes'] / 1000:.0f} kB",
+        ),
+        "megabytes": lambda r: (
+            "inputs of up to 1 MB made to be costly",
+            f"refused or concealed within {r['hostile']['slowest_s']:.2f} s and"
+            f" {r['hostile']['most_mb']} MB; sound ones below",
+        ),
+        "bundles": lambda r: ("changed and wrong bundles", "none loaded"),
+        "symbols": lambda r: (
+            "symbols, coded and decoded each",
+            f"no mismatch between {len(r['settings'])} settings: four optimization levels, one and"
+            " two threads",
+        ),
+        "kills": lambda r: (
+            "`kill -9` of a writer",
+            f"no torn file; {r['most_litter']} hidden file at most, none after the next write",
+        ),
+        "soak": lambda r: (
+            "frames of one stream",
+            f"memory within {r['memory_range_mb']:.2f} MB; p99 of a hop {r['p99_over_p50']:.1f}"
+            f" times its median of {r['p50_ms']:.2f} ms; drift {r['drift_percent']:+.1f} %",
+        ),
+    }
+    rows = []
+    for part, row in found.items():
+        if part in result:
+            what, outcome = row(result[part])
+            broken = len(result[part]["broken"])
+            rows.append(
+                {
+                    "part": f"`{part}`",
+                    "how many": f"{result[part]['count']:,}",
+                    "of what": what,
+                    "outcome": outcome if not broken else f"{broken} broke the promise",
+                }
+            )
+    return rows
+
+
+def sound_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each sound input of a megabyte that claims as much as it may."""
+    return [
+        {
+            "input": row["what"],
+            "seconds": f"{row['cpu_s']:.2f}",
+            "MB": str(row["mb"]),
+            "end": "data" if row["end"] == "data" else "refused",
+        }
+        for row in result["megabytes"]["rows"]
+        if row["kind"] == "sound"
     ]
 
 
@@ -166,6 +251,15 @@ PUBLISHED = (
         "speech-denoiser",
         in_readme=False,
     ),
+    Published(
+        "packet_loss.json",
+        "**Packet loss**: photographs in packets of 1200 bytes, PSNR and the part of the pixels"
+        " that is exact; speech in blocks of 20 ms, SI-SDR for the same three bursts.",
+        "python -m benchmarks.packet_loss FOLDER --json benchmarks/results/packet_loss.json"
+        " --plot docs/packet_loss.png",
+        packet_loss_rows,
+        None,
+    ),
 )
 
 
@@ -210,12 +304,34 @@ def readme_results() -> str:
     )
 
 
-def main() -> None:
-    """Write README's results and every measured bundle's figures."""
-    readme = ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(BEGIN)
+def guarantee_results() -> str:
+    """What stands between the marks of GUARANTEES.md."""
+    result = json.loads((RESULTS / "guarantees.json").read_text(encoding="utf-8"))
+    return (
+        f"{markdown_table(guarantee_rows(result))}\n\n"
+        "Sound inputs of up to 1 MB that claim as much as they may:\n\n"
+        f"{markdown_table(sound_rows(result))}"
+    )
+
+
+def performance_results() -> str:
+    """What stands between the marks of docs/performance.md."""
+    result = json.loads((RESULTS / "outside.json").read_text(encoding="utf-8"))
+    return markdown_table(outside_rows(result))
+
+
+def put_results(path: Path, results: str) -> None:
+    """Write the results between the marks of a page."""
+    before, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    readme.write_text(f"{before}{BEGIN}\n\n{readme_results()}\n\n{END}{after}", encoding="utf-8")
+    path.write_text(f"{before}{BEGIN}\n\n{results}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    """Write the results of README and GUARANTEES.md and every measured bundle's figures."""
+    put_results(ROOT / "README.md", readme_results())
+    put_results(ROOT / "docs" / "performance.md", performance_results())
+    put_results(ROOT / "GUARANTEES.md", guarantee_results())
     figures: dict[str, list[dict[str, Any]]] = {}
     for published, result in results():
         if published.model is not None:

@@ -17,6 +17,18 @@ def test_readme_shows_what_was_measured():
     assert shown.strip() == publish.readme_results()
 
 
+def test_guarantees_shows_what_was_measured():
+    text = (publish.ROOT / "GUARANTEES.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.guarantee_results()
+
+
+def test_the_page_on_performance_shows_what_was_measured():
+    text = (publish.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.performance_results()
+
+
 @pytest.mark.parametrize("model", ["photo-codec", "speech-denoiser"])
 def test_a_card_and_its_manifest_show_what_was_measured(model):
     folder = publish.MODELS / model
@@ -29,7 +41,7 @@ def test_a_card_and_its_manifest_show_what_was_measured(model):
 
 
 def test_publishing_twice_changes_nothing(tmp_path, monkeypatch):
-    names = ("README.md", "benchmarks/results", "edgeae/models")
+    names = ("README.md", "GUARANTEES.md", "docs/performance.md", "benchmarks/results", "edgeae/models")
     for name in names:
         source, target = publish.ROOT / name, tmp_path / name
         target.parent.mkdir(parents=True, exist_ok=True)
