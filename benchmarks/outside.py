@@ -208,6 +208,20 @@ def _circumstances() -> dict[str, Any]:
     }
 
 
+def outside_rows(result: dict[str, Any]) -> list[dict[str, str]]:
+    """A row for each call: milliseconds and the part outside onnxruntime, before and after."""
+    after, before = result["calls"]["after"], result["calls"].get("before", {})
+    rows = []
+    for name, call in after.items():
+        row = {"call": name}
+        for when, found in ((f"before ({result['before']})", before.get(name)), ("now", call)):
+            if found is not None:
+                row[f"ms, {when}"] = f"{found['processor_ms']:.3g}"
+                row[f"outside onnxruntime, {when}"] = f"{found['outside']:.0%}"
+        rows.append(row)
+    return rows
+
+
 def _apart(file: Path, ours: Figures) -> Iterator[str]:
     """A line for each call that a result of `edgeae bench` has too, on the CPU and one thread."""
     result = json.loads(file.read_text())
