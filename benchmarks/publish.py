@@ -69,6 +69,39 @@ def speech_rows(result: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def speech_edge_rows(result: Mapping[str, Any]) -> list[Row]:
+    """One row for what a denoiser does at the edges of its work."""
+    clean = result["clean_speech"]
+    noises = {
+        f"{name} noise dB": _number(falls["all_db"])
+        for name, falls in result["steady_noise"].items()
+    }
+    return [
+        {
+            "clean speech": f"{clean['pesq']:.2f}, {clean['stoi']:.3f}",
+            **noises,
+            "silence": f"{result['silence_peak']:g}",
+        }
+    ]
+
+
+def large_picture_rows(result: Mapping[str, Any]) -> list[Row]:
+    """One row for a picture of many megapixels."""
+    side = result["side_pixels"]
+    return [
+        {
+            "pixels": f"{side:,} x {side:,}",
+            "picture": f"{result['picture_bytes'] / 1e6:.0f} MB",
+            "file": f"{result['file_bytes'] / 1e6:.1f} MB",
+            "PSNR": f"{result['psnr_db']:.1f} dB",
+            "encode": f"{result['encode_cpu_seconds']:.0f} s, "
+            f"{result['encode_peak_bytes'] / 1e6:.0f} MB",
+            "decode": f"{result['decode_cpu_seconds']:.0f} s, "
+            f"{result['decode_peak_bytes_beyond_picture'] / 1e6:.0f} MB",
+        }
+    ]
+
+
 def entropy_rows(result: Mapping[str, Any]) -> list[Row]:
     """A row for each quality of a comparison of entropy models."""
     return [
@@ -195,6 +228,22 @@ PUBLISHED = (
         "photo-codec",
     ),
     Published(
+        "public_photos.json",
+        "**Photos of other origin**: 22 pictures from public packages"
+        " (`benchmarks/public_photos.py`), many of them close-ups.",
+        "python -m benchmarks.rate_distortion FOLDER --no-ms-ssim"
+        " --json benchmarks/results/public_photos.json",
+        codec_rows,
+        "photo-codec",
+    ),
+    Published(
+        "large_picture.json",
+        "**A large picture**: time and memory beyond the picture itself, one thread.",
+        "python -m benchmarks.large_picture --json benchmarks/results/large_picture.json",
+        large_picture_rows,
+        "photo-codec",
+    ),
+    Published(
         "entropy_models.json",
         "**Entropy models**: bytes of the same symbols of 12 Kodak images, with tables chosen in"
         " three ways.",
@@ -215,6 +264,14 @@ PUBLISHED = (
         "**Speech, other recordings**: 30 files of VoiceBank+DEMAND, skewed to low SNR.",
         "python -m benchmarks.speech NOISY CLEAN --json benchmarks/results/voicebank_dev.json",
         speech_rows,
+        "speech-denoiser",
+    ),
+    Published(
+        "speech_edges.json",
+        "**Speech, the edges**: clean speech in (PESQ-WB, STOI), ten minutes of steady noise alone"
+        " (how far it falls), digital silence (the largest sample that comes out).",
+        "python -m benchmarks.speech_edges CLEAN --json benchmarks/results/speech_edges.json",
+        speech_edge_rows,
         "speech-denoiser",
     ),
     Published(
