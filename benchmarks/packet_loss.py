@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--codec", default="photo-codec")
     parser.add_argument("--denoiser", default="speech-denoiser")
     parser.add_argument("--images", type=int, help="only the first so many pictures")
-    parser.add_argument("--runs", type=int, default=1, help="patterns of loss for each picture")
+    parser.add_argument("--runs", type=int, default=3, help="patterns of loss for each picture")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--plot", type=Path, help="where to write the curves as PNG")
     options = parser.parse_args(arguments)
@@ -88,7 +88,8 @@ def gilbert(count: int, loss: float, burst: float, rng: np.random.Generator) -> 
     bad = rng.random() < loss
     for i in range(count):
         lost[i] = bad
-        bad = rng.random() >= to_good if bad else rng.random() < to_bad
+        # From the same random numbers a higher loss takes these packets and more.
+        bad = rng.random() < (1 - to_good if bad else to_bad)
     return lost
 
 
@@ -109,9 +110,9 @@ def photos(codec: edgeae.Codec, files: Sequence[Path], *, runs: int) -> dict[str
         sent, pixels = sent + len(packets), pixels + mask.size
         sent_bytes += sum(map(len, packets))
         file_bytes += len(codec.compress(image, quality=QUALITY))
-        for i, (loss, burst) in enumerate(patterns()):
+        for loss, burst in patterns():
             for run in range(runs if loss else 1):
-                rng = np.random.default_rng([number, i, run])
+                rng = np.random.default_rng([number, run])
                 lost = gilbert(len(packets), loss, burst, rng)
                 came = [packet for packet, gone in zip(packets, lost, strict=True) if not gone]
                 if not came:
@@ -152,10 +153,10 @@ def speech(denoiser: edgeae.Denoiser) -> dict[str, Any]:
     count = -(-len(noisy) // block)
     whole = streamed(denoiser, noisy, rate, np.zeros(count, np.bool_), skip=True)
     points = []
-    for i, (loss, burst) in enumerate(track(patterns(), "speech")):
+    for loss, burst in track(patterns(), "speech"):
         figures: dict[str, list[float]] = {"skip": [], "zeros": []}
         for run in range(SPEECH_RUNS if loss else 1):
-            lost = gilbert(count, loss, burst, np.random.default_rng([i, run]))
+            lost = gilbert(count, loss, burst, np.random.default_rng(run))
             first = int(lost.argmax()) if lost.any() else count
             for way, values in figures.items():
                 found = streamed(denoiser, noisy, rate, lost, skip=way == "skip")
