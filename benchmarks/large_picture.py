@@ -52,8 +52,12 @@ def measure(model: str, side: int, source: Path | None) -> dict[str, Any]:
     """Seconds, bytes and peak memory of one picture (side, side, 3)."""
     part = read_image(source or ASSETS / "photo.webp")
     part = part[:side, :side]
-    rows, columns = -(-side // part.shape[0]), -(-side // part.shape[1])
-    picture = np.tile(part, (rows, columns, 1))[:side, :side].copy()
+    # Filled in place: a copy made on the way would hide what comes later below its own peak.
+    picture = np.empty((side, side, 3), np.uint8)
+    for top in range(0, side, part.shape[0]):
+        for left in range(0, side, part.shape[1]):
+            hole = picture[top : top + part.shape[0], left : left + part.shape[1]]
+            hole[:] = part[: hole.shape[0], : hole.shape[1]]
     codec = edgeae.Codec.load(model)
     codec.decompress(codec.compress(part))  # first calls allocate
     before = _peak_bytes()
