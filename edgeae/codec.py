@@ -611,11 +611,11 @@ class Codec:
                         rows[row] = row_of_symbols(row)
                 for row in [row for row in rows if row < first]:
                     del rows[row]
-                seen = np.concatenate([rows[row] for row in range(first, last + 1)], axis=1)
+                seen = np.concatenate(
+                    [rows[row][:, :, tile.seen_columns] for row in range(first, last + 1)], axis=1
+                )
                 top = tile.seen_rows.start - first * side
-                seen = seen[
-                    :, top : top + tile.seen_rows.stop - tile.seen_rows.start, tile.seen_columns
-                ]
+                seen = seen[:, top : top + tile.seen_rows.stop - tile.seen_rows.start]
                 latents = np.multiply(seen, steps, dtype=np.float32)
                 (planes,) = self._decoder(latents[None], level_input)
                 _check_stride(self._decoder, planes.shape, (1, *seen.shape), stride)
