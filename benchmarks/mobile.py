@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pesq
 from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.progress import track
@@ -138,6 +137,8 @@ def speech_rows(
     files: Mapping[str, Mapping[str, Path]], bundle: Bundle, pairs: Sequence[tuple[Path, Path]]
 ) -> list[Row]:
     """A row for each form: means over the recordings."""
+    import pesq
+
     denoisers = {
         form: Denoiser(bundle, precision=SHIPPED, step=_graph(by_role["step"], form))
         for form, by_role in files.items()
