@@ -216,7 +216,7 @@ def test_a_perfect_estimate_costs_less_than_the_noisy_one():
     perfect, _ = speech_loss(SpeechLoss(), _spectrum(clean), noisy, clean)
     untouched, parts = speech_loss(SpeechLoss(), _spectrum(noisy), noisy, clean)
     assert perfect < untouched
-    assert set(parts) == {"compressed", "multi_resolution", "distortion"}
+    assert set(parts) == {"compressed", "multi_resolution", "distortion", "intelligibility"}
 
 
 def spoken(count=2):
@@ -277,7 +277,8 @@ def test_the_smoke_config_learns():
         loss.backward()
         optimizer.step()
     after = task.validate(task.network)
-    assert after["score"] == -after["si_sdr_db"]
+    expected = after["si_sdr_db"] / 20 + after["intelligibility"]
+    assert after["score"] == pytest.approx(-expected, abs=1e-6)
     assert after["si_sdr_db"] > before["si_sdr_db"] + 1.0
 
 
