@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize
+from onnxruntime.quantization import QuantType, quantize
 from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
 from edgeae.bundle import Bundle
@@ -25,6 +25,7 @@ from edgeae.denoiser import Denoiser
 from edgeae.loading import load
 from edgeae.media import read_audio, read_image
 from edgeae.tasks import ASSETS
+from export.quantize import Calibration
 
 __all__ = ["INTEGER", "integer_copy", "typical_inputs"]
 
@@ -40,14 +41,6 @@ LEVELS = (1.0, 0.3, 0.1, 0.03)
 EVERY_HOP = 4
 
 Inputs = tuple[npt.NDArray[Any], ...]
-
-
-class _Calibration(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, names: Sequence[str], inputs: Sequence[Inputs]) -> None:
-        self._left = iter([dict(zip(names, arrays, strict=True)) for arrays in inputs])
-
-    def get_next(self) -> dict[str, Any] | None:
-        return next(self._left, None)
 
 
 def integer_copy(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
@@ -69,7 +62,7 @@ def integer_copy(source: Path, target: Path, inputs: Sequence[Inputs]) -> None:
         try:
             config = get_qnn_qdq_config(
                 newer,
-                _Calibration(names, inputs),
+                Calibration(dict(zip(names, arrays, strict=True)) for arrays in inputs),
                 activation_type=QuantType.QUInt16,
                 weight_type=QuantType.QInt8,
                 per_channel=True,

@@ -26,7 +26,9 @@ CALIBRATION_PERCENTILE = 99.999
 Inputs = Mapping[str, npt.NDArray[np.float32]]
 
 
-class _Calibration(CalibrationDataReader):  # type: ignore[misc]
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    """Inputs by name, one after the other, as onnxruntime asks for them."""
+
     def __init__(self, inputs: Iterable[Inputs]) -> None:
         self._left = iter(inputs)
 
@@ -52,7 +54,7 @@ def quantize(
         quantize_static(
             source,
             target,
-            _Calibration(inputs),
+            Calibration(inputs),
             quant_format=QuantFormat.QDQ,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
