@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +14,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from train.checkpoint import load_checkpoint  # noqa: E402
 from train.config import ConfigError, config_from_dict, read_config  # noqa: E402
-from train.data.speech import SpeechData, SpeechMixer, _made_voice, noise_gain  # noqa: E402
+from train.data.speech import (  # noqa: E402
+    SpeechData,
+    SpeechMixer,
+    _at_speed,
+    _made_voice,
+    noise_gain,
+)
+from train.listening import SCALES, ListeningModel, listening_model_file  # noqa: E402
 from train.losses_speech import (  # noqa: E402
     SpeechLoss,
     audio_of,
@@ -347,3 +359,132 @@ def test_an_export_that_disagrees_with_torch_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(network, "forward", lambda spectrum: 1.001 * whole(spectrum))
     with pytest.raises(ExportError, match="whole sequence"):
         export_denoiser(network, SMALL, tmp_path, hops=5)
+
+
+# A model with the layers of DNSMOS P.835 and weights drawn by chance, at its own names.
+def _listening_file(folder):
+    onnx = pytest.importorskip("onnx")
+    rng = np.random.default_rng(5)
+    channels = (1, 128, 64, 64, 32, 32, 32, 64)
+    arrays = {
+        "time2freq/stft-real/kernel:0": rng.normal(size=(161, 320, 1)),
+        "time2freq/stft-imag/kernel:0": rng.normal(size=(161, 320, 1)),
+    }
+    for i, (seen, made) in enumerate(itertools.pairwise(channels)):
+        suffix = f"_{i}" if i else ""
+        arrays[f"conv2d{suffix}/kernel:0"] = rng.normal(size=(made, seen, 3, 3)) / (9 * seen) ** 0.5
+        arrays[f"conv2d{suffix}/bias:0"] = 0.1 * rng.normal(size=made)
+    for name, seen, made in (("dense", 64, 128), ("dense_1", 128, 64), ("dense_3", 64, 3)):
+        where = f"mos_estimator_logpow/{name}"
+        arrays[f"{where}/MatMul/ReadVariableOp/resource:0"] = rng.normal(size=(seen, made)) / seen
+        arrays[f"{where}/BiasAdd/ReadVariableOp/resource:0"] = rng.normal(size=made)
+    tensors = [
+        onnx.numpy_helper.from_array(array.astype(np.float32), name)
+        for name, array in arrays.items()
+    ]
+    graph = onnx.helper.make_graph([], "listening", [], [], tensors)
+    file = folder / "listening.onnx"
+    onnx.save(onnx.helper.make_model(graph), file)
+    return file
+
+
+def test_a_listening_model_scores_each_item_alone_and_leads_back_to_its_input(tmp_path):
+    listener = ListeningModel(_listening_file(tmp_path))
+    audio = (0.05 * torch.randn(2, 16_000)).requires_grad_()
+    scores = listener(audio)
+    assert scores.shape == (2, 3)
+    assert torch.allclose(scores[1:], listener(audio[1:]), atol=0.02)
+    scores.sum().backward()
+    assert torch.isfinite(audio.grad).all() and audio.grad.abs().sum() > 0
+
+
+def test_the_listening_model_scores_as_the_published_one_does():
+    pytest.importorskip("speechmos")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    file = listening_model_file()
+    voice = _made_voice(1, np.random.default_rng(2))
+    audio = np.resize(voice, 144_160).astype(np.float32)[None] * 0.1
+    raw = onnxruntime.InferenceSession(file).run(None, {"input_1": audio})[0][0]
+    expected = [np.polyval(scale, value) for scale, value in zip(SCALES, raw, strict=True)]
+    assert np.allclose(ListeningModel(file)(torch.from_numpy(audio))[0], expected, atol=0.03)
+
+
+def test_another_file_is_no_listening_model(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    file = tmp_path / "other.onnx"
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [])), file)
+    with pytest.raises(ValueError, match="is not the model DNSMOS"):
+        ListeningModel(file)
+
+
+def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):
+    heard = []
+
+    def listener(audio):
+        heard.append(audio)
+        return torch.full((len(audio), 3), 2.0) + 0 * audio.sum()
+
+    clean = torch.zeros(3, 32_000)
+    clean[1] = 0.1 * torch.randn(32_000)
+    noisy = clean + 0.05 * torch.randn(3, 32_000)
+    config = SpeechLoss(0.0, multi_resolution=0.0, distortion=0.0, intelligibility=0.0,
+                        listening=0.5, listening_samples=8_000)  # fmt: skip
+    total, parts = speech_loss(config, _spectrum(noisy), noisy, clean, listener)
+    assert heard[0].shape == (1, 8_000)
+    assert 20 * torch.log10(heard[0].std()) == pytest.approx(-24, abs=1.5)
+    assert float(parts["listening"]) == pytest.approx(3.0)
+    assert float(total) == pytest.approx(1.5)
+    silent = torch.zeros_like(clean)
+    total, _ = speech_loss(config, _spectrum(noisy), noisy, silent, listener)
+    assert float(total) == 0.0
+    with pytest.raises(ValueError, match="needs a listener"):
+        speech_loss(config, _spectrum(noisy), noisy, clean)
+
+
+def test_a_team_of_two_trains_one_network_and_one_process_writes(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, launch in (("alone", []), ("team", ["torch.distributed.run", "--nproc-per-node=2"])):
+        command = [sys.executable, "-m", *(launch and [*launch, "-m"]), "train"]
+        out = ["--out", str(tmp_path / name), "--steps", "4"]
+        result = subprocess.run(
+            [*command, str(CONFIGS / "smoke-speech.toml"), *out],
+            env=environment, capture_output=True, text=True, timeout=300, check=False,
+            cwd=CONFIGS.parent.parent,
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.count("4 steps, best score") == 1
+    states = [load_checkpoint(tmp_path / name / "last.pt")[1] for name in ("alone", "team")]
+    assert [len(state["history"]) for state in states] == [1, 1]
+    # Other batches beside the same ones: near each other, and not the same.
+    alone, team = (state["network"]["decoder"] for state in states)
+    assert 0 < (alone - team).abs().max() < 0.1 * alone.abs().max()
+
+
+def test_a_team_averages_gradients_and_follows_its_leader(tmp_path):
+    script = tmp_path / "member.py"
+    script.write_text(
+        "import torch\n"
+        "from train.team import Team\n"
+        "team = Team()\n"
+        "network = torch.nn.Linear(2, 3)\n"
+        "network.weight.grad = torch.full((3, 2), 1.0 + 2 * team.rank)\n"
+        "team.average(network)\n"
+        "assert torch.all(network.weight.grad == 2.0) and torch.all(network.bias.grad == 0.0)\n"
+        "assert team.decide(team.rank == 0) and not team.decide(team.rank == 1)\n"
+        "team.part()\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(script)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent.parent)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+
+
+def test_noise_at_another_speed_has_another_pitch_and_its_length():
+    tone = np.sin(2 * np.pi * 500 * np.arange(16_001) / 16_000).astype(np.float32)
+    for speed in (0.5, 1.4):
+        played = _at_speed(tone[: int(8_000 * speed) + 1], speed, 8_000)
+        assert played.shape == (8_000,)
+        peak_hz = np.argmax(np.abs(np.fft.rfft(played))) * 2
+        assert peak_hz == pytest.approx(500 * speed, rel=0.02)

@@ -2,6 +2,9 @@
 
 One visible loop. Batches and noise are drawn from the seed and the step number alone, so a resumed
 run goes on exactly where the interrupted one would have.
+
+Several processes train one network together, each with batches of its own, when torchrun starts
+them: `OMP_NUM_THREADS=1 torchrun --nproc-per-node 2 -m train ...`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import Config, ConfigError, Optimize, PhotoConfig, SpeechConfig, read_config
+from train.team import Team
 
 
 class Task(Protocol):
@@ -75,15 +80,17 @@ def parameter_groups(network: torch.nn.Module, optimize: Optimize) -> list[dict[
     return list(groups.values())
 
 
-def batches(task: Task, seed: int, first: int, last: int) -> Iterator[tuple[torch.Tensor, ...]]:
-    """The batches of steps `first` to `last`, made ahead in a thread."""
+def batches(
+    task: Task, seed: int, first: int, last: int, *, rank: int = 0
+) -> Iterator[tuple[torch.Tensor, ...]]:
+    """The batches of steps `first` to `last` for the process `rank`, made ahead in a thread."""
     ready: queue.Queue[Any] = queue.Queue(maxsize=6)
     stop = threading.Event()
 
     def produce() -> None:
         try:
             for step in range(first, last):
-                item = task.batch(np.random.default_rng((seed, step)))
+                item = task.batch(np.random.default_rng((seed, step, rank)))
                 while not stop.is_set():
                     try:
                         ready.put(item, timeout=0.2)
@@ -131,6 +138,7 @@ def train(
     config: Config,
     out: Path,
     *,
+    team: Team | None = None,
     max_minutes: float = math.inf,
     resume: bool = False,
     start_from: Path | None = None,
@@ -141,6 +149,7 @@ def train(
     Args:
         config: the run.
         out: folder for `last.pt`, `best.pt` and TensorBoard's event files.
+        team: the processes that train together, by default this one alone.
         max_minutes: time budget; the run ends cleanly with a checkpoint.
         resume: go on from `out/last.pt`.
         start_from: a checkpoint whose averaged weights a new run begins with; its steps, seconds
@@ -149,6 +158,7 @@ def train(
     from torch.utils.tensorboard import SummaryWriter
 
     began = time.monotonic()
+    team = team or Team()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(config.seed)
     optimize = config.optimize
@@ -182,7 +192,8 @@ def train(
         before = state.get("before", [])
 
     def checkpoint(name: str, *, whole: bool = True) -> dict[str, Any]:
-        """Write the run's state, or without `whole` only what export and `--start-from` need."""
+        """Write the run's state, or without `whole` only what export and `--start-from` need; of a
+        team one process does."""
         kept = {
             "averaged": averaged.state_dict(),
             "step": step,
@@ -197,7 +208,8 @@ def train(
                 "optimizer": optimizer.state_dict(),
                 "stale": stale,
             }
-        save_checkpoint(out / name, config, kept)
+        if team.leads:
+            save_checkpoint(out / name, config, kept)
         return kept
 
     columns = (
@@ -209,22 +221,27 @@ def train(
     )
     interactive = sys.stderr.isatty()
     with (
-        SummaryWriter(str(out / "tensorboard"), purge_step=step) as board,
-        Progress(*columns, disable=not interactive) as progress,
+        (
+            SummaryWriter(str(out / "tensorboard"), purge_step=step)
+            if team.leads
+            else nullcontext()
+        ) as board,
+        Progress(*columns, disable=not (interactive and team.leads)) as progress,
     ):
         bar = progress.add_task(config.name, total=optimize.steps, completed=step, shown="")
         network.train()
         saved = time.monotonic()
-        for batch in batches(task, config.seed, step, optimize.steps):
+        for batch in batches(task, config.seed, step, optimize.steps, rank=team.rank):
             rate = learning_rate(step, optimize)
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["relative_rate"]
-            torch.manual_seed(config.seed * 1_000_003 + step)
+            torch.manual_seed(config.seed * 1_000_003 + step + 500_009 * team.rank)
             batch = tuple(part.to(device, non_blocking=True) for part in batch)
             with torch.autocast(device.type, torch.bfloat16, enabled=optimize.bfloat16):
                 loss, scalars = task.loss(network, batch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            team.average(network)
             norm = torch.nn.utils.clip_grad_norm_(network.parameters(), optimize.clip_norm)
             if torch.isfinite(norm):
                 optimizer.step()
@@ -232,7 +249,7 @@ def train(
             follow(averaged, network, min(optimize.ema_decay, (1 + step) / (10 + step)))
             step += 1
 
-            if step % 50 == 0:
+            if team.leads and step % 50 == 0:
                 measured = {"loss": loss, **scalars, "norm": norm}
                 shown = {n: float(torch.as_tensor(v).detach()) for n, v in measured.items()}
                 for name, value in {**shown, "learning_rate": rate}.items():
@@ -243,7 +260,8 @@ def train(
                     minutes = (seconds + time.monotonic() - began) / 60
                     print(f"step {step} {minutes:.1f} min {line}", flush=True)
             out_of_time = time.monotonic() - began > 60 * max_minutes
-            if step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time:
+            due = step % config.validate.every_steps == 0 or step == optimize.steps or out_of_time
+            if team.leads and due:
                 figures = task.validate(averaged)
                 minutes = (seconds + time.monotonic() - began) / 60
                 history.append({"step": step, "minutes": round(minutes, 2), **figures})
@@ -254,11 +272,12 @@ def train(
                 best, stale = (figures["score"], 0) if better else (best, stale + 1)
                 if better:
                     checkpoint("best.pt", whole=False)
-            if time.monotonic() - saved > 120:
+            if team.leads and time.monotonic() - saved > 120:
                 checkpoint("last.pt")
                 saved = time.monotonic()
-            if out_of_time or stale >= config.validate.patience:
+            if team.decide(out_of_time or stale >= config.validate.patience):
                 break
+    team.part()
     return checkpoint("last.pt")
 
 
@@ -284,10 +303,11 @@ def main() -> int:
         if arguments.steps is not None:
             optimize = dataclasses.replace(config.optimize, steps=arguments.steps)
             config = dataclasses.replace(config, optimize=optimize)
-        out = arguments.out or Path("runs") / config.name
+        out, team = arguments.out or Path("runs") / config.name, Team()
         state = train(
             config,
             out,
+            team=team,
             max_minutes=arguments.max_minutes,
             resume=arguments.resume,
             start_from=arguments.start_from,
@@ -295,7 +315,8 @@ def main() -> int:
     except (ConfigError, CheckpointError, ValueError, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
-    print(f"{out / 'last.pt'}: {state['step']} steps, best score {state['best']:.4f}")
+    if team.leads:
+        print(f"{out / 'last.pt'}: {state['step']} steps, best score {state['best']:.4f}")
     return 0
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from train.listening import ListeningModel
+
 # 384 ms of frames every 16 ms.
 STRETCH_FRAMES = 24
 
@@ -18,8 +20,11 @@ class SpeechLoss:
     `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
     signal-to-distortion ratio in units of 10 dB, `intelligibility` how far the envelopes of bands
-    are from following those of clean speech. Above `emphasis_hz` the first two raise the spectrum
-    by 6 dB per octave, about as much as speech falls there: without that, consonants weigh nothing.
+    are from following those of clean speech, `listening` how far a published model of listeners'
+    opinions (see train/listening.py) is from its best score on `listening_samples` of one item of
+    a batch, as that model costs more than the network. Above `emphasis_hz` the first two raise the
+    spectrum by 6 dB per octave, about as much as speech falls there: without that, consonants
+    weigh nothing.
     """
 
     compressed: float = 1.0
@@ -28,6 +33,8 @@ class SpeechLoss:
     resolutions: tuple[int, ...] = (256, 1024)
     distortion: float = 0.5
     intelligibility: float = 2.0
+    listening: float = 0.0
+    listening_samples: int = 32_000
     emphasis_hz: float = 500.0
 
 
@@ -61,9 +68,16 @@ def si_sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
 
 
 def speech_loss(
-    config: SpeechLoss, estimate: torch.Tensor, noisy: torch.Tensor, clean: torch.Tensor
+    config: SpeechLoss,
+    estimate: torch.Tensor,
+    noisy: torch.Tensor,
+    clean: torch.Tensor,
+    listener: ListeningModel | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss and its parts: estimate (batch, 2, time, bins), the others audio."""
+    """The loss and its parts: estimate (batch, 2, time, bins), the others audio.
+
+    A `listener` is needed where `config.listening` is not 0.
+    """
     window = 2 * (estimate.shape[-1] - 1)
     # Level taken out per item: a quiet recording weighs as much as a loud one.
     gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
@@ -78,7 +92,7 @@ def speech_loss(
             estimate * weight, target * weight, config.magnitude_share
         )
         total = total + config.compressed * parts["compressed"]
-    if config.multi_resolution or config.distortion or config.intelligibility:
+    if config.multi_resolution or config.distortion or config.intelligibility or config.listening:
         audio = audio_of(estimate, window_samples=window)
         reference = clean[:, : audio.shape[1]]
         # The faded ends say nothing about the network.
@@ -96,6 +110,11 @@ def speech_loss(
     if config.intelligibility:
         parts["intelligibility"] = 1 - intelligibility(audio, reference).mean()
         total = total + config.intelligibility * parts["intelligibility"]
+    if config.listening:
+        if listener is None:
+            raise ValueError("loss.listening needs a listener")
+        parts["listening"] = _dissatisfaction(listener, audio, reference, config.listening_samples)
+        total = total + config.listening * parts["listening"]
     return total, {name: part.detach() for name, part in parts.items()}
 
 
@@ -172,6 +191,19 @@ def _magnitude_error(
         # Scaled to the power of 512-sample windows, so that the floor means the same.
         errors.append((spectrum.square().sum(1) * (512 / size) + 1e-4) ** 0.15)
     return (errors[0] - errors[1]).square().mean()
+
+
+def _dissatisfaction(
+    listener: ListeningModel, audio: torch.Tensor, reference: torch.Tensor, samples: int
+) -> torch.Tensor:
+    """How far the listener's three scores are from 5 on average, somewhere in the first item with
+    speech."""
+    heard = (reference.square().mean(-1) > 1e-4).nonzero()[:1, 0]
+    if not len(heard):
+        return audio.new_zeros(())
+    start = int(torch.randint(max(1, audio.shape[1] - samples + 1), ()))
+    # Heard at -24 dB of full scale; the audio is at a power of 1.
+    return (5 - listener(audio[heard, start : start + samples] * 10 ** (-24 / 20))).mean()
 
 
 def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

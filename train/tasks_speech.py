@@ -7,6 +7,7 @@ import torch
 
 from train.config import SpeechConfig
 from train.data.speech import SpeechMixer
+from train.listening import ListeningModel, listening_model_file
 from train.losses_speech import audio_of, intelligibility, si_sdr_db, spectrum_of, speech_loss
 from train.networks.speech import SpeechDenoiser
 
@@ -20,6 +21,7 @@ class SpeechTask:
         self.config, self.device = config, device
         self.mixer = SpeechMixer(config.data)
         self.network = SpeechDenoiser(config.network)
+        self._listener = ListeningModel(listening_model_file()) if config.loss.listening else None
         noisy, clean = self.mixer.validation()
         self._noisy, self._clean = torch.from_numpy(noisy), torch.from_numpy(clean)
 
@@ -39,7 +41,7 @@ class SpeechTask:
         estimate = network(self._spectrum(noisy))
         # Spectra and powers of 0.3 need the full precision that autocast takes from the network.
         with torch.autocast(noisy.device.type, enabled=False):
-            return speech_loss(self.config.loss, estimate.float(), noisy, clean)
+            return speech_loss(self.config.loss, estimate.float(), noisy, clean, self._listener)
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:

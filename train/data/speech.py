@@ -34,9 +34,13 @@ class SpeechData:
     snr_db: tuple[int, ...] = (-10, 20)
     level_db: tuple[int, ...] = (-45, -12)
     equalize_db: float = 6.0
+    noise_equalize_db: float = 14.0
+    noise_speed_chance: float = 0.4
+    speech_speed_chance: float = 0.3
+    swelling_chance: float = 0.2
     reverberation_chance: float = 0.15
     early_ms: float = 50.0
-    second_noise_chance: float = 0.25
+    second_noise_chance: float = 0.35
     babble_chance: float = 0.08
     made_noise_chance: float = 0.08
     narrow_band_chance: float = 0.06
@@ -124,7 +128,7 @@ class SpeechMixer:
         speech = np.empty((size, length), np.float32)
         noise = np.empty((size, length), np.float32)
         for i in range(size):
-            speech[i] = _speech_segment(self._speech, length, rng)
+            speech[i] = self._speech_segment(length, rng)
             noise[i] = self._noise_segment(length, rng)
         clean, wet, noise = _filtered(speech, noise, config, rng)
         noisy = np.empty_like(wet)
@@ -164,6 +168,13 @@ class SpeechMixer:
             noisy[i] = clean[i] + noise * noise_gain(clean[i], noise, snr_db=snr_db)
         return noisy, clean
 
+    def _speech_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        if rng.random() >= self.config.speech_speed_chance:
+            return _speech_segment(self._speech, length, rng)
+        # Other heights of voice, from children to giants, and other paces.
+        speed = rng.uniform(0.88, 1.15)
+        return _at_speed(_speech_segment(self._speech, int(length * speed) + 1, rng), speed, length)
+
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         config = self.config
         kind = rng.random()
@@ -175,12 +186,22 @@ class SpeechMixer:
                 talker = _crop(self._speech.corpus.clip(self._speech.draw(rng)), length, rng)
                 out += talker * _unit_gain(talker) * np.float32(rng.uniform(0.3, 1.0))
         else:
-            out = _crop(self._noise.corpus.clip(self._noise.draw(rng)), length, rng)
+            out = self._recorded_noise(length, rng)
         if rng.random() < config.second_noise_chance:
-            other = _crop(self._noise.corpus.clip(self._noise.draw(rng)), length, rng)
+            other = self._recorded_noise(length, rng)
             gain = _unit_gain(other) / _unit_gain(out) * 10 ** (rng.uniform(-12, 6) / 20)
             out = out + other * np.float32(gain)
+        if rng.random() < config.swelling_chance:
+            out = out * _swelling(length, rng)
         return out
+
+    def _recorded_noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        clip = self._noise.corpus.clip(self._noise.draw(rng))
+        if rng.random() >= self.config.noise_speed_chance:
+            return _crop(clip, length, rng)
+        # A motor twice as large, a room of smaller children: kinds that were not recorded.
+        speed = 2 ** rng.uniform(-1.0, 0.7)
+        return _at_speed(_crop(clip, int(length * speed) + 1, rng), speed, length)
 
 
 def noise_gain(speech: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.float32:
@@ -227,6 +248,23 @@ def _speech_segment(
     return out
 
 
+def _at_speed(audio: np.ndarray, speed: float, length: int) -> np.ndarray:
+    """`length` samples of audio played `speed` times as fast; a lack at the end is silence."""
+    out = np.zeros(length, np.float32)
+    played = soxr.resample(audio, speed, 1.0, quality="LQ")[:length]
+    out[: len(played)] = played
+    return out
+
+
+def _swelling(length: int, rng: np.random.Generator) -> np.ndarray:
+    """A gain that wanders by up to 12 dB either way, every second or so."""
+    knots = max(2, round(length / SAMPLE_RATE_HZ))
+    gain_db = np.interp(
+        np.arange(length) * (knots / length), np.arange(knots + 1), rng.uniform(-12, 12, knots + 1)
+    )
+    return (10 ** (gain_db / 20)).astype(np.float32)
+
+
 def _filtered(
     speech: np.ndarray, noise: np.ndarray, config: SpeechData, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -245,7 +283,7 @@ def _filtered(
     for i in range(size):
         tone = _tone(frequency_hz, config.equalize_db, rng)
         band = _narrow_band(frequency_hz, rng) if rng.random() < config.narrow_band_chance else None
-        noise_tone = _tone(frequency_hz, 1.5 * config.equalize_db, rng)
+        noise_tone = _tone(frequency_hz, config.noise_equalize_db, rng)
         if band is not None:
             tone = tone * band
             noise_tone = noise_tone * band
