@@ -14,6 +14,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from export.listening import listening_model_file, write_listener  # noqa: E402
 from train.checkpoint import load_checkpoint  # noqa: E402
 from train.config import ConfigError, config_from_dict, read_config  # noqa: E402
 from train.data.speech import (  # noqa: E402
@@ -23,7 +24,7 @@ from train.data.speech import (  # noqa: E402
     _made_voice,
     noise_gain,
 )
-from train.listening import SCALES, ListeningModel, listening_model_file  # noqa: E402
+from train.listening import SCALES, ListeningModel, listening_arrays  # noqa: E402
 from train.losses_speech import (  # noqa: E402
     SpeechLoss,
     audio_of,
@@ -361,35 +362,34 @@ def test_an_export_that_disagrees_with_torch_is_refused(tmp_path, monkeypatch):
         export_denoiser(network, SMALL, tmp_path, hops=5)
 
 
-# A model with the layers of DNSMOS P.835 and weights drawn by chance, at its own names.
-def _listening_file(folder):
+# A model with the layers of DNSMOS P.835 and weights drawn by chance, under the published names.
+def _listening_graph(folder):
     onnx = pytest.importorskip("onnx")
     rng = np.random.default_rng(5)
     channels = (1, 128, 64, 64, 32, 32, 32, 64)
-    arrays = {
-        "time2freq/stft-real/kernel:0": rng.normal(size=(161, 320, 1)),
-        "time2freq/stft-imag/kernel:0": rng.normal(size=(161, 320, 1)),
-    }
+    arrays = {part: rng.normal(size=(161, 320, 1)) for part in ("real", "imag")}
     for i, (seen, made) in enumerate(itertools.pairwise(channels)):
-        suffix = f"_{i}" if i else ""
-        arrays[f"conv2d{suffix}/kernel:0"] = rng.normal(size=(made, seen, 3, 3)) / (9 * seen) ** 0.5
-        arrays[f"conv2d{suffix}/bias:0"] = 0.1 * rng.normal(size=made)
-    for name, seen, made in (("dense", 64, 128), ("dense_1", 128, 64), ("dense_3", 64, 3)):
-        where = f"mos_estimator_logpow/{name}"
-        arrays[f"{where}/MatMul/ReadVariableOp/resource:0"] = rng.normal(size=(seen, made)) / seen
-        arrays[f"{where}/BiasAdd/ReadVariableOp/resource:0"] = rng.normal(size=made)
+        arrays[f"conv{i}_kernel"] = rng.normal(size=(made, seen, 3, 3)) / (9 * seen) ** 0.5
+        arrays[f"conv{i}_bias"] = 0.1 * rng.normal(size=made)
+    for i, (seen, made) in enumerate(((64, 128), (128, 64), (64, 3))):
+        arrays[f"dense{i}_kernel"] = rng.normal(size=(seen, made)) / seen
+        arrays[f"dense{i}_bias"] = rng.normal(size=made)
     tensors = [
-        onnx.numpy_helper.from_array(array.astype(np.float32), name)
-        for name, array in arrays.items()
+        onnx.numpy_helper.from_array(arrays[short].astype(np.float32), name)
+        for short, name in listening_arrays().items()
     ]
-    graph = onnx.helper.make_graph([], "listening", [], [], tensors)
     file = folder / "listening.onnx"
-    onnx.save(onnx.helper.make_model(graph), file)
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "made", [], [], tensors)), file)
     return file
 
 
+def _listener(folder):
+    write_listener(_listening_graph(folder), folder / "listener.npz")
+    return ListeningModel(folder / "listener.npz")
+
+
 def test_a_listening_model_scores_each_item_alone_and_leads_back_to_its_input(tmp_path):
-    listener = ListeningModel(_listening_file(tmp_path))
+    listener = _listener(tmp_path)
     audio = (0.05 * torch.randn(2, 16_000)).requires_grad_()
     scores = listener(audio)
     assert scores.shape == (2, 3)
@@ -398,23 +398,41 @@ def test_a_listening_model_scores_each_item_alone_and_leads_back_to_its_input(tm
     assert torch.isfinite(audio.grad).all() and audio.grad.abs().sum() > 0
 
 
-def test_the_listening_model_scores_as_the_published_one_does():
+def test_the_listening_model_scores_as_the_published_one_does(tmp_path):
     pytest.importorskip("speechmos")
     onnxruntime = pytest.importorskip("onnxruntime")
-    file = listening_model_file()
+    write_listener(listening_model_file(), tmp_path / "listener.npz")
     voice = _made_voice(1, np.random.default_rng(2))
     audio = np.resize(voice, 144_160).astype(np.float32)[None] * 0.1
-    raw = onnxruntime.InferenceSession(file).run(None, {"input_1": audio})[0][0]
+    session = onnxruntime.InferenceSession(listening_model_file())
+    raw = session.run(None, {"input_1": audio})[0][0]
     expected = [np.polyval(scale, value) for scale, value in zip(SCALES, raw, strict=True)]
-    assert np.allclose(ListeningModel(file)(torch.from_numpy(audio))[0], expected, atol=0.03)
+    found = ListeningModel(tmp_path / "listener.npz")(torch.from_numpy(audio))[0]
+    assert np.allclose(found, expected, atol=0.03)
 
 
 def test_another_file_is_no_listening_model(tmp_path):
     onnx = pytest.importorskip("onnx")
     file = tmp_path / "other.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [])), file)
-    with pytest.raises(ValueError, match="is not the model DNSMOS"):
+    with pytest.raises(ValueError, match="is not DNSMOS"):
+        write_listener(file, tmp_path / "listener.npz")
+    with pytest.raises(ValueError, match="cannot read the listener"):
         ListeningModel(file)
+    with pytest.raises(ValueError, match="cannot read the listener"):
+        ListeningModel(tmp_path / "missing.npz")
+
+
+def test_a_listening_loss_without_a_listener_is_refused(tmp_path):
+    config = read_config(CONFIGS / "smoke-speech.toml")
+    loss = dataclasses.replace(config.loss, listening=0.1)
+    with pytest.raises(ValueError, match="give --listener FILE"):
+        SpeechTask(dataclasses.replace(config, loss=loss), torch.device("cpu"))
+    _listener(tmp_path)
+    loss = dataclasses.replace(loss, listener=str(tmp_path / "listener.npz"))
+    task = SpeechTask(dataclasses.replace(config, loss=loss), torch.device("cpu"))
+    _, parts = task.loss(task.network, task.batch(np.random.default_rng(1)), 0)
+    assert torch.isfinite(parts["listening"])
 
 
 def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):

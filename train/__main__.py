@@ -290,6 +290,9 @@ def main() -> int:
     parser.add_argument("--photos", nargs="+", metavar="DIR", help="folders of photographs")
     parser.add_argument("--speech", nargs="+", metavar="DIR", help="folders of clean speech")
     parser.add_argument("--noise", nargs="+", metavar="DIR", help="folders of noise")
+    parser.add_argument(
+        "--listener", metavar="FILE", help="what `python -m export.listening FILE` wrote"
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
     parser.add_argument(
         "--max-minutes", type=float, default=math.inf, help="end cleanly after so long"
@@ -321,7 +324,12 @@ def main() -> int:
 
 
 def with_folders(config: Config, arguments: argparse.Namespace) -> Config:
-    """The configuration with data folders from the command line in place of its own."""
+    """The configuration with the folders and the listener that the command line names."""
+    if arguments.listener:
+        if not isinstance(config, SpeechConfig):
+            raise ConfigError(f"--listener is not for the task {config.task}")
+        loss = dataclasses.replace(config.loss, listener=arguments.listener)
+        config = dataclasses.replace(config, loss=loss)
     if isinstance(config, SpeechConfig):
         wanted = {"speech": arguments.speech, "noise": arguments.noise}
         unused = {"photos": arguments.photos}

@@ -21,10 +21,10 @@ class SpeechLoss:
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
     signal-to-distortion ratio in units of 10 dB, `intelligibility` how far the envelopes of bands
     are from following those of clean speech, `listening` how far a published model of listeners'
-    opinions (see train/listening.py) is from its best score on `listening_samples` of one item of
-    a batch, as that model costs more than the network. Above `emphasis_hz` the first two raise the
-    spectrum by 6 dB per octave, about as much as speech falls there: without that, consonants
-    weigh nothing.
+    opinions, in the file `listener` (see train/listening.py), is from its best score: on
+    `listening_samples` of one item of a batch, as that model costs more than the network. Above
+    `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much as speech falls
+    there: without that, consonants weigh nothing.
     """
 
     compressed: float = 1.0
@@ -34,6 +34,7 @@ class SpeechLoss:
     distortion: float = 0.5
     intelligibility: float = 2.0
     listening: float = 0.0
+    listener: str = ""
     listening_samples: int = 32_000
     emphasis_hz: float = 500.0
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from train.config import SpeechConfig
 from train.data.speech import SpeechMixer
-from train.listening import ListeningModel, listening_model_file
+from train.listening import ListeningModel
 from train.losses_speech import audio_of, intelligibility, si_sdr_db, spectrum_of, speech_loss
 from train.networks.speech import SpeechDenoiser
 
@@ -21,7 +23,11 @@ class SpeechTask:
         self.config, self.device = config, device
         self.mixer = SpeechMixer(config.data)
         self.network = SpeechDenoiser(config.network)
-        self._listener = ListeningModel(listening_model_file()) if config.loss.listening else None
+        self._listener: ListeningModel | None = None
+        if config.loss.listening:
+            if not config.loss.listener:
+                raise ValueError("loss.listening needs a model of listeners: give --listener FILE")
+            self._listener = ListeningModel(Path(config.loss.listener))
         noisy, clean = self.mixer.validation()
         self._noisy, self._clean = torch.from_numpy(noisy), torch.from_numpy(clean)
 
