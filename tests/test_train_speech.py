@@ -15,7 +15,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from export.listening import listening_model_file, write_listener  # noqa: E402
-from train.checkpoint import load_checkpoint  # noqa: E402
+from train.__main__ import begin_with  # noqa: E402
+from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint  # noqa: E402
 from train.config import ConfigError, config_from_dict, read_config  # noqa: E402
 from train.data.speech import (  # noqa: E402
     SpeechData,
@@ -65,7 +66,9 @@ def _audible(config):
     return network
 
 
-@pytest.mark.parametrize("changes", [{}, {"taps": 2, "frames": 3}, {"frames": 1}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"taps": 2, "frames": 3}, {"frames": 1}, {"wide": 10, "squeeze": 3}]
+)
 def test_step_by_step_equals_the_whole_sequence(changes):
     network = _audible(dataclasses.replace(SMALL, **changes))
     spectrum = _spectrum(0.1 * torch.randn(1, 30 * 256))
@@ -77,8 +80,19 @@ def test_step_by_step_equals_the_whole_sequence(changes):
             assert (hop - whole[:, :, t]).abs().max() < 1e-5 * whole.abs().max()
 
 
-def test_the_future_never_changes_the_past():
-    network = _audible(SMALL)
+def test_a_wide_memory_begins_by_adding_nothing():
+    torch.manual_seed(3)
+    plain = SpeechDenoiser(SMALL)
+    wide = SpeechDenoiser(dataclasses.replace(SMALL, wide=10))
+    wide.load_state_dict({**wide.state_dict(), **plain.state_dict()})
+    spectrum = _spectrum(0.1 * torch.randn(1, 30 * 256))
+    with torch.no_grad():
+        assert torch.equal(plain(spectrum), wide(spectrum))
+
+
+@pytest.mark.parametrize("wide", [0, 10])
+def test_the_future_never_changes_the_past(wide):
+    network = _audible(dataclasses.replace(SMALL, wide=wide))
     audio = 0.1 * torch.randn(1, 40 * 256)
     changed = audio.clone()
     changed[0, 5000] += 0.5
@@ -91,7 +105,7 @@ def test_the_future_never_changes_the_past():
 
 
 def test_a_sequence_does_not_depend_on_the_others_in_its_batch():
-    network = _audible(SMALL)
+    network = _audible(dataclasses.replace(SMALL, wide=10))
     spectrum = _spectrum(0.1 * torch.randn(3, 20 * 256))
     with torch.no_grad():
         together, alone = network(spectrum)[1:2], network(spectrum[1:2])
@@ -326,6 +340,8 @@ def test_a_misspelt_or_mistyped_key_is_refused(section, key, value):
         {"span_bins": 8},
         {"hop_samples": 128},
         {"blocks": 0},
+        {"wide": -1},
+        {"squeeze": 0},
         {"level_decay": 1.0},
     ],
 )
@@ -438,7 +454,7 @@ def test_a_listening_loss_without_a_listener_is_refused(tmp_path):
 def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):
     heard = []
 
-    def listener(audio):
+    def listener(audio, *, floor):
         heard.append(audio)
         return torch.full((len(audio), 3), 2.0) + 0 * audio.sum()
 
@@ -457,6 +473,22 @@ def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):
     assert float(total) == 0.0
     with pytest.raises(ValueError, match="needs a listener"):
         speech_loss(config, _spectrum(noisy), noisy, clean)
+
+
+def test_a_larger_network_begins_with_the_weights_of_a_smaller_one(tmp_path):
+    config = read_config(CONFIGS / "smoke-speech.toml")
+    smaller = SpeechDenoiser(config.network)
+    file = tmp_path / "smaller.pt"
+    rest = {"step": 7, "seconds": 1.0, "best": 0.0, "history": []}
+    save_checkpoint(file, config, {"averaged": smaller.state_dict(), **rest})
+    larger = dataclasses.replace(config, network=dataclasses.replace(config.network, wide=9))
+    network = SpeechDenoiser(larger.network)
+    assert begin_with(network, file, larger)["step"] == 7
+    for name, value in smaller.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value)
+    with pytest.raises(CheckpointError, match="holds another network"):
+        save_checkpoint(file, larger, {"averaged": network.state_dict(), **rest})
+        begin_with(smaller, file, config)
 
 
 def test_a_team_of_two_trains_one_network_and_one_process_writes(tmp_path):

@@ -116,13 +116,31 @@ def batches(
 
 
 def state_of(file: Path, config: Config) -> dict[str, Any]:
-    """The state in a checkpoint. Raises CheckpointError if it is of another network."""
+    """The state of the run in a checkpoint. Raises CheckpointError if it is of another network."""
     saved, state = load_checkpoint(file)
     if (saved.task, saved.network) != (config.task, config.network):
         raise CheckpointError(
             f"{file} holds another network than the config: {saved.task} {saved.network}, "
             f"not {config.task} {config.network}"
         )
+    return state
+
+
+def begin_with(network: torch.nn.Module, file: Path, config: Config) -> dict[str, Any]:
+    """Give a network the averaged weights of a checkpoint; what the run before it has to tell.
+
+    The checkpoint's network may lack parts, which then keep the values that they begin with.
+    Raises CheckpointError if it has parts or shapes that this one has not.
+    """
+    saved, state = load_checkpoint(file)
+    ours, theirs = network.state_dict(), state["averaged"]
+    other = [n for n, value in theirs.items() if n not in ours or ours[n].shape != value.shape]
+    if saved.task != config.task or other:
+        raise CheckpointError(
+            f"{file} holds another network than the config: {saved.task} {saved.network}, "
+            f"not {config.task} {config.network}"
+        )
+    network.load_state_dict({**ours, **theirs})
     return state
 
 
@@ -152,7 +170,8 @@ def train(
         team: the processes that train together, by default this one alone.
         max_minutes: time budget; the run ends cleanly with a checkpoint.
         resume: go on from `out/last.pt`.
-        start_from: a checkpoint whose averaged weights a new run begins with; its steps, seconds
+        start_from: a checkpoint whose averaged weights a new run begins with, which may be of a
+            network that is the same but for lacking parts; its steps, seconds
             and history, and those of runs before it, are kept under "before".
     """
     from torch.utils.tensorboard import SummaryWriter
@@ -172,8 +191,7 @@ def train(
             raise CheckpointError(f"{out / 'last.pt'} holds weights alone, not a run to go on with")
         network.load_state_dict(state["network"])
     elif start_from is not None:
-        earlier = state_of(start_from, config)
-        network.load_state_dict(earlier["averaged"])
+        earlier = begin_with(network, start_from, config)
         before = [
             *earlier.get("before", []),
             {name: earlier[name] for name in ("step", "seconds", "history")},

@@ -64,16 +64,20 @@ class ListeningModel:
         ]
         self._dense = [(arrays[f"dense{i}_kernel"], arrays[f"dense{i}_bias"]) for i in range(DENSE)]
 
-    def __call__(self, audio: torch.Tensor) -> torch.Tensor:
+    def __call__(self, audio: torch.Tensor, *, floor: float = 1e-12) -> torch.Tensor:
         """Opinion scores 1 to 5 of speech, background and overall, (batch, 3): audio at 16 kHz.
 
         Audio (batch, samples) may be of any length from 0.1 s on: scores are maxima over time, so
         a recording scores about what its repetition to the nine seconds of the original does.
+        `floor` is added to every power; 1e-6 is what noise at -80 dB of full scale has.
         """
         frames = audio.unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES)
         real, imaginary = (frames @ self._transform).chunk(2, dim=-1)
-        power = (real.square() + imaginary.square()).clamp_min(1e-12)
-        x = torch.log10(power)[:, None].contiguous(memory_format=torch.channels_last).bfloat16()
+        x = (
+            torch.log10(real.square() + imaginary.square() + floor)[:, None]
+            .contiguous(memory_format=torch.channels_last)
+            .bfloat16()
+        )
         for i, (kernel, bias) in enumerate(self._convolutions):
             x = functional.max_pool2d(x, 2) if i in POOLED else x
             x = functional.relu(functional.conv2d(x, kernel, bias, padding=1))

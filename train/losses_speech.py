@@ -203,8 +203,10 @@ def _dissatisfaction(
     if not len(heard):
         return audio.new_zeros(())
     start = int(torch.randint(max(1, audio.shape[1] - samples + 1), ()))
-    # Heard at -24 dB of full scale; the audio is at a power of 1.
-    return (5 - listener(audio[heard, start : start + samples] * 10 ** (-24 / 20))).mean()
+    # Heard at -24 dB of full scale; the audio is at a power of 1. The floor keeps the logarithm of
+    # near silence, which nobody hears, from leading the way.
+    scores = listener(audio[heard, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
+    return (5 - scores).mean()
 
 
 def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,8 @@ class SpeechNetwork:
     `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; they
     cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center
     over the last `frames` frames, and filters its own bins with complex weights on the last `taps`
-    frames.
+    frames. Each block remembers `memory` values per band, with one set of weights for all bands,
+    and `wide` values of all bands together, which show it `squeeze` values of each band.
     """
 
     window_samples: int = 512
@@ -38,6 +39,8 @@ class SpeechNetwork:
     channels: int = 48
     memory: int = 48
     hidden: int = 64
+    wide: int = 0
+    squeeze: int = 6
     blocks: int = 3
     taps: int = 1
     level_decay: float = 0.99
@@ -57,6 +60,8 @@ class SpeechNetwork:
             )
         if min(self.frames, self.channels, self.memory, self.hidden, self.blocks, self.taps) < 1:
             raise ValueError("frames, channels, memory, hidden, blocks and taps must be positive")
+        if self.wide < 0 or self.squeeze < 1:
+            raise ValueError("wide must be at least 0 and squeeze at least 1")
         if not 0.0 < self.level_decay < 1.0:
             raise ValueError(f"level_decay must lie between 0 and 1, not {self.level_decay}")
 
@@ -129,6 +134,38 @@ def gated_memory(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Te
     return _GatedMemory.apply(projected, start)  # type: ignore[no-any-return]
 
 
+class _WideMemory(nn.Module):
+    """A gated memory that sees a few values of every band at once; it begins by adding nothing.
+
+    One matrix for all bands cannot tell a kettle from a voice: what a band should do depends on the
+    pattern of all others, and that pattern on time.
+    """
+
+    def __init__(self, config: SpeechNetwork) -> None:
+        super().__init__()
+        seen = config.bands * config.squeeze
+        self.squeeze = nn.Linear(config.channels, config.squeeze, bias=False)
+        self.enter = nn.Linear(seen, 3 * config.wide)
+        self.leave = nn.Linear(config.wide, seen)
+        self.spread = nn.Linear(config.squeeze, config.channels, bias=False)
+        with torch.no_grad():
+            self.enter.bias[: config.wide] = torch.linspace(0.0, 5.0, config.wide)
+            self.spread.weight.zero_()
+
+    def forward(self, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """x (bands, time, batch, channels), start (1, batch, wide) -> what to add to x."""
+        bands, time, batch, _ = x.shape
+        seen = self.squeeze(x).permute(1, 2, 0, 3).reshape(1, time, batch, -1)
+        shown, _ = gated_memory(self.enter(seen), start)
+        heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
+        return self.spread(heard)
+
+    def step(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for one hop of one stream: x (bands, channels), start (1, wide)."""
+        shown, last = _gated_step(self.enter(self.squeeze(x).view(1, -1)), start)
+        return self.spread(self.leave(shown).view(x.shape[0], -1)), last
+
+
 class _Block(nn.Module):
     """Memory over time, then mixing across bands; both are added to their input."""
 
@@ -138,6 +175,7 @@ class _Block(nn.Module):
         self.time_norm = nn.LayerNorm(channels)
         self.time_in = nn.Linear(channels, 3 * memory)
         self.time_out = nn.Linear(memory, channels)
+        self.wide = _WideMemory(config) if config.wide else None
         self.band_norm = nn.LayerNorm(channels)
         self.band_in = nn.Linear(channels, hidden)
         self.band_mix = nn.Parameter(torch.eye(config.bands) + 0.1 * _orthogonal(config.bands))
@@ -149,17 +187,30 @@ class _Block(nn.Module):
             self.time_out.weight *= 0.5
             self.band_out.weight *= 0.5
 
-    def forward(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """x (bands, time, batch, channels), start (bands, batch, memory) -> the same two, later."""
-        shown, last = gated_memory(self.time_in(self.time_norm(x)), start)
-        return self._mix(x + self.time_out(shown)), last
+    def forward(self, x: torch.Tensor, *starts: torch.Tensor) -> torch.Tensor:
+        """x (bands, time, batch, channels), from the memories at its start.
 
-    def step(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for one hop of one stream: x (bands, channels), start (bands, memory)."""
-        keep, candidate, expose = self.time_in(self.time_norm(x)).chunk(3, dim=-1)
-        h = candidate + torch.sigmoid(keep) * (start - candidate)
-        x = x + self.time_out(h * torch.sigmoid(expose))
-        return self._mix(x), h
+        Those are (bands, batch, memory) and, with a wide memory, (1, batch, wide).
+        """
+        normal = self.time_norm(x)
+        shown, _ = gated_memory(self.time_in(normal), starts[0])
+        x = x + self.time_out(shown)
+        if self.wide is not None:
+            x = x + self.wide(normal, starts[1])
+        return self._mix(x)
+
+    def step(self, x: torch.Tensor, *starts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The same for one hop of one stream: x (bands, channels), memories without batch.
+
+        Returns x and the memories after the hop.
+        """
+        normal = self.time_norm(x)
+        shown, last = _gated_step(self.time_in(normal), starts[0])
+        x = x + self.time_out(shown)
+        if self.wide is None:
+            return self._mix(x), last
+        heard, last_wide = self.wide.step(normal, starts[1])
+        return self._mix(x + heard), last, last_wide
 
     def _mix(self, x: torch.Tensor) -> torch.Tensor:
         v = self.band_in(self.band_norm(x))
@@ -168,6 +219,13 @@ class _Block(nn.Module):
         else:
             mixed = torch.matmul(self.band_mix, v.flatten(1)).view(v.shape) + self.band_bias
         return x + self.band_out(functional.relu(mixed))
+
+
+def _gated_step(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """One frame of `gated_memory`: what is shown and what is held, each (rows, memory)."""
+    keep, candidate, expose = projected.chunk(3, dim=-1)
+    last = candidate + torch.sigmoid(keep) * (start - candidate)
+    return last * torch.sigmoid(expose), last
 
 
 def _orthogonal(size: int) -> torch.Tensor:
@@ -228,6 +286,8 @@ class SpeechDenoiser(nn.Module):
             shapes["past"] = (config.bins, config.taps - 1, 2)
         for i in range(config.blocks):
             shapes[f"memory{i}"] = (config.bands, config.memory)
+            if config.wide:
+                shapes[f"wide{i}"] = (1, config.wide)
         return shapes
 
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
@@ -245,8 +305,9 @@ class SpeechDenoiser(nn.Module):
         z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
         start = z.new_zeros(config.bands, batch, config.memory, dtype=torch.float32)
+        wide = z.new_zeros(1, batch, config.wide, dtype=torch.float32)
         for block in self.blocks:
-            z, _ = block(z, start)
+            z = block(z, start, wide)
         z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
         weights = torch.baddbmm(self.decoder_bias, z, self.decoder)
         # (bands, time * batch, bin x part x tap) -> (bins, time, batch, part x tap, 1)
@@ -272,7 +333,9 @@ class SpeechDenoiser(nn.Module):
         seen = features.index_select(0, self.span).view(config.bands, 1, -1)
         z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
         for i, block in enumerate(self.blocks):
-            z, following[f"memory{i}"] = block.step(z, given[f"memory{i}"])
+            names = [name for name in (f"memory{i}", f"wide{i}") if name in given]
+            z, *later = block.step(z, *(given[name] for name in names))
+            following |= zip(names, later, strict=True)
         z = self.decoder_norm(z)[:, None]
         weights = torch.matmul(z, self.decoder) + self.decoder_bias
         weights = weights.view(-1, 2 * config.taps, 1).index_select(0, self.place)
