@@ -538,3 +538,24 @@ def test_noise_at_another_speed_has_another_pitch_and_its_length():
         assert played.shape == (8_000,)
         peak_hz = np.argmax(np.abs(np.fft.rfft(played))) * 2
         assert peak_hz == pytest.approx(500 * speed, rel=0.02)
+
+
+def test_what_leaks_into_pauses_counts_by_the_decibel():
+    config = SpeechLoss(0.0, multi_resolution=0.0, distortion=0.0, intelligibility=0.0, leak=1.0)
+    clean = torch.zeros(2, 16_000)
+    clean[:, :6_000] = 0.1 * torch.randn(2, 6_000)
+    noise = 0.01 * torch.randn(2, 16_000)
+
+    def leak(left):
+        noisy = clean + noise
+        return float(speech_loss(config, _spectrum(clean + left * noise), noisy, clean)[0])
+
+    assert leak(1.0) == pytest.approx(0.0, abs=0.02)
+    assert leak(0.1) == pytest.approx(-2.0, abs=0.1)
+    # What nobody hears is worth little more.
+    assert leak(0.0) > -4.2
+    # Speech is no leak.
+    estimate = _spectrum(torch.cat((2 * clean[:, :6_000], clean[:, 6_000:] + noise[:, 6_000:]), 1))
+    assert float(speech_loss(config, estimate, clean + noise, clean)[0]) == pytest.approx(
+        0, abs=0.05
+    )
