@@ -190,12 +190,12 @@ def _compressed_error(
 
 
 def _leak(estimate: torch.Tensor, noisy: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The level of the estimate under that of its input in 10 dB, no lower than -4, over the frames
+    """The level of the estimate under that of its input in 10 dB, no lower than -5, over the frames
     without speech: those 45 dB under the loudest of the item. As a logarithm, so that the step from
     -20 to -30 dB, which is heard, counts as much as that from 0 to -10."""
     left, given, speech = (x.square().sum((1, 3)) for x in (estimate, noisy, target))
     quiet = (speech < 10**-4.5 * speech.amax(1, keepdim=True)) | (speech < 1e-3)
-    ratio = torch.log10((left + 1e-4 * given + 1e-2) / (given + 1e-2))
+    ratio = torch.log10((left + 1e-5 * given + 1e-2) / (given + 1e-2))
     return (ratio * quiet).sum() / quiet.sum().clamp_min(1)
 
 

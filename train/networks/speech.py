@@ -27,7 +27,8 @@ class SpeechNetwork:
     cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center
     over the last `frames` frames, and filters its own bins with complex weights on the last `taps`
     frames. Each block remembers `memory` values per band, with one set of weights for all bands,
-    and `wide` values of all bands together, which show it `squeeze` values of each band.
+    and `wide` values of all bands together, which show it `squeeze` values of each band. With
+    `gate`, each band also has a gain of its own, which closes further than the weights can.
     """
 
     window_samples: int = 512
@@ -43,6 +44,7 @@ class SpeechNetwork:
     squeeze: int = 6
     blocks: int = 3
     taps: int = 1
+    gate: bool = False
     level_decay: float = 0.99
 
     def __post_init__(self) -> None:
@@ -240,6 +242,7 @@ class SpeechDenoiser(nn.Module):
 
     span: torch.Tensor
     place: torch.Tensor
+    band: torch.Tensor
     turn: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
@@ -261,6 +264,7 @@ class SpeechDenoiser(nn.Module):
         place.append(place[-1])
         self.register_buffer("span", torch.tensor(span), persistent=False)
         self.register_buffer("place", torch.tensor(place), persistent=False)
+        self.register_buffer("band", torch.tensor(place) // widest, persistent=False)
         turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
         self.register_buffer("turn", turn, persistent=False)
         seen = 3 * config.frames * config.span_bins
@@ -275,6 +279,10 @@ class SpeechDenoiser(nn.Module):
             # Begin near 0.6 times the newest frame: order is bin x (real, imaginary) x tap.
             bias = self.decoder_bias.view(bands, widest, 2, config.taps)
             bias[:, :, 0, -1] = 0.4
+        if config.gate:
+            # Open: 1.05 sigmoid(3) is 1.
+            self.gate = nn.Parameter(torch.zeros(bands, channels, 1))
+            self.gate_bias = nn.Parameter(torch.full((bands, 1, 1), 3.0))
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what one stream carries between hops; all begin at zero."""
@@ -314,6 +322,9 @@ class SpeechDenoiser(nn.Module):
         weights = weights.view(config.bands, time * batch, -1, 2 * config.taps).transpose(1, 2)
         weights = weights.reshape(-1, time, batch, 2 * config.taps, 1).index_select(0, self.place)
         clean = self._filter(weights.to(x.dtype), _with_past(x, config.taps))
+        if config.gate:
+            gate = torch.baddbmm(self.gate_bias, z, self.gate).view(-1, time, batch, 1, 1)
+            clean = clean * self._gain(gate.to(x.dtype))
         return clean.squeeze(-2).permute(2, 3, 1, 0)
 
     def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -342,7 +353,10 @@ class SpeechDenoiser(nn.Module):
         if config.taps > 1:
             x = torch.cat((given["past"], x), dim=1)
             following["past"] = x[:, 1:]
-        clean = self._filter(weights, x).permute(1, 2, 0)
+        clean = self._filter(weights, x)
+        if config.gate:
+            clean = clean * self._gain(torch.matmul(z, self.gate) + self.gate_bias)
+        clean = clean.permute(1, 2, 0)
         return clean, *(following[name] for name in self.state_shapes())
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
@@ -364,6 +378,10 @@ class SpeechDenoiser(nn.Module):
         power = x.square().sum(dim=-1, keepdim=True) + 1e-6
         # Magnitudes to the power 0.3: (|x|^2)^0.15, and x |x|^-0.7.
         return torch.cat((power**0.15, x * power**-0.35), dim=-1)
+
+    def _gain(self, gate: torch.Tensor) -> torch.Tensor:
+        """Gains (bins, ...) of gates (bands, ...)."""
+        return (1.05 * torch.sigmoid(gate)).index_select(0, self.band)
 
     def _filter(self, weights: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
         """Complex products summed over taps: weights (..., 2 * taps, 1), past (..., taps, 2)."""
