@@ -19,8 +19,8 @@ class SpeechLoss:
 
     `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
-    signal-to-distortion ratio in units of 10 dB, `leak` what is left of the noise where nobody
-    speaks, in units of 10 dB, `intelligibility` how far the envelopes of bands
+    signal-to-distortion ratio in units of 10 dB, `levels` how far the
+    levels of bands are off, in units of 10 dB, `intelligibility` how far the envelopes of bands
     are from following those of clean speech, `listening` how far a published model of listeners'
     opinions, in the file `listener` (see train/listening.py), is from its best score: on
     `listening_samples` of one item of a batch, as that model costs more than the network. Above
@@ -33,7 +33,7 @@ class SpeechLoss:
     multi_resolution: float = 0.5
     resolutions: tuple[int, ...] = (256, 1024)
     distortion: float = 0.5
-    leak: float = 0.0
+    levels: float = 0.0
     intelligibility: float = 2.0
     listening: float = 0.0
     listener: str = ""
@@ -84,18 +84,17 @@ def speech_loss(
     window = 2 * (estimate.shape[-1] - 1)
     # Level taken out per item: a quiet recording weighs as much as a loud one.
     gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
-    noisy, clean = noisy * gain[:, None], clean * gain[:, None]
+    clean = clean * gain[:, None]
     estimate = estimate * gain[:, None, None, None]
     parts: dict[str, torch.Tensor] = {}
     total = estimate.new_zeros(())
-    if config.compressed or config.leak:
+    if config.compressed or config.levels:
         target = spectrum_of(clean, window_samples=window, hop_samples=window // 2)
-        weight = _emphasis(window, config.emphasis_hz, like=target)
-    if config.leak:
-        mixed = spectrum_of(noisy, window_samples=window, hop_samples=window // 2)
-        parts["leak"] = _leak(estimate * weight, mixed * weight, target * weight)
-        total = total + config.leak * parts["leak"]
+    if config.levels:
+        parts["levels"] = (_levels(estimate) - _levels(target)).abs().mean()
+        total = total + config.levels * parts["levels"]
     if config.compressed:
+        weight = _emphasis(window, config.emphasis_hz, like=target)
         parts["compressed"] = _compressed_error(
             estimate * weight, target * weight, config.magnitude_share
         )
@@ -189,14 +188,20 @@ def _compressed_error(
     return magnitude_share * magnitude + (1 - magnitude_share) * both
 
 
-def _leak(estimate: torch.Tensor, noisy: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The level of the estimate under that of its input in 10 dB, no lower than -5, over the frames
-    without speech: those 45 dB under the loudest of the item. As a logarithm, so that the step from
-    -20 to -30 dB, which is heard, counts as much as that from 0 to -10."""
-    left, given, speech = (x.square().sum((1, 3)) for x in (estimate, noisy, target))
-    quiet = (speech < 10**-4.5 * speech.amax(1, keepdim=True)) | (speech < 1e-3)
-    ratio = torch.log10((left + 1e-5 * given + 1e-2) / (given + 1e-2))
-    return (ratio * quiet).sum() / quiet.sum().clamp_min(1)
+def _levels(spectrum: torch.Tensor) -> torch.Tensor:
+    """Power of bands 1/64, 1/32 and 1/16 of the spectrum wide, as powers of ten.
+
+    As a logarithm, so that a pause at -40 instead of -30 dB, which is heard, counts as much as
+    speech that is 10 dB off. The floor lies about 55 dB under a signal of power 1.
+    """
+    power = spectrum[..., :-1].square().sum(1)
+    bins = power.shape[-1]
+    parts = power[..., : bins // 4], power[..., bins // 4 : bins // 2], power[..., bins // 2 :]
+    bands = [
+        part.unflatten(-1, (-1, bins // count)).sum(-1)
+        for part, count in zip(parts, (64, 32, 16), strict=True)
+    ]
+    return torch.log10(torch.cat(bands, -1) + 1e-2)
 
 
 def _magnitude_error(
