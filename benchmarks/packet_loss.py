@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, help="only the first so many pictures")
     parser.add_argument("--runs", type=int, default=3, help="patterns of loss for each picture")
     parser.add_argument("--json", type=Path, help="where to write every figure")
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="measure only the part whose bundle is another than in --json, and keep the other",
+    )  # fmt: skip
     parser.add_argument("--plot", type=Path, help="where to write the curves as PNG")
     options = parser.parse_args(arguments)
     files = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
@@ -62,15 +66,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(f"{options.folder} holds no pictures")
     codec = edgeae.Codec.load(options.codec)
     denoiser = edgeae.Denoiser.load(options.denoiser)
+    bundles = {"codec": codec.bundle.id, "denoiser": denoiser.bundle.id}
+    kept = json.loads(options.json.read_text()) if options.keep else {"bundles": {}}
+    if options.keep and kept["folder"] != options.folder.name:
+        sys.exit(f"{options.json} is of the folder {kept['folder']}")
+
+    def measured(part: str, bundle: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return kept[part] if kept["bundles"].get(bundle) == bundles[bundle] else measure()
+
     report = {
         "what": "packet loss",
         "method": " ".join((__doc__ or "").split("\n\n")[2].split()),
         "machine": machine(),
         "versions": versions(PACKAGES),
         "folder": options.folder.name,
-        "bundles": {"codec": codec.bundle.id, "denoiser": denoiser.bundle.id},
-        "photos": photos(codec, files, runs=options.runs),
-        "speech": speech(denoiser),
+        "bundles": bundles,
+        "photos": measured("photos", "codec", lambda: photos(codec, files, runs=options.runs)),
+        "speech": measured("speech", "denoiser", lambda: speech(denoiser)),
     }
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
