@@ -12,13 +12,15 @@ import onnx
 import torch
 from torch import nn
 
+from edgeae.arithmetic import work_of
 from edgeae.runtime import Graph
 from export.verify import ExportError
 from train.losses_speech import spectrum_of
 from train.networks.speech import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 
-# Relative to the output's root mean square; float32 sums in another order differ by about 1e-6.
-_TOLERANCE = 1e-4
+# Relative to the output's root mean square: 70 dB under it. Sums in another order differ by 1e-6 of
+# their terms, and memories and features of near silence raise that to 1e-4 now and then.
+_TOLERANCE = 3e-4
 _OPSET = 20
 
 
@@ -71,6 +73,10 @@ def export_denoiser(
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, file)
     _compare(network, Graph(file), file, hops)
+    hop = [np.zeros((1, 2, config.bins), np.float32)]
+    work = work_of(
+        file, hop + [np.zeros(shape, np.float32) for shape in shapes.values()], repeats=1
+    )
     return {
         "graphs": {"step": {"fp32": file}},
         "layout": {"kind": "audio", "channels": 1, "sample_rate_hz": SAMPLE_RATE_HZ},
@@ -83,25 +89,9 @@ def export_denoiser(
         "figures": {
             "nodes": len(model.graph.node),
             "parameters": sum(p.numel() for p in network.parameters()),
-            "multiply_adds_per_second": multiply_adds(config)
-            * SAMPLE_RATE_HZ
-            // config.hop_samples,
+            "multiply_adds_per_second": work.multiply_adds * SAMPLE_RATE_HZ // config.hop_samples,
         },
     }
-
-
-def multiply_adds(config: SpeechNetwork) -> int:
-    """Multiply-adds of one hop in the matrix products, which are nearly all there are."""
-    bands, channels = config.bands, config.channels
-    encoder = bands * 3 * config.frames * config.span_bins * channels
-    block = bands * (
-        channels * 3 * config.memory
-        + config.memory * channels
-        + 2 * channels * config.hidden
-        + bands * config.hidden
-    )
-    decoder = bands * channels * 2 * config.taps * max(config.band_widths)
-    return encoder + config.blocks * block + decoder
 
 
 def _strip(model: onnx.ModelProto) -> None:
@@ -129,17 +119,22 @@ def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> No
             clean, *states = graph(hop.numpy(), *states)
             expected, *torch_states = network.step(hop, *torch_states)
             names = ("clean", *shapes)
+            # Where nearly all of the input is taken away, what is left carries the rounding of what
+            # was taken: 100 dB under the input is as good as 80 dB under the output.
+            floor = 0.1 * float(hop.square().mean().sqrt())
             for name, got, want in zip(
                 names, (clean, *states), (expected, *torch_states), strict=True
             ):
-                _agree(got, want.numpy(), f"{file.name}: {name} of hop {t} against torch's step")
-            _agree(clean, whole[:, :, t], f"{file.name}: hop {t} against torch's whole sequence")
+                place = f"{file.name}: {name} of hop {t} against torch's step"
+                _agree(got, want.numpy(), place, floor=floor if name == "clean" else 0.0)
+            place = f"{file.name}: hop {t} against torch's whole sequence"
+            _agree(clean, whole[:, :, t], place, floor=floor)
 
 
-def _agree(got: np.ndarray, want: np.ndarray, where: str) -> None:
+def _agree(got: np.ndarray, want: np.ndarray, where: str, *, floor: float) -> None:
     if got.shape != want.shape:
         raise ExportError(f"{where}: shape {got.shape}, expected {want.shape}")
-    scale = max(float(np.sqrt(np.mean(np.square(want)))), 1e-3)
+    scale = max(float(np.sqrt(np.mean(np.square(want)))), floor, 1e-3)
     error = float(np.abs(got - want).max()) / scale
     # Written so that NaN fails too.
     if not error <= _TOLERANCE:
