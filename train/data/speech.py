@@ -38,6 +38,7 @@ class SpeechData:
     noise_speed_chance: float = 0.4
     speech_speed_chance: float = 0.3
     swelling_chance: float = 0.2
+    rumble_chance: float = 0.25
     reverberation_chance: float = 0.15
     early_ms: float = 50.0
     second_noise_chance: float = 0.35
@@ -284,6 +285,8 @@ def _filtered(
         tone = _tone(frequency_hz, config.equalize_db, rng)
         band = _narrow_band(frequency_hz, rng) if rng.random() < config.narrow_band_chance else None
         noise_tone = _tone(frequency_hz, config.noise_equalize_db, rng)
+        if rng.random() < config.rumble_chance:
+            noise_tone = noise_tone * _rumble(frequency_hz, rng)
         if band is not None:
             tone = tone * band
             noise_tone = noise_tone * band
@@ -308,6 +311,12 @@ def _tone(frequency_hz: np.ndarray, strength_db: float, rng: np.random.Generator
     gain_db = rng.normal(0.0, strength_db / 2, len(knots_hz))
     gain = 10 ** (gain_db / 20)
     return np.interp(frequency_hz, knots_hz, gain).astype(np.float32)
+
+
+def _rumble(frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What makes a noise one of engines, wind or rotors: 3 to 15 dB less with every octave."""
+    octaves = np.log2(np.maximum(frequency_hz / rng.uniform(80, 500), 1.0))
+    return (10 ** (-rng.uniform(3, 15) * octaves / 20)).astype(np.float32)
 
 
 def _narrow_band(frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
