@@ -23,6 +23,7 @@ from train.data.speech import (  # noqa: E402
     SpeechMixer,
     _at_speed,
     _made_voice,
+    _rumble,
     noise_gain,
 )
 from train.listening import SCALES, ListeningModel, listening_arrays  # noqa: E402
@@ -565,3 +566,12 @@ def test_levels_count_by_the_decibel_in_pauses_too():
     # 20 dB in the pause, which is most of the time.
     assert 1.0 < louder - quieter < 2.0
     assert off(2 * clean) == pytest.approx(0.6 * 6 / 16, rel=0.1)
+
+
+def test_a_rumble_falls_with_every_octave():
+    frequency_hz = np.linspace(0, 8000, 801, dtype=np.float32)
+    for seed in range(20):
+        gain_db = 20 * np.log10(_rumble(frequency_hz, np.random.default_rng(seed)))
+        assert gain_db[0] == 0 and np.all(np.diff(gain_db) <= 1e-5)
+        octave_db = gain_db[400] - gain_db[800]
+        assert 2.99 < octave_db < 15.01
