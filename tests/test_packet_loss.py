@@ -48,13 +48,13 @@ def test_photos_and_speech_go_through_a_link_of_bursts(tmp_path, monkeypatch, ca
     assert none["packets lost"] == "0%" and some["packets lost"] == "10%"
     assert some["photos, bursts of 3"].endswith("%") and some["speech"].endswith("dB")
 
-    # What is of the same bundle stays as it is.
+    # What is of the same graphs stays as it is.
     report["photos"]["points"][0]["psnr_db"] = 12.5
     report["speech"]["points"][0]["si_sdr_db_skip"] = -99.0
-    report["bundles"]["denoiser"] = "another"
+    report["graphs"]["speech"] = ["another"]
     out.write_text(json.dumps(report))
     packet_loss.main([str(tmp_path), "--json", str(out), "--keep"])
     kept = json.loads(out.read_text())
     assert kept["photos"]["points"][0]["psnr_db"] == 12.5
     assert kept["speech"]["points"][0]["si_sdr_db_skip"] > report["speech"]["noisy_si_sdr_db"]
-    assert kept["bundles"]["denoiser"] != "another"
+    assert kept["graphs"]["speech"] != ["another"]
