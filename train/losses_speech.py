@@ -19,12 +19,12 @@ class SpeechLoss:
 
     `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
-    signal-to-distortion ratio in units of 10 dB, `levels` how far the
-    levels of bands are off, in units of 10 dB, `intelligibility` how far the envelopes of bands
-    are from following those of clean speech, `listening` how far a published model of listeners'
-    opinions, in the file `listener` (see train/listening.py), is from its best score: on
-    `listening_samples` of one item of a batch, as that model costs more than the network. Above
-    `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much as speech falls
+    signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off, in
+    units of 10 dB, `intelligibility` how far the envelopes of bands are from following those of
+    clean speech, `listening` how far a published model of listeners' opinions, in the file
+    `listener` (see train/listening.py), is from its best score: on `listening_samples` of one item
+    of a batch, as that model costs more than the network. Above `emphasis_hz` the first two raise
+    the spectrum by 6 dB per octave, about as much as speech falls
     there: without that, consonants weigh nothing.
     """
 
