@@ -143,10 +143,22 @@ def test_the_level_of_the_input_is_the_level_of_the_output():
     assert (loud - soft).abs().max() < 1e-2 * loud.abs().max()
 
 
-def test_gated_memory_has_the_gradient_it_computes():
+@pytest.mark.parametrize("forgetting", [0.0, 0.25])
+def test_gated_memory_has_the_gradient_it_computes(forgetting):
     projected = torch.randn(3, 6, 2, 12, dtype=torch.double, requires_grad=True)
     start = torch.randn(3, 2, 4, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda p, s: gated_memory(p, s)[0], (projected, start))
+    assert torch.autograd.gradcheck(
+        lambda p, s: gated_memory(p, s, forgetting)[0], (projected, start)
+    )
+
+
+def test_forgetting_ends_a_memory_that_keeps_everything():
+    keeps = torch.full((1, 50, 1, 1), 40.0)
+    projected = torch.cat((keeps, torch.zeros_like(keeps), keeps), dim=-1)
+    _, kept = gated_memory(projected, torch.ones(1, 1, 1))
+    _, faded = gated_memory(projected, torch.ones(1, 1, 1), 0.1)
+    assert float(kept) == 1.0
+    assert abs(float(faded) - 0.9**50) < 1e-6
 
 
 def test_audio_comes_back_from_its_spectrum():
@@ -445,9 +457,16 @@ def test_another_file_is_no_listening_model(tmp_path):
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [])), file)
     with pytest.raises(ValueError, match="is not DNSMOS"):
         write_listener(file, tmp_path / "listener.npz")
-    with pytest.raises(ValueError, match="cannot read the listener"):
+    for name, content in {"array.npy": None, "notes.npz": b"hello", "empty.npz": b""}.items():
+        if content is None:
+            np.save(tmp_path / name, np.zeros(3))
+        else:
+            (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match="export.listening .*writes one"):
+            ListeningModel(tmp_path / name)
+    with pytest.raises(ValueError, match="export.listening .*writes one"):
         ListeningModel(file)
-    with pytest.raises(ValueError, match="cannot read the listener"):
+    with pytest.raises(ValueError, match="cannot read the listener .*No such file"):
         ListeningModel(tmp_path / "missing.npz")
 
 

@@ -50,8 +50,12 @@ class ListeningModel:
         try:
             with np.load(file) as stored:
                 arrays = {name: torch.from_numpy(stored[name]) for name in listening_arrays()}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise ValueError(f"cannot read the listener {file}: {error}") from None
+        except OSError as error:
+            raise ValueError(f"cannot read the listener {file}: {error.strerror or error}") from None
+        except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
+            raise ValueError(
+                f"cannot read the listener {file}: `python -m export.listening {file}` writes one"
+            ) from None
         transform = torch.cat((arrays["real"], arrays["imag"]))[..., 0]
         self._transform = transform.T.contiguous()
         # bfloat16 moves the scores by less than 0.02 and takes half the time.

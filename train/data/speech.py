@@ -23,7 +23,7 @@ class SpeechData:
 
     Chances are per item of a batch. `held_out_percent` of the speakers and of the kinds of noise
     are kept for validation. A speaker is the sub-folder a file lies in or, in a flat folder, the
-    part of its name before the first `_`; a kind of noise is the name up to its first number.
+    part of its name before the first `_`; a kind of noise is the name up to a number of its own.
     `cache` is a folder for the decoded samples ("" decodes on every start).
     """
 
@@ -42,8 +42,8 @@ class SpeechData:
     reverberation_chance: float = 0.15
     early_ms: float = 50.0
     second_noise_chance: float = 0.35
-    babble_chance: float = 0.08
-    made_noise_chance: float = 0.08
+    babble_chance: float = 0.12
+    made_noise_chance: float = 0.12
     narrow_band_chance: float = 0.06
     clipping_chance: float = 0.03
     noise_only_chance: float = 0.04
@@ -180,12 +180,10 @@ class SpeechMixer:
         config = self.config
         kind = rng.random()
         if kind < config.made_noise_chance:
-            out = _made_noise(length, rng)
+            make = _made_noise if rng.random() < 0.5 else _struck_noise
+            out = make(length, rng)
         elif kind < config.made_noise_chance + config.babble_chance:
-            out = np.zeros(length, np.float32)
-            for _ in range(int(rng.integers(2, 8))):
-                talker = _crop(self._speech.corpus.clip(self._speech.draw(rng)), length, rng)
-                out += talker * _unit_gain(talker) * np.float32(rng.uniform(0.3, 1.0))
+            out = self._babble(length, rng)
         else:
             out = self._recorded_noise(length, rng)
         if rng.random() < config.second_noise_chance:
@@ -194,6 +192,17 @@ class SpeechMixer:
             out = out + other * np.float32(gain)
         if rng.random() < config.swelling_chance:
             out = out * _swelling(length, rng)
+        return out
+
+    def _babble(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        """Two to twelve talkers, half the time in a room like that of a restaurant."""
+        out = np.zeros(length, np.float32)
+        for _ in range(int(rng.integers(2, 13))):
+            talker = _crop(self._speech.corpus.clip(self._speech.draw(rng)), length, rng)
+            out += talker * _unit_gain(talker) * np.float32(rng.uniform(0.2, 1.0))
+        if rng.random() < 0.5:
+            room = np.fft.rfft(_room(length, rng))
+            out = np.fft.irfft(np.fft.rfft(out) * room, n=length).astype(np.float32)
         return out
 
     def _recorded_noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
@@ -362,6 +371,32 @@ def _made_noise(length: int, rng: np.random.Generator) -> np.ndarray:
     return out.astype(np.float32)
 
 
+def _struck_noise(length: int, rng: np.random.Generator) -> np.ndarray:
+    """Bursts of decaying noise: at random, as of dishes, keys and drops, or at a beat, as of clocks,
+    rotors and engines."""
+    if rng.random() < 0.5:
+        per_second = 10 ** rng.uniform(-0.3, 1.5)
+        places = np.flatnonzero(rng.random(length, np.float32) < per_second / SAMPLE_RATE_HZ)
+    else:
+        period = SAMPLE_RATE_HZ / 10 ** rng.uniform(0.0, 2.1)
+        gaps = 1 + rng.uniform(0, 0.1) * rng.standard_normal(int(length / period) + 1)
+        places = np.cumsum(period * gaps).astype(int)
+        places = places[(places >= 0) & (places < length)]
+    if not len(places):
+        places = rng.integers(length, size=1)
+    out = np.zeros(length, np.float32)
+    time_s = np.arange(length, dtype=np.float32) / SAMPLE_RATE_HZ
+    kind = rng.integers(2, size=len(places))
+    strength = np.exp(rng.uniform(0, 0.8) * rng.standard_normal(len(places))).astype(np.float32)
+    for i in range(2):
+        struck = np.zeros(length, np.float32)
+        struck[places[kind == i]] = strength[kind == i]
+        decay_s = 10 ** rng.uniform(-2.7, -1.0)
+        burst = rng.standard_normal(length, np.float32) * np.exp(-time_s / np.float32(decay_s))
+        out += np.fft.irfft(np.fft.rfft(struck) * np.fft.rfft(burst), n=length)
+    return out * np.float32(0.05 * _unit_gain(out))
+
+
 def _split(corpus: Corpus, held_out_percent: float) -> tuple[list[int], list[int]]:
     """Clips to train on and clips to validate on, no group in both; at least one group is held out.
 
@@ -415,7 +450,8 @@ def _group(file: Path, folder: Path, kind: str) -> str:
         return inside.parts[0]
     if kind == "speech":
         return file.stem.split("_")[0]
-    return re.split(r"[-_.]?\d", file.stem)[0] or file.stem
+    # The number stands after a separator: esc10_Rain-1-17367-A is of the kind esc10_Rain.
+    return re.split(r"[-_.]\d", file.stem)[0] or file.stem
 
 
 def _read(file: Path) -> np.ndarray:

@@ -1,9 +1,9 @@
 """The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
 
 The network works on about thirty frequency bands that are narrow where voices have their harmonics.
-Its memory over time is linear given its gates (h <- h + (1 - a)(c - h), a and c from the current
-input only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead
-of a recurrent matrix product per frame; dense mixing across bands sits between the memories. Every
+Its memory over time is linear given its gates (h <- a h + (1 - a) c, a and c from the current input
+only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead of a
+recurrent matrix product per frame; dense mixing across bands sits between the memories. Every
 operator is a wide matrix product, which is what small devices run best.
 """
 
@@ -28,7 +28,9 @@ class SpeechNetwork:
     over the last `frames` frames, and filters its own bins with complex weights on the last `taps`
     frames. Each block remembers `memory` values per band, with one set of weights for all bands,
     and `wide` values of all bands together, which show it `squeeze` values of each band. With
-    `gate`, each band also has a gain of its own, which closes further than the weights can.
+    `gate`, each band also has a gain of its own, which closes further than the weights can. Of
+    what a memory keeps, the share `forgetting` is lost with every hop, so that hours of steady noise
+    cannot carry it to where no training segment has been.
     """
 
     window_samples: int = 512
@@ -45,6 +47,7 @@ class SpeechNetwork:
     blocks: int = 3
     taps: int = 1
     gate: bool = False
+    forgetting: float = 0.0
     level_decay: float = 0.99
 
     def __post_init__(self) -> None:
@@ -64,6 +67,8 @@ class SpeechNetwork:
             raise ValueError("frames, channels, memory, hidden, blocks and taps must be positive")
         if self.wide < 0 or self.squeeze < 1:
             raise ValueError("wide must be at least 0 and squeeze at least 1")
+        if not 0.0 <= self.forgetting < 1.0:
+            raise ValueError(f"forgetting must be at least 0 and below 1, not {self.forgetting}")
         if not 0.0 < self.level_decay < 1.0:
             raise ValueError(f"level_decay must lie between 0 and 1, not {self.level_decay}")
 
@@ -86,7 +91,7 @@ class _GatedMemory(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, projected: torch.Tensor, start: torch.Tensor
+        ctx: Any, projected: torch.Tensor, start: torch.Tensor, retained: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
         keep, candidate, expose = projected.chunk(3, dim=-1)
         # Copies, because torch's sigmoid is several times slower on strided input.
@@ -95,45 +100,46 @@ class _GatedMemory(torch.autograd.Function):
         )
         gate.sigmoid_()
         expose.sigmoid_()
-        memory = torch.empty_like(gate)
+        memory = candidate - candidate * gate
         last = start
         for t in range(gate.shape[1]):
-            torch.lerp(candidate[:, t], last, gate[:, t], out=memory[:, t])
-            last = memory[:, t]
+            last = memory[:, t].addcmul_(gate[:, t], last, value=retained)
         ctx.save_for_backward(gate, candidate, expose, memory, start)
-        ctx.dtype = projected.dtype
+        ctx.dtype, ctx.retained = projected.dtype, retained
         ctx.mark_non_differentiable(last)
         return (memory * expose).to(projected.dtype), last
 
     @staticmethod
     def backward(  # type: ignore[override]
         ctx: Any, grad: torch.Tensor, _: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
         gate, candidate, expose, memory, start = ctx.saved_tensors
         out = gate.new_empty(*gate.shape[:-1], 3 * gate.shape[-1], dtype=ctx.dtype)
         grad_keep, grad_candidate, grad_expose = out.chunk(3, dim=-1)
         flow = grad.to(start.dtype) * expose
         grad_expose.copy_((flow * memory).mul_(1 - expose))
         for t in range(flow.shape[1] - 2, -1, -1):
-            flow[:, t].addcmul_(gate[:, t + 1], flow[:, t + 1])
+            flow[:, t].addcmul_(gate[:, t + 1], flow[:, t + 1], value=ctx.retained)
         kept = flow * gate
         taken = flow - kept
         grad_candidate.copy_(taken)
         difference = candidate.neg()
-        difference[:, 1:] += memory[:, :-1]
-        difference[:, 0] += start
+        difference[:, 1:].add_(memory[:, :-1], alpha=ctx.retained)
+        difference[:, 0].add_(start, alpha=ctx.retained)
         grad_keep.copy_(difference.mul_(taken).mul_(gate))
-        return out, kept[:, 0]
+        return out, kept[:, 0] * ctx.retained, None
 
 
-def gated_memory(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gated_memory(
+    projected: torch.Tensor, start: torch.Tensor, forgetting: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What a gated memory shows after each frame, and what it holds after the last.
 
     `projected` (bands, time, batch, 3 * memory) holds keep, candidate and expose, `start` (bands,
-    batch, memory) the memory before the first frame: h[t] = a h[t-1] + (1 - a) candidate[t] with
-    a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
+    batch, memory) the memory before the first frame: h[t] = (1 - forgetting) a h[t-1] + (1 - a)
+    candidate[t] with a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
     """
-    return _GatedMemory.apply(projected, start)  # type: ignore[no-any-return]
+    return _GatedMemory.apply(projected, start, 1 - forgetting)  # type: ignore[no-any-return]
 
 
 class _WideMemory(nn.Module):
@@ -146,6 +152,7 @@ class _WideMemory(nn.Module):
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
         seen = config.bands * config.squeeze
+        self.forgetting = config.forgetting
         self.squeeze = nn.Linear(config.channels, config.squeeze, bias=False)
         self.enter = nn.Linear(seen, 3 * config.wide)
         self.leave = nn.Linear(config.wide, seen)
@@ -158,13 +165,14 @@ class _WideMemory(nn.Module):
         """x (bands, time, batch, channels), start (1, batch, wide) -> what to add to x."""
         bands, time, batch, _ = x.shape
         seen = self.squeeze(x).permute(1, 2, 0, 3).reshape(1, time, batch, -1)
-        shown, _ = gated_memory(self.enter(seen), start)
+        shown, _ = gated_memory(self.enter(seen), start, self.forgetting)
         heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
         return self.spread(heard)
 
     def step(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same for one hop of one stream: x (bands, channels), start (1, wide)."""
-        shown, last = _gated_step(self.enter(self.squeeze(x).view(1, -1)), start)
+        entered = self.enter(self.squeeze(x).view(1, -1))
+        shown, last = _gated_step(entered, start, self.forgetting)
         return self.spread(self.leave(shown).view(x.shape[0], -1)), last
 
 
@@ -174,6 +182,7 @@ class _Block(nn.Module):
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
         channels, memory, hidden = config.channels, config.memory, config.hidden
+        self.forgetting = config.forgetting
         self.time_norm = nn.LayerNorm(channels)
         self.time_in = nn.Linear(channels, 3 * memory)
         self.time_out = nn.Linear(memory, channels)
@@ -195,7 +204,7 @@ class _Block(nn.Module):
         Those are (bands, batch, memory) and, with a wide memory, (1, batch, wide).
         """
         normal = self.time_norm(x)
-        shown, _ = gated_memory(self.time_in(normal), starts[0])
+        shown, _ = gated_memory(self.time_in(normal), starts[0], self.forgetting)
         x = x + self.time_out(shown)
         if self.wide is not None:
             x = x + self.wide(normal, starts[1])
@@ -207,7 +216,7 @@ class _Block(nn.Module):
         Returns x and the memories after the hop.
         """
         normal = self.time_norm(x)
-        shown, last = _gated_step(self.time_in(normal), starts[0])
+        shown, last = _gated_step(self.time_in(normal), starts[0], self.forgetting)
         x = x + self.time_out(shown)
         if self.wide is None:
             return self._mix(x), last
@@ -223,9 +232,13 @@ class _Block(nn.Module):
         return x + self.band_out(functional.relu(mixed))
 
 
-def _gated_step(projected: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _gated_step(
+    projected: torch.Tensor, start: torch.Tensor, forgetting: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """One frame of `gated_memory`: what is shown and what is held, each (rows, memory)."""
     keep, candidate, expose = projected.chunk(3, dim=-1)
+    if forgetting:
+        start = start * (1 - forgetting)
     last = candidate + torch.sigmoid(keep) * (start - candidate)
     return last * torch.sigmoid(expose), last
 
