@@ -51,7 +51,9 @@ class ListeningModel:
             with np.load(file) as stored:
                 arrays = {name: torch.from_numpy(stored[name]) for name in listening_arrays()}
         except OSError as error:
-            raise ValueError(f"cannot read the listener {file}: {error.strerror or error}") from None
+            raise ValueError(
+                f"cannot read the listener {file}: {error.strerror or error}"
+            ) from None
         except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
             raise ValueError(
                 f"cannot read the listener {file}: `python -m export.listening {file}` writes one"

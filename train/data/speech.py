@@ -187,7 +187,8 @@ class SpeechMixer:
         else:
             out = self._recorded_noise(length, rng)
         if rng.random() < config.second_noise_chance:
-            other = self._recorded_noise(length, rng)
+            # With a colour of its own, so that what is heard low says little about what is high.
+            other = _coloured(self._recorded_noise(length, rng), config, rng)
             gain = _unit_gain(other) / _unit_gain(out) * 10 ** (rng.uniform(-12, 6) / 20)
             out = out + other * np.float32(gain)
         if rng.random() < config.swelling_chance:
@@ -293,9 +294,7 @@ def _filtered(
     for i in range(size):
         tone = _tone(frequency_hz, config.equalize_db, rng)
         band = _narrow_band(frequency_hz, rng) if rng.random() < config.narrow_band_chance else None
-        noise_tone = _tone(frequency_hz, config.noise_equalize_db, rng)
-        if rng.random() < config.rumble_chance:
-            noise_tone = noise_tone * _rumble(frequency_hz, rng)
+        noise_tone = _noise_tone(frequency_hz, config, rng)
         if band is not None:
             tone = tone * band
             noise_tone = noise_tone * band
@@ -312,6 +311,21 @@ def _filtered(
     if roomy:
         wet[roomy] = np.fft.irfft(wet_spectrum[roomy], n=length, axis=1)
     return clean, wet, np.fft.irfft(noise_spectrum, n=length, axis=1)
+
+
+def _coloured(noise: np.ndarray, config: SpeechData, rng: np.random.Generator) -> np.ndarray:
+    spectrum = np.fft.rfft(noise)
+    frequency_hz = np.linspace(0, SAMPLE_RATE_HZ / 2, len(spectrum), dtype=np.float32)
+    return np.fft.irfft(spectrum * _noise_tone(frequency_hz, config, rng), n=len(noise))
+
+
+def _noise_tone(
+    frequency_hz: np.ndarray, config: SpeechData, rng: np.random.Generator
+) -> np.ndarray:
+    tone = _tone(frequency_hz, config.noise_equalize_db, rng)
+    if rng.random() < config.rumble_chance:
+        tone = tone * _rumble(frequency_hz, rng)
+    return tone
 
 
 def _tone(frequency_hz: np.ndarray, strength_db: float, rng: np.random.Generator) -> np.ndarray:
@@ -372,8 +386,7 @@ def _made_noise(length: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _struck_noise(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Bursts of decaying noise: at random, as of dishes, keys and drops, or at a beat, as of clocks,
-    rotors and engines."""
+    """Bursts of decaying noise: at random, as of dishes, or at a beat, as of clocks and rotors."""
     if rng.random() < 0.5:
         per_second = 10 ** rng.uniform(-0.3, 1.5)
         places = np.flatnonzero(rng.random(length, np.float32) < per_second / SAMPLE_RATE_HZ)

@@ -1,10 +1,11 @@
 """The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
 
-The network works on about thirty frequency bands that are narrow where voices have their harmonics.
-Its memory over time is linear given its gates (h <- a h + (1 - a) c, a and c from the current input
-only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead of a
-recurrent matrix product per frame; dense mixing across bands sits between the memories. Every
-operator is a wide matrix product, which is what small devices run best.
+The network sees magnitudes and gives every bin a gain; when it could also see and turn phases, it
+learnt to make nothing of them. It works on about thirty frequency bands that are narrow where
+voices have their harmonics. Its memory over time is linear given its gates (h <- a h + (1 - a) c,
+a and c from the current input only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs
+one cheap pass instead of a recurrent matrix product per frame; dense mixing across bands sits
+between the memories. Every operator is a wide matrix product, which is what small devices run best.
 """
 
 from __future__ import annotations
@@ -25,12 +26,10 @@ class SpeechNetwork:
 
     `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; they
     cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center
-    over the last `frames` frames, and filters its own bins with complex weights on the last `taps`
-    frames. Each block remembers `memory` values per band, with one set of weights for all bands,
-    and `wide` values of all bands together, which show it `squeeze` values of each band. With
-    `gate`, each band also has a gain of its own, which closes further than the weights can. Of
-    what a memory keeps, the share `forgetting` is lost with every hop, so that hours of steady noise
-    cannot carry it to where no training segment has been.
+    over the last `frames` frames. Each block remembers `memory` values per band, with one set of
+    weights for all bands, and `wide` values of all bands together, which see `squeeze` values of
+    each. Of what a memory keeps, the share `forgetting` is lost with every hop, so that hours of
+    steady noise cannot carry it to where no training segment has been.
     """
 
     window_samples: int = 512
@@ -45,8 +44,6 @@ class SpeechNetwork:
     wide: int = 0
     squeeze: int = 6
     blocks: int = 3
-    taps: int = 1
-    gate: bool = False
     forgetting: float = 0.0
     level_decay: float = 0.99
 
@@ -63,8 +60,8 @@ class SpeechNetwork:
             raise ValueError(
                 f"hop_samples must be {self.window_samples // 2}: windows overlap by half"
             )
-        if min(self.frames, self.channels, self.memory, self.hidden, self.blocks, self.taps) < 1:
-            raise ValueError("frames, channels, memory, hidden, blocks and taps must be positive")
+        if min(self.frames, self.channels, self.memory, self.hidden, self.blocks) < 1:
+            raise ValueError("frames, channels, memory, hidden and blocks must be positive")
         if self.wide < 0 or self.squeeze < 1:
             raise ValueError("wide must be at least 0 and squeeze at least 1")
         if not 0.0 <= self.forgetting < 1.0:
@@ -255,8 +252,6 @@ class SpeechDenoiser(nn.Module):
 
     span: torch.Tensor
     place: torch.Tensor
-    band: torch.Tensor
-    turn: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
@@ -277,34 +272,25 @@ class SpeechDenoiser(nn.Module):
         place.append(place[-1])
         self.register_buffer("span", torch.tensor(span), persistent=False)
         self.register_buffer("place", torch.tensor(place), persistent=False)
-        self.register_buffer("band", torch.tensor(place) // widest, persistent=False)
-        turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-        self.register_buffer("turn", turn, persistent=False)
-        seen = 3 * config.frames * config.span_bins
+        seen = config.frames * config.span_bins
         self.encoder = nn.Parameter(torch.randn(bands, seen, channels) / seen**0.5)
         self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, 1, channels))
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
         self.decoder_norm = nn.LayerNorm(channels)
-        weights = 2 * config.taps * widest
-        self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, weights) / channels**0.5)
-        self.decoder_bias = nn.Parameter(torch.zeros(bands, 1, weights))
+        # For each band the weights of its bins and, last, its gate, which closes further than they.
+        self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, widest + 1) / channels**0.5)
+        self.decoder_bias = nn.Parameter(torch.full((bands, 1, widest + 1), 0.4))
         with torch.no_grad():
-            # Begin near 0.6 times the newest frame: order is bin x (real, imaginary) x tap.
-            bias = self.decoder_bias.view(bands, widest, 2, config.taps)
-            bias[:, :, 0, -1] = 0.4
-        if config.gate:
-            # Open: 1.05 sigmoid(3) is 1.
-            self.gate = nn.Parameter(torch.zeros(bands, channels, 1))
-            self.gate_bias = nn.Parameter(torch.full((bands, 1, 1), 3.0))
+            # Begin with a gain near 0.6.
+            self.decoder[..., -1] = 0.0
+            self.decoder_bias[..., -1] = 3.0
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what one stream carries between hops; all begin at zero."""
         config = self.config
         shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
         if config.frames > 1:
-            shapes["features"] = (config.bins, 1, 3 * (config.frames - 1))
-        if config.taps > 1:
-            shapes["past"] = (config.bins, config.taps - 1, 2)
+            shapes["features"] = (config.bins, config.frames - 1)
         for i in range(config.blocks):
             shapes[f"memory{i}"] = (config.bands, config.memory)
             if config.wide:
@@ -314,14 +300,13 @@ class SpeechDenoiser(nn.Module):
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
         """Clean spectra (batch, 2, time, bins) from noisy ones, each from a fresh state."""
         config = self.config
-        batch, _, time, bins = spectrum.shape
+        batch, _, time, _ = spectrum.shape
         x = spectrum.permute(3, 2, 0, 1).contiguous()
         with torch.no_grad():
-            features = self._features(x, self._level(x))
-            features = _with_past(features, config.frames).flatten(3)
-            # (bands * span, time, batch, 3 * frames) -> (bands, time * batch, span * 3 * frames)
+            features = _with_past(self._features(x, self._level(x)), config.frames)
+            # (bands * span, time, batch, frames) -> (bands, time * batch, span * frames)
             seen = features.index_select(0, self.span)
-            seen = seen.view(config.bands, config.span_bins, time * batch, -1)
+            seen = seen.view(config.bands, config.span_bins, time * batch, config.frames)
             seen = seen.transpose(1, 2).reshape(config.bands, time * batch, -1)
         z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
@@ -330,30 +315,24 @@ class SpeechDenoiser(nn.Module):
         for block in self.blocks:
             z = block(z, start, wide)
         z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
-        weights = torch.baddbmm(self.decoder_bias, z, self.decoder)
-        # (bands, time * batch, bin x part x tap) -> (bins, time, batch, part x tap, 1)
-        weights = weights.view(config.bands, time * batch, -1, 2 * config.taps).transpose(1, 2)
-        weights = weights.reshape(-1, time, batch, 2 * config.taps, 1).index_select(0, self.place)
-        clean = self._filter(weights.to(x.dtype), _with_past(x, config.taps))
-        if config.gate:
-            gate = torch.baddbmm(self.gate_bias, z, self.gate).view(-1, time, batch, 1, 1)
-            clean = clean * self._gain(gate.to(x.dtype))
-        return clean.squeeze(-2).permute(2, 3, 1, 0)
+        gain = self._gain(torch.baddbmm(self.decoder_bias, z, self.decoder).to(x.dtype))
+        # (bands, time * batch, bin) -> (bins, time, batch, 1)
+        gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
+        return (x * gain).permute(2, 3, 1, 0)
 
     def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One hop of one stream: spectrum (1, 2, bins) and the states -> clean, next states."""
         config = self.config
         given = dict(zip(self.state_shapes(), states, strict=True))
         following = {}
-        x = spectrum.permute(2, 0, 1)
         power = spectrum.square().mean(dim=(1, 2), keepdim=True)[0]
         latest = torch.cat((power, torch.ones_like(power)), dim=1)
         following["level"] = config.level_decay * given["level"] + latest
         total, weight = following["level"].chunk(2, dim=1)
-        features = self._features(x, total / weight)
+        features = self._features(spectrum[0].T, total / weight)
         if config.frames > 1:
-            features = torch.cat((given["features"], features), dim=2)
-            following["features"] = features[:, :, 3:]
+            features = torch.cat((given["features"], features), dim=1)
+            following["features"] = features[:, 1:]
         seen = features.index_select(0, self.span).view(config.bands, 1, -1)
         z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
         for i, block in enumerate(self.blocks):
@@ -361,15 +340,8 @@ class SpeechDenoiser(nn.Module):
             z, *later = block.step(z, *(given[name] for name in names))
             following |= zip(names, later, strict=True)
         z = self.decoder_norm(z)[:, None]
-        weights = torch.matmul(z, self.decoder) + self.decoder_bias
-        weights = weights.view(-1, 2 * config.taps, 1).index_select(0, self.place)
-        if config.taps > 1:
-            x = torch.cat((given["past"], x), dim=1)
-            following["past"] = x[:, 1:]
-        clean = self._filter(weights, x)
-        if config.gate:
-            clean = clean * self._gain(torch.matmul(z, self.gate) + self.gate_bias)
-        clean = clean.permute(1, 2, 0)
+        gain = self._gain(torch.matmul(z, self.decoder) + self.decoder_bias)
+        clean = spectrum * gain.view(-1).index_select(0, self.place)
         return clean, *(following[name] for name in self.state_shapes())
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
@@ -385,26 +357,21 @@ class SpeechDenoiser(nn.Module):
         return level[..., None]
 
     def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Magnitude, real and imaginary part (..., 3), compressed, of x (..., 2)."""
+        """Compressed magnitudes (..., 1) of x (..., 2)."""
         # The floor is that of a recording at -95 dB of full scale.
-        x = x / torch.sqrt(level + 1e-7)
-        power = x.square().sum(dim=-1, keepdim=True) + 1e-6
-        # Magnitudes to the power 0.3: (|x|^2)^0.15, and x |x|^-0.7.
-        return torch.cat((power**0.15, x * power**-0.35), dim=-1)
+        power = x.square().sum(dim=-1, keepdim=True) / (level + 1e-7) + 1e-6
+        # Magnitudes to the power 0.3.
+        return power**0.15
 
-    def _gain(self, gate: torch.Tensor) -> torch.Tensor:
-        """Gains (bins, ...) of gates (bands, ...)."""
-        return (1.05 * torch.sigmoid(gate)).index_select(0, self.band)
-
-    def _filter(self, weights: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
-        """Complex products summed over taps: weights (..., 2 * taps, 1), past (..., taps, 2)."""
-        # tanh keeps every part of a weight below 1.5.
-        real, imaginary = (1.5 * torch.tanh(weights)).chunk(2, dim=-2)
-        products = real * past + imaginary * torch.matmul(past, self.turn)
-        return products if self.config.taps == 1 else products.sum(dim=-2, keepdim=True)
+    @staticmethod
+    def _gain(weights: torch.Tensor) -> torch.Tensor:
+        """Gains (..., n) below 1.6 from n weights and a gate, (..., n + 1)."""
+        weights, gate = weights.split((weights.shape[-1] - 1, 1), dim=-1)
+        return 1.575 * torch.tanh(weights) * torch.sigmoid(gate)
 
 
 def _with_past(x: torch.Tensor, frames: int) -> torch.Tensor:
-    """Each frame with those before it, (bins, time, batch, frames, n), oldest first."""
+    """Each frame of x (bins, time, batch, 1) with those before it, oldest first, in the last
+    dimension."""
     padded = functional.pad(x, (0, 0, 0, 0, frames - 1, 0))
-    return torch.stack([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=3)
+    return torch.cat([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=-1)
