@@ -21,11 +21,11 @@ class SpeechLoss:
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
     signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off, in
     units of 10 dB, `intelligibility` how far the envelopes of bands are from following those of
-    clean speech, `listening` how far a published model of listeners' opinions, in the file
-    `listener` (see train/listening.py), is from its best score: on `listening_samples` of one item
-    of a batch, as that model costs more than the network. Above `emphasis_hz` the first two raise
-    the spectrum by 6 dB per octave, about as much as speech falls
-    there: without that, consonants weigh nothing.
+    clean speech, where `extended_share` is ESTOI's and the rest STOI's, `listening` how far a
+    published model of listeners' opinions, in the file `listener` (see train/listening.py), is from
+    its best score: on `listening_samples` of one item of a batch, as that model costs more than the
+    network. Above `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much
+    as speech falls there: without that, consonants weigh nothing.
     """
 
     compressed: float = 1.0
@@ -35,6 +35,7 @@ class SpeechLoss:
     distortion: float = 0.5
     levels: float = 0.0
     intelligibility: float = 2.0
+    extended_share: float = 0.5
     listening: float = 0.0
     listener: str = ""
     listening_samples: int = 32_000
@@ -115,7 +116,8 @@ def speech_loss(
         parts["distortion"] = _distortion(audio, reference)
         total = total + config.distortion * parts["distortion"]
     if config.intelligibility:
-        parts["intelligibility"] = 1 - intelligibility(audio, reference).mean()
+        follows = intelligibility(audio, reference, extended_share=config.extended_share)
+        parts["intelligibility"] = 1 - follows.mean()
         total = total + config.intelligibility * parts["intelligibility"]
     if config.listening:
         if listener is None:
@@ -125,12 +127,14 @@ def speech_loss(
     return total, {name: part.detach() for name, part in parts.items()}
 
 
-def intelligibility(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+def intelligibility(
+    estimate: torch.Tensor, reference: torch.Tensor, *, extended_share: float = 0.5
+) -> torch.Tensor:
     """How well band envelopes follow those of clean speech, per row, 1 at best: audio (batch, n).
 
-    The mean of STOI (Taal et al. 2011) and ESTOI (Jensen and Taal 2016) with windows of 32 ms every
-    16 ms at 16 kHz; stretches of 384 ms count where the speech is within 40 dB of its loudest, and
-    a row without speech counts as 1.
+    STOI (Taal et al. 2011) and, as `extended_share` of it, ESTOI (Jensen and Taal 2016), with
+    windows of 32 ms every 16 ms at 16 kHz; stretches of 384 ms count where the speech is within
+    40 dB of its loudest, and a row without speech counts as 1.
     """
     power_e, power_r = (_third_octaves(audio) for audio in (estimate, reference))
     # Envelopes of stretches: (batch, stretches, bands, frames)
@@ -145,7 +149,8 @@ def intelligibility(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Te
     clipped = torch.minimum(e * scale, r * (1 + 10**0.75))
     plain = (_unit(clipped) * _unit(r)).sum(-1).mean(-1)
     extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean(-1)
-    follows = torch.where(counts, (plain + extended) / 2, torch.zeros_like(plain)).sum(1)
+    follows = torch.lerp(plain, extended, extended_share)
+    follows = torch.where(counts, follows, torch.zeros_like(plain)).sum(1)
     return torch.where(counts.any(1), follows / counts.sum(1).clamp_min(1), 1.0)
 
 
