@@ -303,10 +303,9 @@ def plot(report: dict[str, Any], path: Path) -> None:
             mine = name.startswith("edgeae")
             place = (speed, figures["means"][key])
             axis.plot(*place, "o", markersize=11 if mine else 7, color="C1" if mine else "C0")
-            # Ours beside its point, the others below: systems that are as good stay legible.
-            aside = {"xytext": (9, 0), "ha": "left", "va": "center"}
-            below = {"xytext": (0, -8), "ha": "center", "va": "top"}
-            axis.annotate(name, place, textcoords="offset points", **(aside if mine else below))
+            # Ours above its point, the others below: systems that are as good stay legible.
+            where = {"xytext": (0, 9), "va": "bottom"} if mine else {"xytext": (0, -8), "va": "top"}
+            axis.annotate(name, place, textcoords="offset points", ha="center", **where)
         axis.set(xscale="log", xlabel="seconds of audio per CPU second", ylabel=TITLES[key])
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.margins(x=0.4, y=0.25)  # room for the names
