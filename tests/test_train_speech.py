@@ -40,7 +40,7 @@ from train.tasks_speech import SpeechTask  # noqa: E402
 
 CONFIGS = Path(__file__).parent.parent / "train" / "configs"
 SMALL = SpeechNetwork(
-    band_widths=(8, 16), band_counts=(16, 8), channels=16, memory=12, hidden=20, blocks=2
+    band_widths=(8, 16), band_counts=(16, 8), channels=16, memory=12, hidden=20, wide=(0, 0)
 )
 MADE = SpeechData(
     speech=("synthetic",),
@@ -69,7 +69,13 @@ def _audible(config):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"frames": 3}, {"frames": 1}, {"wide": 10, "squeeze": 3}, {"wide": 10, "forgetting": 0.1}],
+    [
+        {},
+        {"frames": 3},
+        {"frames": 1},
+        {"wide": (10, 7), "squeeze": 3},
+        {"wide": (0, 10, 0), "forgetting": 0.1},
+    ],
 )
 def test_step_by_step_equals_the_whole_sequence(changes):
     network = _audible(dataclasses.replace(SMALL, **changes))
@@ -85,7 +91,7 @@ def test_step_by_step_equals_the_whole_sequence(changes):
 def test_a_wide_memory_begins_by_adding_nothing():
     torch.manual_seed(3)
     plain = SpeechDenoiser(SMALL)
-    larger = SpeechDenoiser(dataclasses.replace(SMALL, wide=10))
+    larger = SpeechDenoiser(dataclasses.replace(SMALL, wide=(0, 10)))
     larger.load_state_dict({**larger.state_dict(), **plain.state_dict()})
     spectrum = _spectrum(0.1 * torch.randn(1, 30 * 256))
     with torch.no_grad():
@@ -112,7 +118,7 @@ def test_the_denoiser_leaves_the_phase_as_it_is():
     assert clean.abs().max() < 1.6 * spectrum.abs().max()
 
 
-@pytest.mark.parametrize("wide", [0, 10])
+@pytest.mark.parametrize("wide", [(0,), (0, 10)])
 def test_the_future_never_changes_the_past(wide):
     network = _audible(dataclasses.replace(SMALL, wide=wide))
     audio = 0.1 * torch.randn(1, 40 * 256)
@@ -127,7 +133,7 @@ def test_the_future_never_changes_the_past(wide):
 
 
 def test_a_sequence_does_not_depend_on_the_others_in_its_batch():
-    network = _audible(dataclasses.replace(SMALL, wide=10))
+    network = _audible(dataclasses.replace(SMALL, wide=(10, 10)))
     spectrum = _spectrum(0.1 * torch.randn(3, 20 * 256))
     with torch.no_grad():
         together, alone = network(spectrum)[1:2], network(spectrum[1:2])
@@ -298,21 +304,20 @@ def test_intelligibility_falls_with_noise_and_does_not_care_for_level():
 
 
 @pytest.mark.parametrize("extended_share", [0.0, 0.5, 1.0])
-def test_intelligibility_ranks_as_the_standard_measures_do(extended_share):
+def test_intelligibility_is_what_the_standard_measures_find(extended_share):
     pystoi = pytest.importorskip("pystoi")
     clean = spoken()
+    # A pause, which the measures leave out whatever is heard there.
+    clean[:, 20_000:30_000] = 0.0
     generator = torch.Generator().manual_seed(2)
-    ours, standard = [], []
     for gain in (0.05, 0.2, 0.4, 0.8, 1.5, 3.0):
         noisy = clean + gain * torch.randn(clean.shape, generator=generator)
-        ours.append(float(intelligibility(noisy, clean, extended_share=extended_share).mean()))
-        pairs = [(a.numpy(), b.numpy()) for a, b in zip(clean, noisy, strict=True)]
-        plain, extended = (
-            np.mean([pystoi.stoi(a, b, 16_000, extended=e) for a, b in pairs])
-            for e in (False, True)
-        )
-        standard.append(plain + extended_share * (extended - plain))
-    assert np.corrcoef(ours, standard)[0, 1] > 0.95
+        ours = intelligibility(noisy, clean, extended_share=extended_share)
+        for found, a, b in zip(ours, clean.numpy(), noisy.numpy(), strict=True):
+            plain, extended = (pystoi.stoi(a, b, 16_000, extended=e) for e in (False, True))
+            assert float(found) == pytest.approx(
+                plain + extended_share * (extended - plain), abs=0.01
+            )
 
 
 def test_consonants_lost_cost_more_with_emphasis():
@@ -377,8 +382,8 @@ def test_a_misspelt_or_mistyped_key_is_refused(section, key, value):
         {"band_counts": (16, 9)},
         {"span_bins": 8},
         {"hop_samples": 128},
-        {"blocks": 0},
-        {"wide": -1},
+        {"wide": ()},
+        {"wide": (0, -1)},
         {"squeeze": 0},
         {"level_decay": 1.0},
     ],
@@ -526,7 +531,7 @@ def test_a_larger_network_begins_with_the_weights_of_a_smaller_one(tmp_path):
     file = tmp_path / "smaller.pt"
     rest = {"step": 7, "seconds": 1.0, "best": 0.0, "history": []}
     save_checkpoint(file, config, {"averaged": smaller.state_dict(), **rest})
-    larger = dataclasses.replace(config, network=dataclasses.replace(config.network, wide=9))
+    larger = dataclasses.replace(config, network=dataclasses.replace(config.network, wide=(9,)))
     network = SpeechDenoiser(larger.network)
     assert begin_with(network, file, larger)["step"] == 7
     for name, value in smaller.state_dict().items():

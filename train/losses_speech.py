@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from train.listening import ListeningModel
 
-# 384 ms of frames every 16 ms.
-STRETCH_FRAMES = 24
+# 384 ms of frames every 12.8 ms.
+STRETCH_FRAMES = 30
 
 
 @dataclass(frozen=True)
@@ -132,26 +132,56 @@ def intelligibility(
 ) -> torch.Tensor:
     """How well band envelopes follow those of clean speech, per row, 1 at best: audio (batch, n).
 
-    STOI (Taal et al. 2011) and, as `extended_share` of it, ESTOI (Jensen and Taal 2016), with
-    windows of 32 ms every 16 ms at 16 kHz; stretches of 384 ms count where the speech is within
-    40 dB of its loudest, and a row without speech counts as 1.
+    STOI (Taal et al. 2011) and, as `extended_share` of it, ESTOI (Jensen and Taal 2016), as they
+    are defined but for taking every third stretch; a row with less than a stretch of speech counts
+    as 1.
     """
-    power_e, power_r = (_third_octaves(audio) for audio in (estimate, reference))
-    # Envelopes of stretches: (batch, stretches, bands, frames)
-    e, r = (
-        power.add(1e-7).sqrt().unfold(1, STRETCH_FRAMES, STRETCH_FRAMES // 4)
-        for power in (power_e, power_r)
+    return torch.stack(
+        [
+            _follows(*(_at_10_khz(x) for x in pair), extended_share)
+            for pair in zip(estimate, reference, strict=True)
+        ]
     )
-    loudness = r.square().sum((2, 3))
-    counts = (loudness > 1e-4 * loudness.amax(1, keepdim=True)) & (loudness > 1e-2)
+
+
+def _follows(
+    estimate: torch.Tensor, reference: torch.Tensor, extended_share: float
+) -> torch.Tensor:
+    """The same for audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
+    window = torch.hann_window(258, periodic=False).to(reference)[1:-1]
+    frames_e, frames_r = (x.unfold(-1, 256, 128) * window for x in (estimate, reference))
+    loudness = frames_r.square().sum(-1)
+    # Within 40 dB of the loudest, and not what digital silence leaves.
+    heard = (loudness > 1e-4 * loudness.max()) & (loudness > 1e-3)
+    if heard.sum() < STRETCH_FRAMES:
+        return estimate.new_ones(())
+    # Envelopes of stretches: (stretches, bands, frames)
+    e, r = (
+        _third_octaves(_joined(frames[heard]).unfold(-1, 256, 128) * window)
+        .add(1e-7)
+        .sqrt()
+        .unfold(0, STRETCH_FRAMES, 3)
+        for frames in (frames_e, frames_r)
+    )
     scale = r.norm(dim=-1, keepdim=True) / (e.norm(dim=-1, keepdim=True) + 1e-4)
     # What lies 15 dB and more under the speech is not heard any worse for being lower still.
     clipped = torch.minimum(e * scale, r * (1 + 10**0.75))
-    plain = (_unit(clipped) * _unit(r)).sum(-1).mean(-1)
-    extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean(-1)
-    follows = torch.lerp(plain, extended, extended_share)
-    follows = torch.where(counts, follows, torch.zeros_like(plain)).sum(1)
-    return torch.where(counts.any(1), follows / counts.sum(1).clamp_min(1), 1.0)
+    plain = (_unit(clipped) * _unit(r)).sum(-1).mean()
+    extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean()
+    return torch.lerp(plain, extended, extended_share)
+
+
+def _at_10_khz(audio: torch.Tensor) -> torch.Tensor:
+    """Audio (n,) at 16 kHz resampled by its spectrum; up to 7 samples at the end are dropped."""
+    size = audio.shape[-1] // 8 * 8
+    spectrum = torch.fft.rfft(audio[:size])[: size * 5 // 16 + 1]
+    return torch.fft.irfft(spectrum * 0.625, n=size * 5 // 8)
+
+
+def _joined(frames: torch.Tensor) -> torch.Tensor:
+    """Windowed frames (frames, size), which overlapped by half, as one signal."""
+    first, second = frames.chunk(2, dim=-1)
+    return (functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))).flatten()
 
 
 def _unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
@@ -160,14 +190,14 @@ def _unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
     return x * torch.rsqrt(x.square().sum(dim, keepdim=True) + 1e-8)
 
 
-def _third_octaves(audio: torch.Tensor) -> torch.Tensor:
-    """Power in 15 third-octave bands from 150 Hz up, (batch, frames, 15), of audio at 16 kHz."""
-    spectrum = spectrum_of(audio, window_samples=512, hop_samples=256)
-    power = spectrum.square().sum(1) / 512
-    centers_hz = 150 * 2 ** (torch.arange(15) / 3)
-    bins_hz = torch.arange(257)[:, None] * (16_000 / 512)
-    inside = (bins_hz >= centers_hz * 2 ** (-1 / 6)) & (bins_hz < centers_hz * 2 ** (1 / 6))
-    return power @ inside.to(power)
+def _third_octaves(frames: torch.Tensor) -> torch.Tensor:
+    """Power in 15 third-octave bands from 150 Hz up, (frames, 15), of windowed frames at 10 kHz."""
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=512))
+    edges_hz = 150 * 2 ** ((torch.arange(15)[:, None] * 2 + torch.tensor([-1, 1])) / 6)
+    first, last = (edges_hz * (512 / 10_000)).round().T
+    bins = torch.arange(257)[:, None]
+    inside = (bins >= first) & (bins < last)
+    return spectrum.square().sum(-1) @ inside.to(frames)
 
 
 def _emphasis(size: int, emphasis_hz: float, *, like: torch.Tensor) -> torch.Tensor:

@@ -178,22 +178,25 @@ class SpeechMixer:
 
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         config = self.config
-        kind = rng.random()
-        if kind < config.made_noise_chance:
-            make = _made_noise if rng.random() < 0.5 else _struck_noise
-            out = make(length, rng)
-        elif kind < config.made_noise_chance + config.babble_chance:
-            out = self._babble(length, rng)
-        else:
-            out = self._recorded_noise(length, rng)
+        out = self._any_noise(length, rng)
         if rng.random() < config.second_noise_chance:
             # With a colour of its own, so that what is heard low says little about what is high.
-            other = _coloured(self._recorded_noise(length, rng), config, rng)
+            other = _coloured(self._any_noise(length, rng), config, rng)
             gain = _unit_gain(other) / _unit_gain(out) * 10 ** (rng.uniform(-12, 6) / 20)
             out = out + other * np.float32(gain)
         if rng.random() < config.swelling_chance:
             out = out * _swelling(length, rng)
         return out
+
+    def _any_noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
+        config = self.config
+        kind = rng.random()
+        if kind < config.made_noise_chance:
+            make = _made_noise if rng.random() < 0.5 else _struck_noise
+            return make(length, rng)
+        if kind < config.made_noise_chance + config.babble_chance:
+            return self._babble(length, rng)
+        return self._recorded_noise(length, rng)
 
     def _babble(self, length: int, rng: np.random.Generator) -> np.ndarray:
         """Two to twelve talkers, half the time in a room like that of a restaurant."""

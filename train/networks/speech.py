@@ -26,10 +26,11 @@ class SpeechNetwork:
 
     `band_widths` and `band_counts` say how many bands of how many bins, from the lowest up; they
     cover all bins but the last (Nyquist). Each band sees the `span_bins` bins around its center
-    over the last `frames` frames. Each block remembers `memory` values per band, with one set of
-    weights for all bands, and `wide` values of all bands together, which see `squeeze` values of
-    each. Of what a memory keeps, the share `forgetting` is lost with every hop, so that hours of
-    steady noise cannot carry it to where no training segment has been.
+    over the last `frames` frames. There are as many blocks as entries in `wide`. Each remembers
+    `memory` values per band, with one set of weights for all bands, and those where `wide` is not 0
+    so many values of all bands together, which see `squeeze` values of each. Of what a memory
+    keeps, the share `forgetting` is lost with every hop, so that hours of steady noise cannot carry
+    it to where no training segment has been.
     """
 
     window_samples: int = 512
@@ -41,9 +42,8 @@ class SpeechNetwork:
     channels: int = 48
     memory: int = 48
     hidden: int = 64
-    wide: int = 0
+    wide: tuple[int, ...] = (0, 0, 0)
     squeeze: int = 6
-    blocks: int = 3
     forgetting: float = 0.0
     level_decay: float = 0.99
 
@@ -60,10 +60,10 @@ class SpeechNetwork:
             raise ValueError(
                 f"hop_samples must be {self.window_samples // 2}: windows overlap by half"
             )
-        if min(self.frames, self.channels, self.memory, self.hidden, self.blocks) < 1:
-            raise ValueError("frames, channels, memory, hidden and blocks must be positive")
-        if self.wide < 0 or self.squeeze < 1:
-            raise ValueError("wide must be at least 0 and squeeze at least 1")
+        if min(self.frames, self.channels, self.memory, self.hidden) < 1:
+            raise ValueError("frames, channels, memory and hidden must be positive")
+        if not self.wide or min(self.wide) < 0 or self.squeeze < 1:
+            raise ValueError("wide needs an entry of at least 0 per block, squeeze at least 1")
         if not 0.0 <= self.forgetting < 1.0:
             raise ValueError(f"forgetting must be at least 0 and below 1, not {self.forgetting}")
         if not 0.0 < self.level_decay < 1.0:
@@ -146,16 +146,18 @@ class _WideMemory(nn.Module):
     pattern of all others, and that pattern on time.
     """
 
-    def __init__(self, config: SpeechNetwork) -> None:
+    def __init__(self, config: SpeechNetwork, wide: int) -> None:
         super().__init__()
         seen = config.bands * config.squeeze
         self.forgetting = config.forgetting
         self.squeeze = nn.Linear(config.channels, config.squeeze, bias=False)
-        self.enter = nn.Linear(seen, 3 * config.wide)
-        self.leave = nn.Linear(config.wide, seen)
+        self.enter = nn.Linear(seen, 3 * wide)
+        self.leave = nn.Linear(wide, seen)
         self.spread = nn.Linear(config.squeeze, config.channels, bias=False)
         with torch.no_grad():
-            self.enter.bias[: config.wide] = torch.linspace(0.0, 5.0, config.wide)
+            self.enter.bias[:wide] = torch.linspace(0.0, 5.0, wide)
+            # What it hears must not be small, or the zeros below take too long to become something.
+            self.leave.weight *= 8.0
             self.spread.weight.zero_()
 
     def forward(self, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
@@ -166,24 +168,28 @@ class _WideMemory(nn.Module):
         heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
         return self.spread(heard)
 
-    def step(self, x: torch.Tensor, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for one hop of one stream: x (bands, channels), start (1, wide)."""
-        entered = self.enter(self.squeeze(x).view(1, -1))
+    def step(
+        self, x: torch.Tensor, normal: torch.Tensor, start: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One hop of one stream: x with what is added to it (bands, channels), and the memory after
+        the hop, from `normal`, shaped as x, and start (1, wide)."""
+        entered = self.enter(self.squeeze(normal).view(1, -1))
         shown, last = _gated_step(entered, start, self.forgetting)
-        return self.spread(self.leave(shown).view(x.shape[0], -1)), last
+        heard = self.leave(shown).view(x.shape[0], -1)
+        return torch.addmm(x, heard, self.spread.weight.T), last
 
 
 class _Block(nn.Module):
     """Memory over time, then mixing across bands; both are added to their input."""
 
-    def __init__(self, config: SpeechNetwork) -> None:
+    def __init__(self, config: SpeechNetwork, wide: int) -> None:
         super().__init__()
         channels, memory, hidden = config.channels, config.memory, config.hidden
         self.forgetting = config.forgetting
         self.time_norm = nn.LayerNorm(channels)
         self.time_in = nn.Linear(channels, 3 * memory)
         self.time_out = nn.Linear(memory, channels)
-        self.wide = _WideMemory(config) if config.wide else None
+        self.wide = _WideMemory(config, wide) if wide else None
         self.band_norm = nn.LayerNorm(channels)
         self.band_in = nn.Linear(channels, hidden)
         self.band_mix = nn.Parameter(torch.eye(config.bands) + 0.1 * _orthogonal(config.bands))
@@ -217,13 +223,13 @@ class _Block(nn.Module):
         x = x + self.time_out(shown)
         if self.wide is None:
             return self._mix(x), last
-        heard, last_wide = self.wide.step(normal, starts[1])
-        return self._mix(x + heard), last, last_wide
+        x, last_wide = self.wide.step(x, normal, starts[1])
+        return self._mix(x), last, last_wide
 
     def _mix(self, x: torch.Tensor) -> torch.Tensor:
         v = self.band_in(self.band_norm(x))
         if v.dim() == 2:
-            mixed = torch.matmul(self.band_mix, v) + self.band_bias[:, 0, 0]
+            mixed = torch.addmm(self.band_bias[:, 0, 0], self.band_mix, v)
         else:
             mixed = torch.matmul(self.band_mix, v.flatten(1)).view(v.shape) + self.band_bias
         return x + self.band_out(functional.relu(mixed))
@@ -275,7 +281,7 @@ class SpeechDenoiser(nn.Module):
         seen = config.frames * config.span_bins
         self.encoder = nn.Parameter(torch.randn(bands, seen, channels) / seen**0.5)
         self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, 1, channels))
-        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.blocks))
+        self.blocks = nn.ModuleList(_Block(config, wide) for wide in config.wide)
         self.decoder_norm = nn.LayerNorm(channels)
         # For each band the weights of its bins and, last, its gate, which closes further than they.
         self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, widest + 1) / channels**0.5)
@@ -291,10 +297,10 @@ class SpeechDenoiser(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
         if config.frames > 1:
             shapes["features"] = (config.bins, config.frames - 1)
-        for i in range(config.blocks):
+        for i, wide in enumerate(config.wide):
             shapes[f"memory{i}"] = (config.bands, config.memory)
-            if config.wide:
-                shapes[f"wide{i}"] = (1, config.wide)
+            if wide:
+                shapes[f"wide{i}"] = (1, wide)
         return shapes
 
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
@@ -311,9 +317,8 @@ class SpeechDenoiser(nn.Module):
         z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
         start = z.new_zeros(config.bands, batch, config.memory, dtype=torch.float32)
-        wide = z.new_zeros(1, batch, config.wide, dtype=torch.float32)
-        for block in self.blocks:
-            z = block(z, start, wide)
+        for block, wide in zip(self.blocks, config.wide, strict=True):
+            z = block(z, start, z.new_zeros(1, batch, wide, dtype=torch.float32))
         z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
         gain = self._gain(torch.baddbmm(self.decoder_bias, z, self.decoder).to(x.dtype))
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
@@ -358,10 +363,11 @@ class SpeechDenoiser(nn.Module):
 
     def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Compressed magnitudes (..., 1) of x (..., 2)."""
-        # The floor is that of a recording at -95 dB of full scale.
-        power = x.square().sum(dim=-1, keepdim=True) / (level + 1e-7) + 1e-6
+        # The floor is that of a recording at -95 dB of full scale. Divided before it is squared, so
+        # that a quiet hop keeps its precision in half-precision arithmetic.
+        x = x / torch.sqrt(level + 1e-7)
         # Magnitudes to the power 0.3.
-        return power**0.15
+        return (x.square().sum(dim=-1, keepdim=True) + 1e-6) ** 0.15
 
     @staticmethod
     def _gain(weights: torch.Tensor) -> torch.Tensor:
