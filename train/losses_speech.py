@@ -136,18 +136,14 @@ def intelligibility(
     are defined but for taking every third stretch; a row with less than a stretch of speech counts
     as 1.
     """
-    return torch.stack(
-        [
-            _follows(*(_at_10_khz(x) for x in pair), extended_share)
-            for pair in zip(estimate, reference, strict=True)
-        ]
-    )
+    pairs = zip(_at_10_khz(estimate), _at_10_khz(reference), strict=True)
+    return torch.stack([_follows(*pair, extended_share) for pair in pairs])
 
 
 def _follows(
     estimate: torch.Tensor, reference: torch.Tensor, extended_share: float
 ) -> torch.Tensor:
-    """The same for audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
+    """The same for one row, audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
     window = torch.hann_window(258, periodic=False).to(reference)[1:-1]
     frames_e, frames_r = (x.unfold(-1, 256, 128) * window for x in (estimate, reference))
     loudness = frames_r.square().sum(-1)
@@ -172,9 +168,9 @@ def _follows(
 
 
 def _at_10_khz(audio: torch.Tensor) -> torch.Tensor:
-    """Audio (n,) at 16 kHz resampled by its spectrum; up to 7 samples at the end are dropped."""
+    """Audio (batch, n) at 16 kHz, resampled by its spectrum, less up to 7 samples at the end."""
     size = audio.shape[-1] // 8 * 8
-    spectrum = torch.fft.rfft(audio[:size])[: size * 5 // 16 + 1]
+    spectrum = torch.fft.rfft(audio[:, :size])[:, : size * 5 // 16 + 1]
     return torch.fft.irfft(spectrum * 0.625, n=size * 5 // 8)
 
 

@@ -160,19 +160,22 @@ class _WideMemory(nn.Module):
             self.leave.weight *= 8.0
             self.spread.weight.zero_()
 
-    def forward(self, x: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        """x (bands, time, batch, channels), start (1, batch, wide) -> what to add to x."""
+    def forward(self, x: torch.Tensor, normal: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+        """x (bands, time, batch, channels) with what is added to it, from `normal`, shaped as x,
+        and start (1, batch, wide)."""
         bands, time, batch, _ = x.shape
-        seen = self.squeeze(x).permute(1, 2, 0, 3).reshape(1, time, batch, -1)
+        seen = self.squeeze(normal).permute(1, 2, 0, 3).reshape(1, time, batch, -1)
         shown, _ = gated_memory(self.enter(seen), start, self.forgetting)
         heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
-        return self.spread(heard)
+        return x + self.spread(heard)
 
     def step(
         self, x: torch.Tensor, normal: torch.Tensor, start: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One hop of one stream: x with what is added to it (bands, channels), and the memory after
-        the hop, from `normal`, shaped as x, and start (1, wide)."""
+        """The same for one hop of one stream: x (bands, channels), start (1, wide).
+
+        Returns x and the memory after the hop.
+        """
         entered = self.enter(self.squeeze(normal).view(1, -1))
         shown, last = _gated_step(entered, start, self.forgetting)
         heard = self.leave(shown).view(x.shape[0], -1)
@@ -210,7 +213,7 @@ class _Block(nn.Module):
         shown, _ = gated_memory(self.time_in(normal), starts[0], self.forgetting)
         x = x + self.time_out(shown)
         if self.wide is not None:
-            x = x + self.wide(normal, starts[1])
+            x = self.wide(x, normal, starts[1])
         return self._mix(x)
 
     def step(self, x: torch.Tensor, *starts: torch.Tensor) -> tuple[torch.Tensor, ...]:
