@@ -28,10 +28,10 @@ from rich.console import Console
 from rich.table import Table
 
 import edgeae
-from edgeae.context import SCALES
-from edgeae.entropy import ALPHABET, ESCAPE, Decoder, Encoder, Tables
-from edgeae.machine import machine, versions
-from edgeae.media import IMAGE_SUFFIXES, read_image
+from edgeae.bench.machine import machine, versions
+from edgeae.coding.context import SCALES
+from edgeae.coding.entropy import ALPHABET, ESCAPE, Decoder, Encoder, Tables
+from edgeae.media.files import IMAGE_SUFFIXES, read_image
 from export.tables import logistic_tables, quantize_frequencies
 
 QUALITIES = (2, 4, 6, 8)

@@ -16,7 +16,7 @@ from PIL import Image
 from rich.progress import track
 
 from train.config import PhotoConfig, read_config
-from train.data.photos import PhotoData, Photos
+from train.image.data import PhotoData, Photos
 
 CONFIG = Path(__file__).parent.parent / "train" / "configs" / "photo-codec.toml"
 

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 import edgeae
-from edgeae.bitstream import Limits
-from edgeae.demo import ASSETS
-from edgeae.machine import machine, versions
+from edgeae.bench.machine import machine, versions
+from edgeae.bench.workloads import ASSETS
+from edgeae.coding.container import Limits
 from edgeae.media import read_image
 from edgeae.metrics import psnr_db
 

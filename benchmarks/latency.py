@@ -26,13 +26,13 @@ from onnx import TensorProto, helper
 from rich.console import Console
 from rich.table import Table
 
-from edgeae.arithmetic import work_of
-from edgeae.bench import PACKAGES, measure, thread_counts
+from edgeae.bench.arithmetic import work_of
+from edgeae.bench.machine import machine, versions
+from edgeae.bench.measure import PACKAGES, measure, thread_counts
+from edgeae.bench.plots import number, quantity
+from edgeae.bench.timing import sample, summarize
 from edgeae.bundle import bundled_names
-from edgeae.machine import machine, versions
-from edgeae.plots import number, quantity
 from edgeae.runtime import CPU, Graph
-from edgeae.timing import sample, summarize
 
 WIDTHS = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
 REFERENCE = "MLPerf Tiny anomaly detection"

@@ -25,15 +25,15 @@ from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.progress import track
 
+from edgeae.bench.machine import machine, versions
 from edgeae.bundle import Bundle, find
-from edgeae.codec import Codec
-from edgeae.denoiser import Denoiser
-from edgeae.machine import machine, versions
+from edgeae.image.codec import Codec
 from edgeae.media import read_audio, read_image
 from edgeae.metrics import psnr_db, si_sdr_db
 from edgeae.runtime import Graph
-from export.integer import INTEGER, integer_copy, typical_inputs
-from export.manifest import markdown_table
+from edgeae.signal.denoiser import Denoiser
+from export.a16w8 import INTEGER, integer_copy, typical_inputs
+from export.bundle import markdown_table
 from export.mobile import make_mobile
 
 SIZE = 512, 768

@@ -198,8 +198,8 @@ def _checkout(commit: str, folder: Path) -> Path:
 
 
 def _circumstances() -> dict[str, Any]:
+    from edgeae.bench.machine import machine, versions
     from edgeae.bundle import find
-    from edgeae.machine import machine, versions
 
     return {
         "machine": machine(),

@@ -29,9 +29,9 @@ from rich.progress import track
 from rich.table import Table
 
 import edgeae
+from edgeae.bench.machine import machine, versions
 from edgeae.bundle import Bundle
-from edgeae.machine import machine, versions
-from edgeae.media import IMAGE_SUFFIXES, read_audio, read_image
+from edgeae.media.files import IMAGE_SUFFIXES, read_audio, read_image
 from edgeae.metrics import psnr_db, si_sdr_db
 
 LOSSES = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30)

@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.bench.machine import machine
 from edgeae.bundle import Bundle, find
-from edgeae.machine import machine
 from edgeae.runtime import Graph
-from export.integer import INTEGER, typical_inputs
+from export.a16w8 import INTEGER, typical_inputs
 from export.mobile import Copy, make_mobile
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.outside import outside_rows
 from benchmarks.targets import target_rows, variant_rows
-from export.manifest import add_figures, markdown_table
+from export.bundle import add_figures, markdown_table
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -134,7 +134,7 @@ def packet_loss_rows(result: Mapping[str, Any]) -> list[Row]:
 
 
 def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
-    """A row for each part of `python -m tests.volumes` that was run to its end."""
+    """A row for each part of `python -m tests.soak.volumes` that was run to its end."""
     found = {
         "mutants": lambda r: (
             "mutated files, packets, graphs, manifests, sounds and pictures",

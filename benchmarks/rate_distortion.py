@@ -27,8 +27,8 @@ from rich.table import Table
 from scipy.interpolate import PchipInterpolator
 
 import edgeae
-from edgeae.machine import machine, versions
-from edgeae.media import IMAGE_SUFFIXES, read_image
+from edgeae.bench.machine import machine, versions
+from edgeae.media.files import IMAGE_SUFFIXES, read_image
 from edgeae.metrics import bits_per_pixel, ms_ssim, psnr_db
 
 Picture = NDArray[np.uint8]

@@ -27,7 +27,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.speech_systems import Sound, System, ours, peers
-from edgeae.machine import machine, versions
+from edgeae.bench.machine import machine, versions
 from edgeae.media import read_audio
 from edgeae.metrics import si_sdr_db
 

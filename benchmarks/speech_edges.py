@@ -22,7 +22,7 @@ from rich.progress import track
 import edgeae
 from benchmarks.speech import AUDIO_SUFFIXES
 from benchmarks.speech_systems import Sound
-from edgeae.machine import machine, versions
+from edgeae.bench.machine import machine, versions
 from edgeae.media import read_audio
 
 RATE_HZ = 16_000

@@ -9,9 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeae.bitstream import Limits
-    from edgeae.codec import Codec, Latent, decompress
-    from edgeae.denoiser import Denoiser
+    from edgeae.coding.container import Limits
     from edgeae.errors import (
         BitstreamError,
         BundleError,
@@ -20,22 +18,24 @@ if TYPE_CHECKING:
         ProviderError,
         UnknownCodec,
     )
+    from edgeae.image.codec import Codec, Latent, decompress
     from edgeae.loading import load
+    from edgeae.signal.denoiser import Denoiser
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BitstreamError": "edgeae.errors",
     "BundleError": "edgeae.errors",
-    "Codec": "edgeae.codec",
-    "Denoiser": "edgeae.denoiser",
+    "Codec": "edgeae.image.codec",
+    "Denoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
-    "Latent": "edgeae.codec",
-    "Limits": "edgeae.bitstream",
+    "Latent": "edgeae.image.codec",
+    "Limits": "edgeae.coding.container",
     "MediaError": "edgeae.errors",
     "ProviderError": "edgeae.errors",
     "UnknownCodec": "edgeae.errors",
-    "decompress": "edgeae.codec",
+    "decompress": "edgeae.image.codec",
     "load": "edgeae.loading",
 }
 

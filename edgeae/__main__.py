@@ -1,6 +1,6 @@
 """`python -m edgeae`: the same as the `edgeae` command."""
 
-from .cli import main
+from edgeae.cli.app import main
 
 if __name__ == "__main__":
     main()

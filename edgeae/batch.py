@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import EdgeaeError, MediaError
+from edgeae.errors import EdgeaeError, MediaError
 
 __all__ = ["Job", "plan", "progress_bar", "run"]
 

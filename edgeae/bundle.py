@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import BundleError, UnknownCodec
-from .onnx_wire import check_graph
+from edgeae.errors import BundleError, UnknownCodec
+from edgeae.onnx_check import check_graph
 
 __all__ = [
     "FORMAT",

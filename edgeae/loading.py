@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .bundle import find
-from .codec import Codec
-from .denoiser import Denoiser
-from .errors import BundleError
-from .providers import Provider
+from edgeae.bundle import find
+from edgeae.errors import BundleError
+from edgeae.image.codec import Codec
+from edgeae.providers import Provider
+from edgeae.signal.denoiser import Denoiser
 
 __all__ = ["load"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .errors import ProviderError
+from edgeae.errors import ProviderError
 
 __all__ = ["CPU", "DEVICES", "KNOWN", "Choice", "Known", "Provider", "alternatives", "parse"]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import BundleError, EdgeaeError, ProviderError
-from .providers import CPU, KNOWN, Choice, Provider, alternatives
+from edgeae.errors import BundleError, EdgeaeError, ProviderError
+from edgeae.providers import CPU, KNOWN, Choice, Provider, alternatives
 
 __all__ = [
     "CPU",

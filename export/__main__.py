@@ -19,15 +19,15 @@ import torch
 
 from edgeae.errors import EdgeaeError
 from edgeae.loading import load
-from export.manifest import write_bundle
-from export.photo import STRIDE, export_photo_codec, verify_photo_codec
+from export.bundle import write_bundle
+from export.image import STRIDE, export_photo_codec, verify_photo_codec
+from export.parity import ExportError
 from export.speech import export_denoiser
-from export.verify import ExportError
 from train.checkpoint import CheckpointError, load_checkpoint
 from train.config import Config, PhotoConfig, SpeechConfig
-from train.data.photos import PhotoData, Photos
-from train.networks.image import PhotoCodec
-from train.networks.speech import SpeechDenoiser
+from train.image.data import PhotoData, Photos
+from train.image.network import PhotoCodec
+from train.speech.network import SpeechDenoiser
 
 # Calibration: squares cut from the middle of so many pictures.
 CALIBRATION_PICTURES, CALIBRATION_SIDE = 48, 256

@@ -33,9 +33,9 @@ from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
 from edgeae.providers import CPU
 from edgeae.runtime import Graph, hardware
-from export.integer import INTEGER, integer_copy, typical_inputs
+from export.a16w8 import INTEGER, integer_copy, typical_inputs
+from export.parity import ExportError
 from export.portable import portable
-from export.verify import ExportError
 
 Shape = tuple[int, ...]
 

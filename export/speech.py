@@ -12,11 +12,11 @@ import onnx
 import torch
 from torch import nn
 
-from edgeae.arithmetic import work_of
+from edgeae.bench.arithmetic import work_of
 from edgeae.runtime import Graph
-from export.verify import ExportError
-from train.losses_speech import spectrum_of
-from train.networks.speech import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
+from export.parity import ExportError
+from train.speech.loss import spectrum_of
+from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 
 # Root mean squares of the difference and of the output: 90 dB apart. What single precision rounds
 # comes to 7e-6 in the shipped bundle; one wrong value in a thousand would come to 3e-2.

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from edgeae.context import FRACTIONS, MIDDLE_UNITS, SCALES, TABLES
-from edgeae.entropy import ALPHABET, ESCAPE, PRECISION_BITS, Tables
+from edgeae.coding.context import FRACTIONS, MIDDLE_UNITS, SCALES, TABLES
+from edgeae.coding.entropy import ALPHABET, ESCAPE, PRECISION_BITS, Tables
 from train.entropy_model import FIRST_LOG_SCALE, LOG_SCALE_STEP, logistic_scale
 
 # The logistic model counts as much as this many observed symbols.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from edgeae.codec import Codec
+from edgeae.image.codec import Codec
 
 CONFIGS = Path(__file__).parent.parent / "train" / "configs"
 

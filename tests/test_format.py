@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import tiny
 
-from edgeae import bitstream, context, datagram, entropy, latent
-from edgeae.codec import PACKET_LIMITS, Codec, Latent
+from edgeae.coding import container as bitstream
+from edgeae.coding import context, entropy, latent
+from edgeae.image import packets as datagram
+from edgeae.image.codec import PACKET_LIMITS, Codec, Latent
 from edgeae.runtime import Graph
 
 PAGE = (Path(__file__).parent.parent / "docs" / "FORMAT.md").read_text(encoding="utf-8")

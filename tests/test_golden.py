@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from test_format import symbols_of
 
-from edgeae import bitstream, datagram
-from edgeae.codec import Codec, Latent
-from edgeae.denoiser import Denoiser
+from edgeae.coding import container as bitstream
+from edgeae.image import packets as datagram
+from edgeae.image.codec import Codec, Latent
+from edgeae.signal.denoiser import Denoiser
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = json.loads((GOLDEN / "symbols.json").read_text())

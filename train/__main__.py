@@ -47,10 +47,10 @@ class Task(Protocol):
 def make_task(config: Config, device: torch.device) -> Task:
     """The task of a configuration, with its data read."""
     if isinstance(config, PhotoConfig):
-        from train.tasks import PhotoTask
+        from train.image.recipe import PhotoTask
 
         return PhotoTask(config, device)
-    from train.tasks_speech import SpeechTask
+    from train.speech.recipe import SpeechTask
 
     return SpeechTask(config, device)
 
@@ -309,7 +309,7 @@ def main() -> int:
     parser.add_argument("--speech", nargs="+", metavar="DIR", help="folders of clean speech")
     parser.add_argument("--noise", nargs="+", metavar="DIR", help="folders of noise")
     parser.add_argument(
-        "--listener", metavar="FILE", help="what `python -m export.listening FILE` wrote"
+        "--listener", metavar="FILE", help="what `python -m export.listener FILE` wrote"
     )
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
     parser.add_argument(

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.data.photos import PhotoData
-from train.data.speech import SpeechData
-from train.losses import RateDistortion
-from train.losses_speech import SpeechLoss
-from train.networks.image import PhotoNetwork
-from train.networks.speech import SpeechNetwork
+from train.image.data import PhotoData
+from train.image.loss import RateDistortion
+from train.image.network import PhotoNetwork
+from train.speech.data import SpeechData
+from train.speech.loss import SpeechLoss
+from train.speech.network import SpeechNetwork
 
 
 class ConfigError(Exception):

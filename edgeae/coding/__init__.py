@@ -1,0 +1,1 @@
+"""Latents to bytes and back, in integers; knows no modality."""

@@ -1,0 +1,1 @@
+"""Images: tiles, the codec and its header, packets and transparency."""

@@ -1,0 +1,322 @@
+"""The photo codec's bundle: graphs, tables, int8 encoder, each held against torch before it is
+kept."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+
+from edgeae.coding import context, entropy
+from edgeae.image.codec import LEVELS, Codec, dead_zones, round_symbols
+from edgeae.metrics import psnr_db
+from edgeae.runtime import Graph
+from export.image_graphs import (
+    activation_peaks,
+    context_graph,
+    decoder_graph,
+    encoder_graph,
+    store_half,
+)
+from export.parity import ExportError, check_close
+from export.quantize import quantize
+from export.tables import TABLES, count_symbols, fit_tables, logistic_tables
+from train.entropy_model import CENTERED_SLICES, SliceContext
+from train.image.network import STRIDE, PhotoCodec, PhotoNetwork
+
+# Latents a side of the square that is coded on its own: 1024 pixels.
+TILE = 64
+# Levels at which tables and activation ranges are measured.
+CALIBRATION_LEVELS = (0, 8, 16, 24, 32, 40, 48, 56, 64)
+# How many inputs activation ranges are taken from.
+CALIBRATION_INPUTS = 24
+# The integer context model may cost this much more than the float one it stands for.
+CONTEXT_BUDGET = 0.02
+# What the int8 encoder and decoder may lose, and what they may add in bytes.
+INT8_BUDGET_DB, INT8_BUDGET_BYTES = 0.15, 0.02
+
+Picture = npt.NDArray[np.uint8]
+
+
+def export_photo_codec(
+    network: PhotoCodec, config: PhotoNetwork, out: Path, pictures: Sequence[Picture]
+) -> dict[str, Any]:
+    """What a codec's manifest needs, with all files written into the folder `out`.
+
+    Args:
+        network: trained.
+        config: its sizes.
+        out: an existing folder.
+        pictures: calibration pictures, uint8 (H, W, 3), sides multiples of 16.
+
+    Raises:
+        ExportError: a graph disagrees with torch, or integer contexts cost more than their budget.
+    """
+    # The bundle keeps the weights of the transforms in half precision, so they are rounded first:
+    # what torch and the tables see is what ships.
+    network = network.eval().cpu().float()
+    for part in (network.analysis, network.synthesis):
+        part.half().float()
+    floats = [_planes(picture) for picture in pictures]
+    with torch.no_grad():
+        latents = [network.analysis(torch.from_numpy(planes)).numpy()[0] for planes in floats]
+        steps = network.steps(torch.linspace(0, 1, LEVELS))[:, :, 0, 0].numpy()
+
+    files = _write_transforms(network, out, floats, latents, steps)
+    files |= _write_contexts(network, config, out, latents, steps)
+    model = _model(network, out)
+    tables = _fit(model, latents, steps)
+    (out / "tables.bin").write_bytes(
+        tables.frequencies.astype("<u2").tobytes()
+        + tables.shifts.tobytes()
+        + steps.astype("<f4").tobytes()
+    )
+    figures = {
+        "context_integer_cost": _check_contexts(network, model, tables, latents, steps),
+        "parameters": {
+            name: sum(p.numel() for p in getattr(network, name).parameters())
+            for name in ("analysis", "synthesis", "context")
+        },
+        "kilomacs_per_pixel": _kilomacs(network),
+    }
+    return {
+        "graphs": files,
+        "files": ["tables.bin"],
+        "layout": {"kind": "image", "channels": 3, "stride": STRIDE},
+        "latent": {
+            "stride": STRIDE,
+            "slices": [
+                {
+                    "channels": part.channels,
+                    "centered": part.centered,
+                    "phases": part.phases,
+                }
+                for part in _slices(network)
+            ],
+            # A block reaches one cell of 8 pixels further; a latent is two cells wide.
+            "encoder_halo": -(-config.analysis_blocks // 2),
+            "decoder_halo": -(-config.synthesis_blocks // 2),
+            "tile": TILE,
+        },
+        "figures": figures,
+    }
+
+
+def _planes(picture: Picture) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+
+
+def _slices(network: PhotoCodec) -> list[context.SliceSpec]:
+    parts = []
+    for part in network.context.contexts:
+        assert isinstance(part, SliceContext)
+        parts.append(context.SliceSpec(part.own, part.centered, 2 if part.two_phases else 1))
+    return parts
+
+
+def _write_transforms(
+    network: PhotoCodec,
+    out: Path,
+    floats: Sequence[npt.NDArray[np.float32]],
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
+) -> dict[str, dict[str, str]]:
+    files: dict[str, dict[str, str]] = {}
+    for role, (graph, in_float), inputs in (
+        ("encoder", encoder_graph(network.analysis), [{"pixels": planes} for planes in floats]),
+        ("decoder", decoder_graph(network.synthesis), _decoder_inputs(latents, steps)),
+    ):
+        files[role] = {precision: f"{role}.{precision}.onnx" for precision in ("fp32", "int8")}
+        fp32, int8 = (out / file for file in files[role].values())
+        onnx.save_model(graph, fp32)
+        quantize(fp32, int8, inputs[:CALIBRATION_INPUTS], in_float=in_float)
+        for file in (fp32, int8):
+            model = onnx.load_model(file)
+            store_half(model)
+            onnx.save_model(model, file)
+    run_encoder, run_decoder = Graph(out / "encoder.fp32.onnx"), Graph(out / "decoder.fp32.onnx")
+    # The second shape is not square and smaller than the receptive field.
+    for planes in (floats[0], floats[0][:, :, :48, :80]):
+        planes = np.ascontiguousarray(planes)
+        with torch.no_grad():
+            expected = network.analysis(torch.from_numpy(planes))
+            level = torch.full((1, 1, 1, 1), 0.375)
+            restored = network.synthesis(expected, level)
+        check_close("encoder", run_encoder(planes)[0], expected.numpy(), 1e-3)
+        check_close(
+            "decoder", run_decoder(expected.numpy(), level.numpy())[0], restored.numpy(), 1e-3
+        )
+    return files
+
+
+def _decoder_inputs(
+    latents: Sequence[npt.NDArray[np.float32]], steps: npt.NDArray[np.float32]
+) -> list[dict[str, npt.NDArray[np.float32]]]:
+    """Rounded latents, each at one of the calibration levels in turn."""
+    inputs = []
+    for latent, level in zip(latents, itertools.cycle(CALIBRATION_LEVELS), strict=False):
+        step = steps[level][:, None, None]
+        place = np.full((1, 1, 1, 1), level / (LEVELS - 1), np.float32)
+        inputs.append({"latents": (np.rint(latent / step) * step)[None], "level": place})
+    return inputs
+
+
+def _write_contexts(
+    network: PhotoCodec,
+    config: PhotoNetwork,
+    out: Path,
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
+) -> dict[str, dict[str, str]]:
+    symbols, levels = [], []
+    for level in CALIBRATION_LEVELS:
+        for latent in latents:
+            symbols.append(torch.from_numpy(np.rint(latent / steps[level][:, None, None]))[None])
+            levels.append(level / (LEVELS - 1))
+    peaks = activation_peaks(network.context, symbols, levels)
+    files = {}
+    for i, part in enumerate(network.context.contexts):
+        assert isinstance(part, SliceContext)
+        known = sum(config.slices[:i])
+        known_signed = sum(config.slices[: min(i, CENTERED_SLICES)])
+        name = f"context{i}.fp32.onnx"
+        onnx.save_model(context_graph(part, known, known_signed, peaks[i]), out / name)
+        files[f"context{i}"] = {"fp32": name}
+    return files
+
+
+def _model(network: PhotoCodec, out: Path) -> context.ContextModel:
+    parts = _slices(network)
+    graphs = [Graph(out / f"context{i}.fp32.onnx") for i in range(len(parts))]
+    return context.ContextModel(parts, graphs)
+
+
+class _Recorder(entropy.Encoder):
+    """An encoder that also keeps what it is given."""
+
+    def __init__(self, tables: entropy.Tables) -> None:
+        super().__init__(tables)
+        self.stages: list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]] = []
+
+    def put(self, values: npt.NDArray[np.int64], tables: npt.NDArray[np.int64]) -> None:
+        self.stages.append((tables, values))
+        super().put(values, tables)
+
+
+def _code(
+    model: context.ContextModel,
+    tables: entropy.Tables,
+    latents: npt.NDArray[np.float32],
+    steps: npt.NDArray[np.float32],
+    level: int,
+) -> tuple[_Recorder, context.Symbols]:
+    """One latent coded at one level as the shipped codec would."""
+    recorder = _Recorder(tables)
+    quantized = latents / steps[level][:, None, None]
+    choose = functools.partial(round_symbols, quantized, dead_zones(tables))
+    shape = (latents.shape[1], latents.shape[2])
+    return recorder, context.code(model, shape, level, recorder, choose)
+
+
+def _fit(
+    model: context.ContextModel,
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
+) -> entropy.Tables:
+    """Tables from what the context model's indices stand for on the calibration pictures."""
+    start = logistic_tables()
+    counts = np.zeros((TABLES, entropy.ALPHABET))
+    for level in CALIBRATION_LEVELS:
+        for latent in latents:
+            recorder, _ = _code(model, start, latent, steps, level)
+            count_symbols(recorder.stages, counts)
+    return fit_tables(counts)
+
+
+def _check_contexts(
+    network: PhotoCodec,
+    model: context.ContextModel,
+    tables: entropy.Tables,
+    latents: Sequence[npt.NDArray[np.float32]],
+    steps: npt.NDArray[np.float32],
+) -> float:
+    """How much more real bytes are than what the float context model promises, as a ratio less
+    one."""
+    promised = written = 0.0
+    for level in CALIBRATION_LEVELS:
+        for latent in latents:
+            recorder, symbols = _code(model, tables, latent, steps, level)
+            written += 8 * len(recorder.finish())
+            values = torch.from_numpy(symbols[None].astype(np.float32))
+            with torch.no_grad():
+                promised += float(
+                    network.context(values, values, torch.tensor([level / (LEVELS - 1)]))
+                )
+    cost = written / promised - 1
+    if cost > CONTEXT_BUDGET:
+        raise ExportError(
+            f"integer contexts and tables cost {cost:.1%} more than the float model, "
+            f"allowed {CONTEXT_BUDGET:.1%}"
+        )
+    return round(cost, 5)
+
+
+def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What the int8 graphs cost, through the shipped package.
+
+    Raises:
+        ExportError: decompress(compress(x)) is not decode(encode(x)), or int8 is over its budget.
+    """
+    bytes_of, psnr_of = {}, {}
+    for precision in ("fp32", "int8"):
+        codec = Codec.load(bundle, precision=precision)
+        sizes, qualities = [], []
+        for quality in (3, 5, 7):
+            for picture in pictures:
+                blob = codec.compress(picture, quality=quality)
+                restored = codec.decompress(blob)
+                sizes.append(len(blob))
+                qualities.append(psnr_db(picture, restored))
+        if not np.array_equal(restored, codec.decode(codec.encode(picture, quality=quality))):
+            raise ExportError(
+                f"{precision}: decompress(compress(x)) differs from decode(encode(x))"
+            )
+        bytes_of[precision], psnr_of[precision] = float(np.sum(sizes)), float(np.mean(qualities))
+    loss_db = psnr_of["fp32"] - psnr_of["int8"]
+    more = bytes_of["int8"] / bytes_of["fp32"] - 1
+    if loss_db > INT8_BUDGET_DB or more > INT8_BUDGET_BYTES:
+        raise ExportError(
+            f"the int8 graphs lose {loss_db:.2f} dB and add {more:.1%} of bytes, "
+            f"allowed {INT8_BUDGET_DB} dB and {INT8_BUDGET_BYTES:.0%}"
+        )
+    return {"int8_loss_db": round(loss_db, 4), "int8_more_bytes": round(more, 5)}
+
+
+def _kilomacs(network: PhotoCodec) -> dict[str, float]:
+    """Thousands of multiply-adds per pixel, from the shapes of the convolutions."""
+    totals = {}
+    for name, part in (("encoder", network.analysis), ("decoder", network.synthesis)):
+        macs = 0.0
+        for path, layer in part.named_modules():
+            if isinstance(layer, torch.nn.Conv2d) and path != "condition":
+                coarse = (
+                    path in ("linear", "leave")
+                    if name == "encoder"
+                    else path in ("linear", "enter")
+                )
+                macs += layer.weight.numel() / (STRIDE**2 if coarse else 64)
+        totals[name] = round(macs / 1000, 2)
+    # Contexts that are coded in two phases run twice.
+    contexts = sum(
+        sum(p.numel() for p in part.parameters()) * (2 if part.two_phases else 1)
+        for part in network.context.contexts
+    )
+    totals["context"] = round(contexts / STRIDE**2 / 1000, 2)
+    return totals

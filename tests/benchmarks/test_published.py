@@ -1,0 +1,55 @@
+"""Every figure in README and in the cards comes from a file under benchmarks/results."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from benchmarks import publish
+from export.bundle import markdown_table
+
+
+def test_readme_shows_what_was_measured():
+    text = (publish.ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.readme_results()
+
+
+def test_guarantees_shows_what_was_measured():
+    text = (publish.ROOT / "GUARANTEES.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.guarantee_results()
+
+
+def test_the_page_on_performance_shows_what_was_measured():
+    text = (publish.ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.performance_results()
+
+
+@pytest.mark.parametrize("model", ["photo-codec", "speech-denoiser"])
+def test_a_card_and_its_manifest_show_what_was_measured(model):
+    folder = publish.MODELS / model
+    rows = [p.rows(result) for p, result in publish.results() if p.model == model]
+    measured = json.loads((folder / "manifest.json").read_text())["figures"]["measured"]
+    assert rows and [one["rows"] for one in measured] == rows
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    for table in rows:
+        assert markdown_table(table) in card
+
+
+def test_publishing_twice_changes_nothing(tmp_path, monkeypatch):
+    pages = ("README.md", "GUARANTEES.md", "docs/performance.md")
+    names = (*pages, "benchmarks/results", "edgeae/models")
+    for name in names:
+        source, target = publish.ROOT / name, tmp_path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+    monkeypatch.setattr(publish, "ROOT", tmp_path)
+    monkeypatch.setattr(publish, "RESULTS", tmp_path / "benchmarks" / "results")
+    monkeypatch.setattr(publish, "MODELS", tmp_path / "edgeae" / "models")
+    publish.main()
+    assert {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()} == before

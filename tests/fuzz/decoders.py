@@ -1,0 +1,359 @@
+"""Changed files and packets, checksums put right, through every decoder.
+
+The command is `python -m tests.fuzz.decoders`.
+
+A mutant either gives data of the shape it announces or raises an EdgeaeError of one line, in
+bounded time. Prints what became of them; exit code 1 names the mutants that broke this.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import random
+import struct
+import sys
+import tempfile
+import time
+import wave
+import zlib
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgeae import bundle
+from edgeae import onnx_check as onnx_wire
+from edgeae.coding import container as bitstream
+from edgeae.errors import EdgeaeError
+from edgeae.image.codec import Codec
+from edgeae.media import files as media
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+# Many times what the slowest takes on one slow core.
+MAX_SECONDS = 2.0
+# What conceals a large picture takes long and shows no more than a small one.
+LIMITS = bitstream.Limits(pixels=1 << 12)
+# How often each decoder gets a mutant.
+FORMS = {
+    "file": 6,
+    "region": 2,
+    "conceal": 4,
+    "packets": 5,
+    "graph": 3,
+    "manifest": 2,
+    "sound": 2,
+    "picture": 1,
+}
+
+Outcome = str
+Decode = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What is sound, to be changed: golden files, and small ones that decode in a millisecond."""
+
+    model: Codec
+    files: Sequence[bytes]
+    packets: Sequence[Sequence[bytes]]
+    graph: bytes
+    manifest: bytes
+    sound: bytes
+    picture: bytes
+
+
+def seeds() -> Seeds:
+    """The seeds, always the same."""
+    from PIL import Image, ImageCms
+
+    model = Codec.load(GOLDEN / "tiny-codec")
+    files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.eae"))]
+    packets = [
+        [bytes.fromhex(line) for line in path.read_text().split()]
+        for path in sorted(GOLDEN.glob("*.hex"))
+    ]
+    noise = np.random.default_rng(0).integers(0, 256, (20, 20, 4), np.uint8)
+    for quality in (2, 6):
+        # Few tiles make many mutants in the same time: three quarters are of these.
+        for channels in (3, 4):
+            for size in ((9, 9), (9, 20), (20, 20)):
+                image = noise[: size[0], : size[1], :channels]
+                files += [model.compress(image, quality=quality)] * 2
+        small = model.packets(noise[:8, :12, :3], max_packet_bytes=42, quality=quality)
+        packets += [small] * 5
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as writer:
+        writer.setnchannels(2)
+        writer.setsampwidth(2)
+        writer.setframerate(8000)
+        writer.writeframes(noise[:4].tobytes())
+    picture = io.BytesIO()
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[24:36] = bytes(12)  # when it was made
+    Image.fromarray(noise[:6, :6]).save(picture, "PNG", icc_profile=bytes(profile))
+    return Seeds(
+        model=model,
+        files=files,
+        packets=packets,
+        graph=(GOLDEN / "tiny-codec" / "context0.fp32.onnx").read_bytes(),
+        manifest=(GOLDEN / "tiny-codec" / "manifest.json").read_bytes(),
+        sound=sound.getvalue(),
+        picture=picture.getvalue(),
+    )
+
+
+def fuzz(
+    count: int, seed: int = 0, first: int = 0
+) -> tuple[Counter[Outcome], tuple[float, str], list[str]]:
+    """(how many mutants ended how, seconds and name of the slowest, what broke the rule)"""
+    sown = seeds()
+    outcomes: Counter[Outcome] = Counter()
+    slowest, broken = (0.0, ""), []
+    with tempfile.TemporaryDirectory() as folder:
+        decoders = decoders_of(sown, Path(folder))
+        for number in range(first, first + count):
+            rng = random.Random(f"{seed}/{number}")
+            (form,) = rng.choices([*FORMS], [*FORMS.values()])
+            name = f"{seed}/{number} {form}"
+            decode = decoders[form](rng)
+            began = time.process_time()
+            try:
+                decode()
+                outcomes[f"{form}: data"] += 1
+            except EdgeaeError as error:
+                outcomes[f"{form}: refused"] += 1
+                if "\n" in str(error):
+                    broken.append(f"{name}: an error of several lines")
+            except Exception as error:
+                broken.append(f"{name}: {type(error).__name__}: {error}")
+            seconds = time.process_time() - began
+            slowest = max(slowest, (seconds, name))
+            if seconds > MAX_SECONDS:
+                broken.append(f"{name}: {seconds:.1f} s")
+    return outcomes, slowest, broken
+
+
+def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Random], Decode]]:
+    """What makes and decodes a mutant of each form; `folder` is for forms that are read there."""
+    model = sown.model
+    sound, picture = folder / "mutant.wav", folder / "mutant.png"
+    manifest = folder / "manifest.json"
+
+    def file(rng: random.Random) -> Decode:
+        return reads_file(model, mutated_file(rng, rng.choice(sown.files)))
+
+    def region(rng: random.Random) -> Decode:
+        return reads_region(model, mutated_file(rng, rng.choice(sown.files)), rng)
+
+    def conceal(rng: random.Random) -> Decode:
+        return conceals_file(model, mutated_file(rng, rng.choice(sown.files)))
+
+    def packets(rng: random.Random) -> Decode:
+        came = mutated_packets(rng, rng.choice(sown.packets), model._id)
+        return reads_packets(model, came)
+
+    def graph(rng: random.Random) -> Decode:
+        data = changed(rng, sown.graph)
+        return lambda: onnx_wire.check_graph(data, name="mutant")
+
+    def described(rng: random.Random) -> Decode:
+        manifest.write_bytes(mutated_json(rng, sown.manifest))
+        return lambda: bundle._manifest(manifest.read_bytes(), manifest) and None
+
+    def heard(rng: random.Random) -> Decode:
+        sound.write_bytes(changed(rng, sown.sound))
+        return lambda: reads_sound(sound)
+
+    def seen(rng: random.Random) -> Decode:
+        picture.write_bytes(mutated_png(rng, sown.picture))
+        return lambda: reads_picture(picture)
+
+    makers = (file, region, conceal, packets, graph, described, heard, seen)
+    return dict(zip(FORMS, makers, strict=True))
+
+
+def reads_file(model: Codec, data: bytes) -> Decode:
+    def decode() -> None:
+        image, header = model.decompress(data), bitstream.read_header(data)
+        shape = (header.height, header.width, header.channels)
+        check(image.shape == (shape if header.channels else shape[:2]))
+        check(image.dtype == np.uint8)
+
+    return decode
+
+
+def reads_region(model: Codec, data: bytes, rng: random.Random) -> Decode:
+    def decode() -> None:
+        header = bitstream.read_header(data)
+        top, left = rng.randrange(header.height), rng.randrange(header.width)
+        region = (top, left, min(3, header.height - top), min(5, header.width - left))
+        image = model.decompress(data, region=region)
+        check(image.shape[:2] == region[2:] and image.dtype == np.uint8)
+
+    return decode
+
+
+def conceals_file(model: Codec, data: bytes) -> Decode:
+    def decode() -> None:
+        image, mask = model.decompress(data, errors="conceal", limits=LIMITS)
+        header = bitstream.salvage(data).header
+        shape = (header.height, header.width, header.channels)
+        check(image.shape == (shape if header.channels else shape[:2]))
+        check(mask.shape == shape[:2] and mask.dtype == np.bool_ and image.dtype == np.uint8)
+
+    return decode
+
+
+def reads_packets(model: Codec, packets: Sequence[bytes]) -> Decode:
+    def decode() -> None:
+        image, mask = model.receive(packets)
+        check(image.shape[:2] == mask.shape and image.dtype == np.uint8)
+
+    return decode
+
+
+def reads_sound(path: Path) -> None:
+    samples, rate_hz = media.read_audio(path)
+    check(bool(np.isfinite(samples).all()) and samples.ndim in (1, 2) and rate_hz > 0)
+
+
+def reads_picture(path: Path) -> None:
+    image = media.read_image(path)
+    check(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3, 4))
+
+
+def check(right: bool) -> None:
+    if not right:
+        raise RuntimeError("data of another shape than announced")
+
+
+def changed(rng: random.Random, data: bytes) -> bytes:
+    """The bytes with one to three small changes."""
+    for _ in range(rng.randint(1, 3)):
+        at, noise = rng.randint(0, len(data)), rng.randbytes(rng.randint(1, 8))
+        match rng.randrange(6):
+            case 0 | 1:
+                if at < len(data):
+                    data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
+            case 2:
+                data = data[:at] + noise + data[at + len(noise) :]
+            case 3:
+                data = data[:at]
+            case 4:
+                data = data[:at] + noise + data[at:]
+            case 5:
+                data = rng.randbytes(rng.randint(0, 60))
+    return data
+
+
+SIZES = (1, 4, 16, 17, 40, 300, 65_537, 2**32 - 1)
+
+
+def mutated_file(rng: random.Random, data: bytes) -> bytes:
+    if data.startswith(bitstream.SMALL_MAGIC):
+        begin = 6  # the codec's id stays, or nothing else would be seen
+        body = data[:begin] + changed(rng, data[begin:-4])
+        return body + struct.pack("<I", zlib.crc32(body))
+    chunks, at = [], len(bitstream.MAGIC)
+    while at < len(data):
+        length, kind = struct.unpack_from("<I4s", data, at)
+        chunks.append((kind, data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    for _ in range(rng.randint(1, 3)):
+        place = rng.randrange(len(chunks))
+        kind, body = chunks[place]
+        match rng.randrange(8):
+            case 0 | 1 | 2:
+                body = body[:1] + changed(rng, body[1:]) if kind == b"TILE" else changed(rng, body)
+                chunks[place] = kind, body
+            case 3:
+                other = rng.randrange(len(chunks))
+                chunks[place], chunks[other] = chunks[other], chunks[place]
+            case 4:
+                chunks.insert(rng.randrange(len(chunks)), (kind, body))
+            case 5:
+                if len(chunks) > 1:
+                    del chunks[place]
+            case 6:
+                kinds = [b"TILE", b"HEAD", b"heAD", b"ALPH", b"DONE", b"noTE", b"WHAT"]
+                chunks[place] = rng.choice(kinds), body
+            case 7:
+                picture = struct.pack(
+                    "<BBII", rng.randrange(66), rng.randrange(6), rng.choice(SIZES),
+                    rng.choice(SIZES),
+                )  # fmt: skip
+                chunks[0] = b"HEAD", data[16:32] + picture
+    made = bitstream.MAGIC + b"".join(
+        struct.pack("<I", len(body)) + kind + body + struct.pack("<I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    # Now and then as a radio link would have it.
+    return changed(rng, made) if rng.random() < 0.2 else made
+
+
+def mutated_packets(rng: random.Random, packets: Sequence[bytes], codec_id: bytes) -> list[bytes]:
+    came = [rng.choice(packets) for _ in range(rng.randint(1, len(packets) + 2))]
+    for _ in range(rng.randint(0, 3)):
+        body = changed(rng, rng.choice(packets)[:-4])
+        came.insert(0, body + struct.pack("<I", zlib.crc32(codec_id + body)))
+    return came
+
+
+def mutated_json(rng: random.Random, data: bytes) -> bytes:
+    """Half the time any bytes changed, else another value put somewhere, or a key taken out."""
+    if rng.random() < 0.5:
+        return changed(rng, data)
+    whole = spot = json.loads(data)
+    while True:
+        key = rng.choice(sorted(spot))
+        if not (isinstance(spot[key], dict) and spot[key] and rng.random() < 0.7):
+            break
+        spot = spot[key]
+    value = rng.choice([None, True, -1, 0, 1 << 40, 0.5, "", "x", "\n", [], {}, {"a": []}, ...])
+    if value is ...:
+        del spot[key]
+    else:
+        spot[rng.choice([key, key, "new"])] = value
+    return json.dumps(whole).encode()
+
+
+def mutated_png(rng: random.Random, data: bytes) -> bytes:
+    """A chunk changed and its checksum put right; now and then anything."""
+    if rng.random() < 0.3:
+        return changed(rng, data)
+    chunks, at = [], 8
+    while at < len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        chunks.append((kind, data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    place = rng.randrange(len(chunks))
+    chunks[place] = chunks[place][0], changed(rng, chunks[place][1])
+    return data[:8] + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.decoders", description=__doc__)
+    parser.add_argument("-n", type=int, default=20_000, help="how many mutants")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives other mutants")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first")
+    options = parser.parse_args()
+    began = time.process_time()
+    outcomes, (slowest, name), broken = fuzz(options.n, options.seed, options.first)
+    for outcome, count in sorted(outcomes.items()):
+        print(f"{count:9,} {outcome}")
+    seconds = time.process_time() - began
+    print(f"{options.n:,} mutants in {seconds:.0f} s of CPU, the slowest {slowest:.3f} s: {name}")
+    for line in broken:
+        print(line, file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,613 @@
+"""A bundle is read whole and unchanged, or refused with one line that says why."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+
+import pytest
+import tiny
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from edgeae import bundle
+from edgeae import onnx_check as onnx_wire
+from edgeae.errors import BundleError, UnknownCodec
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tiny.tiny_denoiser_bundle(tmp_path / "tiny")
+
+
+def refused(path, match):
+    """Asserts that the bundle is refused with one line that matches."""
+    with pytest.raises(BundleError, match=match) as caught:
+        bundle.find(path)
+    assert "\n" not in str(caught.value)
+
+
+def set_key(path, value, *keys):
+    """Sets the value under these keys of the manifest, or removes the key if the value is ..."""
+
+    def change(manifest):
+        for key in keys[:-1]:
+            manifest = manifest[key]
+        if value is ...:
+            del manifest[keys[-1]]
+        else:
+            manifest[keys[-1]] = value
+
+    return tiny.change_manifest(path, change)
+
+
+# What a good bundle gives
+
+
+def test_a_bundle_is_found_by_path_and_by_string(path):
+    found = bundle.find(path)
+    assert bundle.find(str(path)) == found
+    assert found.path == path
+    assert found.manifest.task == "denoiser"
+    assert found.manifest.stream["hop_samples"] == 256
+    assert found.manifest.latent is None and found.manifest.codec_id is None
+
+
+def test_the_id_is_the_hash_of_the_manifest(path):
+    assert bundle.find(path).id == tiny.fingerprint(path / "manifest.json")["sha256"]
+
+
+def test_a_bundle_read_through_a_link_to_its_directory_is_the_same(path, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(path, target_is_directory=True)
+    assert bundle.find(link).id == bundle.find(path).id
+
+
+def test_a_relative_path_means_the_same_after_a_change_of_directory(path, monkeypatch, tmp_path):
+    monkeypatch.chdir(path.parent)
+    found = bundle.find("./tiny")
+    monkeypatch.chdir("/")
+    assert found.graph_file("step", "fp32").is_file()
+
+
+def test_files_outside_the_manifest_are_left_alone(path):
+    (path / "notes.txt").write_text("mine")
+    assert bundle.find(path).manifest.name == "tiny-denoiser"
+
+
+def test_read_gives_the_bytes_of_a_file(path):
+    assert bundle.find(path).read("CARD.md") == (path / "CARD.md").read_bytes()
+
+
+def test_read_refuses_a_file_that_the_manifest_does_not_name(path):
+    (path / "notes.txt").write_text("mine")
+    with pytest.raises(BundleError, match="has no file 'notes.txt': it has CARD.md"):
+        bundle.find(path).read("notes.txt")
+
+
+def test_read_refuses_a_file_changed_after_the_bundle_was_found(path):
+    found = bundle.find(path)
+    card = path / "CARD.md"
+    card.write_bytes(card.read_bytes().swapcase())
+    with pytest.raises(BundleError, match="CARD.md has changed"):
+        found.read("CARD.md")
+
+
+def test_an_unknown_role_or_precision_names_those_there(path):
+    found = bundle.find(path)
+    with pytest.raises(BundleError, match="has no 'encoder' graph: it has step"):
+        found.graph_file("encoder", "fp32")
+    with pytest.raises(BundleError, match="has no 'int8' step: it has fp32"):
+        found.graph_file("step", "int8")
+    with pytest.raises(BundleError, match="has no precision 'int8': it has fp32"):
+        found.precision("int8")
+
+
+def test_the_default_precision_is_int8_where_the_encoder_has_it(path):
+    assert bundle.find(path).precision(None) == "fp32"
+    entry = tiny.load_manifest(path)["graphs"]["step"]["fp32"]
+    set_key(path, {"fp32": entry, "int8": entry}, "graphs", "encoder")
+    found = bundle.find(path)
+    assert found.precision(None) == found.precision("int8") == "int8"
+    assert found.precision("fp32") == "fp32"
+
+
+# Where it is looked for
+
+
+def test_an_unknown_name_lists_the_known_ones(monkeypatch, tmp_path):
+    tiny.tiny_denoiser_bundle(tmp_path / "one")
+    tiny.tiny_denoiser_bundle(tmp_path / "two")
+    (tmp_path / "no-bundle").mkdir()
+    monkeypatch.setattr(bundle, "_MODELS", tmp_path)
+    assert bundle.bundled_names() == ["one", "two"]
+    with pytest.raises(BundleError, match="no model named 'three'.*known models are one, two"):
+        bundle.find("three")
+
+
+def test_a_bundled_name_means_the_bundled_model_whatever_the_working_directory(
+    monkeypatch, tmp_path
+):
+    tiny.tiny_denoiser_bundle(tmp_path / "models" / "one")
+    tiny.tiny_denoiser_bundle(tmp_path / "here" / "one", gain=2.0)
+    monkeypatch.setattr(bundle, "_MODELS", tmp_path / "models")
+    monkeypatch.chdir(tmp_path / "here")
+    assert bundle.find("one").path == tmp_path / "models" / "one"
+    assert bundle.find("./one").path == tmp_path / "here" / "one"
+
+
+def test_a_missing_models_folder_means_that_none_are_bundled(monkeypatch, tmp_path):
+    monkeypatch.setattr(bundle, "_MODELS", tmp_path / "nowhere")
+    assert bundle.bundled_names() == []
+    with pytest.raises(BundleError, match="the known models are none$"):
+        bundle.find("photo-codec")
+
+
+def test_every_bundled_model_is_sound():
+    for name in bundle.bundled_names():
+        assert bundle.find(name).manifest.name == name
+
+
+def test_a_codec_is_found_by_its_id(monkeypatch, path, tmp_path):
+    codec_id = bytes(range(16))
+
+    def to_codec(manifest):
+        manifest.update(task="codec", latent={}, codec_id=codec_id.hex())
+
+    tiny.change_manifest(path, to_codec)
+    monkeypatch.setattr(bundle, "_MODELS", tmp_path)
+    assert bundle.bundled_with_codec_id(codec_id).path == path
+
+
+def test_an_unknown_codec_id_is_named_in_full():
+    codec_id = b"\xee" * 16
+    with pytest.raises(UnknownCodec, match="ee" * 16) as caught:
+        bundle.bundled_with_codec_id(codec_id)
+    assert caught.value.codec_id == codec_id
+
+
+def test_a_file_is_no_model(path):
+    with pytest.raises(BundleError, match="is a file: a model is a directory"):
+        bundle.find(path / "CARD.md")
+
+
+@pytest.mark.parametrize("model", ["", "a\0b", "x" * 5000, "../nowhere"])
+def test_a_name_that_can_be_no_path_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BundleError):
+        bundle.find(model)
+
+
+def test_a_model_that_is_neither_name_nor_path_is_a_type_error():
+    with pytest.raises(TypeError, match="model is a int"):
+        bundle.find(3)
+
+
+# Files that are not what the manifest says
+
+
+@pytest.mark.parametrize("file", ["step.fp32.onnx", "CARD.md"])
+def test_a_changed_byte_in_any_file_is_refused(path, file):
+    data = bytearray((path / file).read_bytes())
+    for at in range(0, len(data), max(1, len(data) // 40)):
+        spoiled = bytearray(data)
+        spoiled[at] ^= 1
+        (path / file).write_bytes(spoiled)
+        refused(path, f"{file} has changed")
+
+
+def test_a_changed_byte_in_the_manifest_is_refused_or_changes_the_id(path):
+    manifest = path / "manifest.json"
+    data, whole = manifest.read_bytes(), bundle.find(path).id
+    refusals = 0
+    for at in range(len(data)):
+        spoiled = bytearray(data)
+        spoiled[at] ^= 1
+        manifest.write_bytes(spoiled)
+        try:
+            assert bundle.find(path).id != whole
+        except BundleError:
+            refusals += 1
+    assert refusals > len(data) // 2
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+def test_a_missing_file_is_refused(path, file):
+    (path / file).unlink()
+    refused(path, f"{file} is missing")
+
+
+@pytest.mark.parametrize("file", ["step.fp32.onnx", "CARD.md"])
+def test_a_cut_or_grown_file_is_refused(path, file):
+    data = (path / file).read_bytes()
+    for changed in (data[:-1], data + b"\0", b""):
+        (path / file).write_bytes(changed)
+        refused(path, f"{file} has {len(changed)} bytes: manifest.json says {len(data)}")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+def test_a_directory_in_the_place_of_a_file_is_refused(path, file):
+    (path / file).unlink()
+    (path / file).mkdir()
+    refused(path, f"{file} is not a regular file")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("file", ["manifest.json", "CARD.md"])
+def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(path, file):
+    (path / file).unlink()
+    os.mkfifo(path / file)
+    refused(path, f"{file} is not a regular file")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+def test_a_link_out_of_the_directory_is_refused(path, tmp_path, file):
+    shutil.move(path / file, tmp_path / file)
+    (path / file).symlink_to(tmp_path / file)
+    refused(path, f"{file} is a link out of the model's directory")
+
+
+def test_a_link_to_itself_is_refused(path):
+    (path / "CARD.md").unlink()
+    (path / "CARD.md").symlink_to("CARD.md")
+    refused(path, "cannot read .*CARD.md|CARD.md is missing")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../CARD.md",
+        "/etc/passwd",
+        "sub/CARD.md",
+        "sub\\CARD.md",
+        "..",
+        ".",
+        "",
+        ".hidden",
+        "C:CARD.md",
+        "CARD.md\n",
+        "CARD\0.md",
+        "x" * 129,
+        "manifest.json",
+    ],
+)
+def test_a_file_name_that_could_leave_the_directory_is_refused(path, name):
+    set_key(path, name, "graphs", "step", "fp32", "file")
+    refused(path, "is no file name")
+    set_key(path, "step.fp32.onnx", "graphs", "step", "fp32", "file")
+    set_key(path, {"sha256": "0" * 64, "bytes": 1}, "files", name)
+    refused(path, "is no file name")
+
+
+# Manifests that are not one
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "7",
+        '"edgeae"',
+        "\ufeff{}",
+        '{"format": NaN}',
+        "[" * 100_000,
+        "{'a': 1}",
+    ],
+)
+def test_a_manifest_that_is_no_json_object_is_refused(path, text):
+    (path / "manifest.json").write_text(text, encoding="utf-8")
+    refused(path, "manifest.json")
+
+
+def test_a_manifest_that_is_no_utf8_is_refused(path):
+    (path / "manifest.json").write_bytes(b'{"name": "\xff"}')
+    refused(path, "is not JSON")
+
+
+def test_a_manifest_with_a_number_of_a_million_digits_is_refused(path):
+    (path / "manifest.json").write_text('{"format": ' + "1" * 1_000_000 + "}")
+    refused(path, "is not JSON")
+
+
+def test_a_huge_manifest_is_refused_before_it_is_parsed(path):
+    with (path / "manifest.json").open("ab") as stream:
+        stream.truncate(1 << 40)  # sparse: takes no room
+    start = time.process_time()
+    refused(path, "1048576 are allowed")
+    assert time.process_time() - start < 1
+
+
+def test_a_key_that_stands_twice_is_refused(path):
+    text = (path / "manifest.json").read_text()
+    (path / "manifest.json").write_text(text.replace("{", '{"format": 1,', 1))
+    refused(path, "a key stands twice")
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["format", "task", "name", "version", "layout", "graphs", "files", "provenance", "figures"],
+)
+def test_a_missing_key_is_named(path, key):
+    set_key(path, ..., key)
+    refused(path, f"key '{key}' is missing")
+
+
+@pytest.mark.parametrize(
+    ("task", "key"), [("denoiser", "stream"), ("codec", "latent"), ("codec", "codec_id")]
+)
+def test_a_key_that_only_this_task_needs_is_named_when_missing(path, task, key):
+    def change(manifest):
+        manifest.update(task=task, stream={}, latent={}, codec_id="0" * 32)
+        del manifest[key]
+
+    tiny.change_manifest(path, change)
+    refused(path, f"key '{key}' is missing: a {task} needs it")
+
+
+KINDS = {
+    "format": int,
+    "task": str,
+    "name": str,
+    "version": str,
+    "layout": dict,
+    "stream": dict,
+    "latent": dict,
+    "codec_id": str,
+    "graphs": dict,
+    "graphs/step": dict,
+    "graphs/step/fp32": dict,
+    "graphs/step/fp32/file": str,
+    "graphs/step/fp32/sha256": str,
+    "graphs/step/fp32/bytes": int,
+    "files": dict,
+    "files/CARD.md": dict,
+    "files/CARD.md/sha256": str,
+    "files/CARD.md/bytes": int,
+    "provenance": dict,
+    "figures": dict,
+}
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (keys, value)
+        for keys, kind in KINDS.items()
+        for value in (None, True, 1.0, "text", [], {}, 3)
+        if type(value) is not kind
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused(path, keys, value):
+    set_key(path, value, *keys.split("/"))
+    refused(path, "is allowed$")
+
+
+@pytest.mark.parametrize("version", ["", "one two", "1.0\n", "v\ud800", "1" * 33])
+def test_a_version_with_odd_characters_is_refused(path, version):
+    set_key(path, version, "version")
+    refused(path, "version is")
+
+
+@pytest.mark.parametrize("value", [0, 2, 99])
+def test_an_unknown_format_is_refused(path, value):
+    set_key(path, value, "format")
+    refused(path, f"format is {value}: 1 is allowed")
+
+
+def test_an_unknown_format_is_refused_before_its_keys_are_judged(path):
+    tiny.save_manifest(path, {"format": 2, "models": []})
+    refused(path, "format is 2: 1 is allowed")
+
+
+def test_an_unknown_task_is_refused(path):
+    set_key(path, "translator", "task")
+    refused(path, 'task is "translator": codec, denoiser, detector are allowed')
+
+
+def test_an_unknown_key_is_refused(path):
+    set_key(path, 1, "quallity")
+    refused(path, 'unknown key "quallity" in the manifest')
+
+
+def test_an_unknown_key_in_an_entry_is_refused(path):
+    set_key(path, "x", "graphs", "step", "fp32", "url")
+    refused(path, 'unknown key "url" in graphs.step.fp32')
+
+
+@pytest.mark.parametrize("value", ["ABC", "0" * 63, "0" * 65, "G" * 64, "0" * 63 + "\n"])
+def test_a_hash_that_is_no_sha256_is_refused(path, value):
+    set_key(path, value, "files", "CARD.md", "sha256")
+    refused(path, "sha256 is")
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 31, 1 << 200])
+def test_a_size_out_of_range_is_refused(path, value):
+    set_key(path, value, "files", "CARD.md", "bytes")
+    refused(path, "bytes is")
+
+
+@pytest.mark.parametrize("value", ["", "0" * 31, "Z" * 32, "0x" + "0" * 30])
+def test_a_codec_id_that_is_no_16_bytes_is_refused(path, value):
+    set_key(path, value, "codec_id")
+    refused(path, "codec_id is")
+
+
+@pytest.mark.parametrize("name", ["", "Photo Codec", "../x", "x" * 65])
+def test_a_name_with_odd_characters_is_refused(path, name):
+    set_key(path, name, "name")
+    refused(path, "name is")
+
+
+def test_a_bundle_without_a_graph_is_refused(path):
+    set_key(path, {}, "graphs")
+    refused(path, "graphs is empty")
+
+
+def test_a_role_without_a_precision_is_refused(path):
+    set_key(path, {}, "graphs", "step")
+    refused(path, "graphs.step is empty")
+
+
+# Graphs that must not be opened
+
+
+def test_there_are_at_least_forty_unsafe_graphs():
+    assert len(tiny.UNSAFE_GRAPHS) >= 40
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    tiny.UNSAFE_GRAPHS,
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_unsafe_graph_is_refused_though_its_hash_is_right(path, change, match):
+    refused(tiny.change_graph(path, change), f"step.fp32.onnx: .*{match}")
+
+
+def test_weights_beside_the_graph_are_refused_even_if_the_file_is_there(path):
+    (path / "weights.bin").write_bytes(bytes(16))
+    refused(tiny.change_graph(path, tiny.add_external_data), "external data")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x00",
+        b"\x0a",
+        b"\xff" * 20,
+        b"PK\x03\x04 not a model",
+        b"\x3a\xff\xff\xff\xff\x0f",
+        b"\x3b\x3c",
+        b"\x38\x07",
+        b"\x3a\x00\x3a\x00",
+    ],
+    ids=[
+        "empty",
+        "field 0",
+        "no length",
+        "endless number",
+        "zip",
+        "too long",
+        "group",
+        "graph that is a number",
+        "two graphs",
+    ],
+)
+def test_bytes_that_are_no_onnx_file_are_refused(path, data):
+    refused(tiny.replace_graph(path, data), "not an ONNX file|not a usable ONNX file|wire type")
+
+
+def test_every_cut_of_a_graph_is_refused_or_loses_a_whole_field_only(path):
+    data = (path / "step.fp32.onnx").read_bytes()
+    for size in range(len(data)):
+        try:
+            onnx_wire.check_graph(data[:size], name="cut")
+        except BundleError:
+            continue
+        tiny.onnx.load_from_string(data[:size])  # what is left is a whole message
+
+
+def test_a_graph_of_endless_fields_is_refused_in_bounded_time():
+    data = b"\x08\x0a" * 8_000_000
+    start = time.process_time()
+    with pytest.raises(BundleError, match="over 2000000 fields"):
+        onnx_wire.check_graph(data, name="spam")
+    assert time.process_time() - start < 20
+
+
+def test_a_large_tensor_is_stepped_over_not_read():
+    model = tiny.relu_model()
+    model.graph.initializer.append(
+        tiny.helper.make_tensor("w", 1, [10_000_000], bytes(40_000_000), raw=True)
+    )
+    data = model.SerializeToString()
+    start = time.process_time()
+    onnx_wire.check_graph(data, name="large")
+    assert time.process_time() - start < 1
+
+
+# Properties: whatever the bytes, a bundle is read or refused with BundleError
+
+quick = settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    """A good bundle and the bytes of its manifest, for tests that spoil it many times over."""
+    path = tiny.tiny_denoiser_bundle(tmp_path_factory.mktemp("sound") / "tiny")
+    return path, (path / "manifest.json").read_bytes()
+
+
+@quick
+@given(st.data())
+def test_any_bytes_changed_in_a_manifest_raise_nothing_but_bundle_errors(sound, data):
+    path, manifest = sound
+    at = data.draw(st.integers(0, len(manifest)))
+    gone = data.draw(st.integers(0, 20))
+    put = data.draw(st.binary(max_size=20) | st.sampled_from([b"{", b"]", b'"', b"null", b"-1"]))
+    (path / "manifest.json").write_bytes(manifest[:at] + put + manifest[at + gone :])
+    try:
+        bundle.find(path)
+    except BundleError as error:
+        assert "\n" not in str(error)
+
+
+@quick
+@given(st.data())
+def test_any_value_put_anywhere_in_a_manifest_raises_nothing_but_bundle_errors(sound, data):
+    path, original = sound
+    manifest = spot = json.loads(original)
+    while True:
+        key = data.draw(st.sampled_from(sorted(spot)))
+        if not (isinstance(spot[key], dict) and spot[key] and data.draw(st.booleans())):
+            break
+        spot = spot[key]
+    spot[data.draw(st.just(key) | st.text(max_size=8))] = data.draw(json_values)
+    tiny.save_manifest(path, manifest)
+    try:
+        bundle.find(path)
+    except BundleError as error:
+        assert "\n" not in str(error)
+
+
+@quick
+@given(st.binary(max_size=200))
+@example(b"\x3a\x04\x5a\x02\x12\x00")
+def test_any_bytes_for_a_graph_raise_nothing_but_bundle_errors(data):
+    with pytest.raises(BundleError):
+        onnx_wire.check_graph(b"\x00" + data, name="any")
+    try:
+        onnx_wire.check_graph(data, name="any")
+    except BundleError as error:
+        assert "\n" not in str(error)
+
+
+@quick
+@given(st.data())
+def test_any_bytes_changed_in_a_graph_raise_nothing_but_bundle_errors(data):
+    graph = STEP_BYTES
+    at = data.draw(st.integers(0, len(graph)))
+    gone = data.draw(st.integers(0, 8))
+    put = data.draw(st.binary(max_size=8))
+    try:
+        onnx_wire.check_graph(graph[:at] + put + graph[at + gone :], name="changed")
+    except BundleError as error:
+        assert "\n" not in str(error)
+
+
+STEP_BYTES = tiny.denoiser_step_model(bins=257).SerializeToString()

@@ -1,0 +1,570 @@
+"""The numbers of GUARANTEES.md: what tests do a thousand times, a million times.
+
+    python -m tests.soak.volumes PART ... [--json benchmarks/results/guarantees.json]
+
+Each part writes its own section of the file and leaves the others. Long parts save as they go; with
+`--resume` they go on where an earlier run ended. Exit code 1 if anything that is promised broke.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+# The tests are no package for pytest: they find each other by name.
+TESTS = Path(__file__).parents[1]
+sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media")]
+
+import decoders as fuzz
+import hostile
+import test_media
+import tiny
+
+import edgeae
+from edgeae.bench.machine import machine, versions
+from edgeae.coding import container as bitstream
+from edgeae.coding import entropy
+from edgeae.coding.context import ContextModel, code, decode
+from edgeae.errors import BitstreamError, BundleError, EdgeaeError
+from edgeae.image import packets as datagram
+from edgeae.image.codec import Codec
+from edgeae.media import read_audio, read_image
+from edgeae.runtime import OPTIMIZATIONS, Graph
+from edgeae.signal.denoiser import Denoiser
+
+PACKAGES = ("edgeae", "numpy", "onnxruntime", "pillow", "soundfile")
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "guarantees.json"
+
+Section = dict[str, Any]
+Save = Callable[[Section], None]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.volumes", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("part", nargs="+", choices=[*PARTS], metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--json", type=Path, default=RESULTS, help="write or change this file")
+    parser.add_argument("--count", type=int, help="another number than the one promised")
+    parser.add_argument("--resume", action="store_true", help="go on where the file ends")
+    options = parser.parse_args()
+    broken = 0
+    for name in options.part:
+        run, count = PARTS[name]
+
+        def save(section: Section, name: str = name) -> None:
+            write(options.json, name, section)
+
+        began = time.process_time()
+        before = read(options.json).get(name) if options.resume else None
+        section = run(options.count or count, before or {}, save)
+        spent = (before or {}).get("cpu_s", 0) + time.process_time() - began
+        save({**section, "cpu_s": round(spent, 1)})
+        broken += len(section["broken"])
+        shown = {key: value for key, value in section.items() if not isinstance(value, list)}
+        print(f"{name}: {json.dumps(shown)}", flush=True)
+        for line in section["broken"]:
+            print(f"{name}: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write(path: Path, name: str, section: Section) -> None:
+    """Put a section in its place in the file, with the machine that made it."""
+    made = {"machine": machine(), "versions": versions(PACKAGES)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"what": "guarantees", **read(path), name: {**section, **made}}
+    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+
+
+# --- changed files, packets and graphs with right checksums
+
+STEP = 10_000
+
+
+def mutants(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """`tests.fuzz.decoders` over all decoders."""
+    outcomes = Counter(before.get("outcomes", {}))
+    slowest = (before.get("slowest_s", 0.0), before.get("slowest", ""))
+    broken, done = list(before.get("broken", [])), before.get("count", 0)
+    spent = before.get("cpu_s", 0.0)
+    section: Section = {**before, "broken": broken}
+    while done < count:
+        began = time.process_time()
+        step = min(STEP, count - done)
+        found, slow, wrong = fuzz.fuzz(step, seed=1, first=done)
+        done, outcomes, slowest = done + step, outcomes + found, max(slowest, slow)
+        broken += wrong
+        spent += time.process_time() - began
+        section = {
+            "count": done,
+            "outcomes": dict(sorted(outcomes.items())),
+            "slowest_s": round(slowest[0], 4),
+            "slowest": slowest[1],
+            "broken": broken,
+        }
+        save({**section, "cpu_s": round(spent, 1)})
+    return section
+
+
+# --- flipped bits, checksums left as they are
+
+
+def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """1 to 8 flipped bits of golden files and packets: each is noticed, and what is salvaged of a
+    file is as it was."""
+    codec_id = Codec.load(fuzz.GOLDEN / "tiny-codec")._id
+    files = [path.read_bytes() for path in sorted(fuzz.GOLDEN.glob("*.eae"))]
+    packets = [
+        bytes.fromhex(line)
+        for path in sorted(fuzz.GOLDEN.glob("*.hex"))
+        for line in path.read_text().split()
+    ]
+    forms = {
+        "file": [data for data in files if data.startswith(bitstream.MAGIC)],
+        "small": [data for data in files if data.startswith(bitstream.SMALL_MAGIC)],
+        "packet": packets,
+    }
+    blocks = {data: dict(bitstream.salvage(data).blocks) for data in files}
+    detected: Counter[str] = Counter()
+    kept, broken = 0, []
+    rng = random.Random(6)
+    for number in range(count):
+        form = [*forms][number % len(forms)]
+        data = rng.choice(forms[form])
+        flipped = bytearray(data)
+        bits = rng.sample(range(8 * len(data)), rng.randint(1, 8))
+        for bit in bits:
+            flipped[bit // 8] ^= 1 << bit % 8
+        changed = bytes(flipped)
+        try:
+            if form == "packet":
+                datagram.read(changed, codec_id)
+            else:
+                bitstream.read(changed)
+            broken.append(f"{form}, {len(data)} bytes, bits {bits}: not noticed")
+        except BitstreamError:
+            detected[form] += 1
+        if form == "file":
+            with contextlib.suppress(BitstreamError):  # no header is left
+                left = bitstream.salvage(changed).blocks
+                kept += len(left)
+                if any(blocks[data].get(i) != block for i, block in left.items()):
+                    broken.append(
+                        f"{form}, {len(data)} bytes, bits {bits}: salvaged though damaged"
+                    )
+    return {"count": count, "detected": dict(detected), "tiles_kept": kept, "broken": broken}
+
+
+# --- short files whose headers claim much
+
+
+def bombs(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Each is refused within so many milliseconds of CPU and so much memory."""
+    model = Codec.load("photo-codec")
+    rows, broken = [], []
+    for name, read in [*hostile.bombs(model).items()][:count]:
+        times = []
+        for _ in range(5):
+            began = time.process_time()
+            try:
+                read()
+                broken.append(f"{name}: not refused")
+            except EdgeaeError as error:
+                message = str(error)
+            times.append(time.process_time() - began)
+        tracemalloc.start()
+        with contextlib.suppress(EdgeaeError):
+            read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        ms = 1000 * sorted(times)[2]
+        rows.append({"what": name, "ms": round(ms, 3), "bytes": peak, "error": message})
+        if ms > 5 or peak > 1 << 20 or "\n" in message:
+            broken.append(f"{name}: {ms:.1f} ms, {peak} bytes")
+    return {
+        "count": len(rows),
+        "slowest_ms": max(row["ms"] for row in rows),
+        "most_bytes": max(row["bytes"] for row in rows),
+        "rows": rows,
+        "broken": broken,
+    }
+
+
+# --- hostile megabytes, and sound ones that claim as much as they may
+
+
+def megabytes(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Seconds of CPU and memory above the loaded model, each in a process of its own."""
+    model = Codec.load("photo-codec")
+    rows: list[Section] = []
+    broken = []
+    with tempfile.TemporaryDirectory() as folder:
+        kinds = {"hostile": hostile.megabytes(model, Path(folder)), "sound": hostile.sound(model)}
+        for kind, inputs in kinds.items():
+            for name, read in [*inputs.items()][:count]:
+                rows.append({"kind": kind, "what": name, **measured(read)})
+                save({"count": len(rows), "rows": rows, "broken": broken})
+    section: Section = {"count": len(rows)}
+    for kind in kinds:
+        of = [row for row in rows if row["kind"] == kind]
+        section[kind] = {
+            "slowest_s": max(row["cpu_s"] for row in of),
+            "most_mb": max(row["mb"] for row in of),
+        }
+    broken += [
+        f"{row['what']}: {row['cpu_s']} s, {row['mb']} MB, {row['end']}"
+        for row in rows
+        if row["kind"] == "hostile"
+        and (row["cpu_s"] > 1 or row["mb"] > 256)
+        or row["end"].startswith("!")
+    ]
+    return {**section, "rows": rows, "broken": broken}
+
+
+def measured(read: Callable[[], object]) -> Section:
+    """Seconds of CPU, MB above what was there before, and how it ended, in a forked process."""
+    ours, theirs = os.pipe()
+    with warnings.catch_warnings():
+        # From Python 3.12 on it warns of threads; none of ours runs while the child starts.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+        before, began = status_mb("VmRSS"), time.process_time()
+        try:
+            read()
+            end = "data"
+        except EdgeaeError as error:
+            end = f"{type(error).__name__}: {error}"
+        except Exception as error:
+            end = f"! {type(error).__name__}: {error}"
+        seconds = time.process_time() - began
+        found = {"cpu_s": round(seconds, 3), "mb": round(status_mb("VmHWM") - before), "end": end}
+        os.write(theirs, json.dumps(found).encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    found: Section = json.loads(data) if data else {"cpu_s": 0.0, "mb": 0, "end": "! it crashed"}
+    return found
+
+
+def status_mb(key: str) -> float:
+    """A figure of this process in MB, from Linux: VmRSS, what it holds, or VmHWM, the most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1000
+
+
+# --- changed and wrong bundles
+
+
+def bundles(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Changed bytes and sizes, missing and exchanged files, unsafe graphs and spoiled manifests
+    with right hashes, models of another kind: none is loaded."""
+    refused: Counter[str] = Counter()
+    broken = []
+    rng = random.Random(7)
+    with tempfile.TemporaryDirectory() as folder:
+        codec = tiny.tiny_codec_bundle(Path(folder) / "codec")
+        denoiser = tiny.tiny_denoiser_bundle(Path(folder) / "denoiser")
+        sound = {path: path.read_bytes() for home in (codec, denoiser) for path in home.iterdir()}
+        other = tiny.tiny_codec_bundle(Path(folder) / "other", seed=1)
+        for number in range(count):
+            home, load = rng.choice([(codec, Codec.load), (denoiser, Denoiser.load)])
+            kind = rng.choice([*SPOILED])
+            try:
+                spoil = SPOILED[kind](rng, home, other)
+                (spoil or load)(home)
+                broken.append(f"bundle {number}, {kind}: not refused")
+            except BundleError as error:
+                refused[kind] += 1
+                if "\n" in str(error):
+                    broken.append(f"bundle {number}, {kind}: an error of several lines")
+            except Exception as error:
+                broken.append(f"bundle {number}, {kind}: {type(error).__name__}: {error}")
+            for path, data in sound.items():
+                if not path.exists() or path.read_bytes() != data:
+                    path.write_bytes(data)
+    return {"count": count, "refused": dict(sorted(refused.items())), "broken": broken}
+
+
+Spoil = Callable[[random.Random, Path, Path], Callable[[Path], object] | None]
+
+
+def held_file(rng: random.Random, home: Path) -> Path:
+    return rng.choice(sorted(path for path in home.iterdir() if path.name != "manifest.json"))
+
+
+def flip(rng: random.Random, home: Path, other: Path) -> None:
+    path = held_file(rng, home)
+    data = bytearray(path.read_bytes())
+    for bit in rng.sample(range(8 * len(data)), rng.randint(1, 8)):
+        data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def cut(rng: random.Random, home: Path, other: Path) -> None:
+    path = held_file(rng, home)
+    path.write_bytes(path.read_bytes()[: -rng.randint(1, 20)])
+
+
+def grow(rng: random.Random, home: Path, other: Path) -> None:
+    path = held_file(rng, home)
+    path.write_bytes(path.read_bytes() + rng.randbytes(rng.randint(1, 20)))
+
+
+def lose(rng: random.Random, home: Path, other: Path) -> None:
+    rng.choice(sorted(home.iterdir())).unlink()
+
+
+def exchange(rng: random.Random, home: Path, other: Path) -> None:
+    """A file of another model, or another file of this one, in the place of one."""
+    path = held_file(rng, home)
+    found = [other / path.name, *home.iterdir()]
+    others = [p for p in found if p.exists() and p.read_bytes() != path.read_bytes()]
+    path.write_bytes(rng.choice(others).read_bytes())
+
+
+def unsafe(rng: random.Random, home: Path, other: Path) -> None:
+    # Some spoil the second input: these graphs have two.
+    role = "step" if "step" in tiny.load_manifest(home)["graphs"] else "decoder"
+    tiny.change_graph(home, rng.choice(UNSAFE), role)
+
+
+def spoiled_manifest(rng: random.Random, home: Path, other: Path) -> None:
+    """A value of a kind that its key cannot have, or a key that is needed taken out."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        key = rng.choice(
+            ["format", "task", "name", "version", "layout", "graphs", "files", "provenance"]
+        )
+        if rng.random() < 0.3:
+            del manifest[key]
+        else:
+            manifest[key] = rng.choice([None, True, 1.5, -1, "No Such", [], ["x"], {"x": 1}])
+            if key == "provenance" and isinstance(manifest[key], dict):
+                manifest["unknown"] = 1
+            if key == "layout" and isinstance(manifest[key], dict):
+                manifest[key] = "x"
+
+    tiny.change_manifest(home, change)
+
+
+def spoiled_text(rng: random.Random, home: Path, other: Path) -> None:
+    path = home / "manifest.json"
+    data = path.read_bytes()
+    at = rng.randrange(1, len(data) - 2)
+    path.write_bytes(data[:at] + rng.choice([b"\0", b"\xff", b"", b"{"]) * (at > 0))
+
+
+def wrong_port(rng: random.Random, home: Path, other: Path) -> None:
+    """Another graph of the same or another model, with the right hash."""
+    roles = sorted(tiny.load_manifest(home)["graphs"])
+    role = rng.choice(roles)
+    graphs = {path.name: path.read_bytes() for path in sorted(home.glob("*.onnx"))}
+    graphs["relu"] = tiny.relu_model().SerializeToString()
+    if role != "step":
+        graphs["step"] = STEP_GRAPH
+    own = graphs[f"{role}.fp32.onnx"]
+    choices = [data for data in graphs.values() if data != own]
+    tiny.replace_graph(home, rng.choice(choices), role)
+
+
+def another_kind(rng: random.Random, home: Path, other: Path) -> Callable[[Path], object]:
+    return Denoiser.load if home.name == "codec" else Codec.load
+
+
+SPOILED: Mapping[str, Spoil] = {
+    "flipped bits": flip,
+    "a file cut": cut,
+    "a file grown": grow,
+    "a file lost": lose,
+    "a file exchanged": exchange,
+    "an unsafe graph": unsafe,
+    "a wrong manifest": spoiled_manifest,
+    "a manifest that is no JSON": spoiled_text,
+    "another graph": wrong_port,
+    "a model of another kind": another_kind,
+}
+UNSAFE = [change for change, _ in tiny.UNSAFE_GRAPHS]
+STEP_GRAPH = tiny.denoiser_step_model(bins=257).SerializeToString()
+
+
+# --- symbols through contexts and coder, however the graphs are run
+
+
+def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Real latents coded and decoded under four optimization levels and one and two threads."""
+    model = Codec.load("photo-codec", precision="fp32")
+    files = [graph.file for graph in model._context.graphs]
+    settings = [(level, threads) for level in OPTIMIZATIONS for threads in (1, 2)]
+    contexts = [
+        ContextModel(model._spec.slices, [Graph(file, optimization=o, threads=t) for file in files])
+        for o, t in settings
+    ]
+    photo = read_image(Path(edgeae.__file__).parent / "assets" / "photo.webp")
+    coded, blocks, size_bytes = before.get("count", 0), before.get("blocks", 0), 0
+    broken = list(before.get("broken", []))
+    section: Section = {**before, "broken": broken}
+    while coded < count:
+        rng = np.random.default_rng([8, blocks])
+        latents, level = random_latents(model, photo, rng)
+        shape = latents.shape[1], latents.shape[2]
+        first: bytes | None = None
+        chosen: npt.NDArray[np.int32] | None = None
+        for i, context in enumerate(contexts):
+            encoder = entropy.Encoder(model._tables)
+            put = encoder.put
+            counted = 0
+
+            def counting(values, tables, put=put):
+                nonlocal counted
+                counted += len(values)
+                put(values, tables)
+
+            encoder.put = counting
+            found = code(context, shape, level, encoder, model._chooser(latents, level))
+            block = encoder.finish()
+            first, chosen = first or block, found if chosen is None else chosen
+            # Decoded under the next setting, so that no decoder ever repeats its own encoder.
+            reader = contexts[(i + 1) % len(contexts)]
+            decoded = decode(reader, shape, level, entropy.Decoder(model._tables, block))
+            if block != first or not np.array_equal(decoded, chosen):
+                broken.append(f"block {blocks}, level {level}: {settings[i]} differs")
+            coded, size_bytes = coded + counted, size_bytes + len(block)
+        blocks += 1
+        section = {
+            "count": coded,
+            "blocks": blocks,
+            "settings": [f"{o}, {t} threads" for o, t in settings],
+            "broken": broken,
+        }
+        if blocks % 10 == 0:
+            save(section)
+    return section
+
+
+def random_latents(
+    model: Codec, photo: npt.NDArray[np.uint8], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], int]:
+    """Latents of a part of the photo, turned, brightened and with noise, and a level."""
+    side = 512
+    top, left = (int(rng.integers(0, size - side + 1)) for size in photo.shape[:2])
+    part = photo[top : top + side, left : left + side].astype(np.float32)
+    part = np.rot90(part, rng.integers(4)) * rng.uniform(0.3, 1.5)
+    part += rng.normal(0, rng.choice([0.0, 2.0, 10.0, 40.0]), part.shape)
+    image = np.clip(part, 0, 255).astype(np.uint8)
+    ((_, latents),) = model._analyze(np.ascontiguousarray(image))
+    return latents, int(rng.integers(0, 65))
+
+
+# --- writers that are killed
+
+
+def kills(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """kill -9 at random moments of a writer: the file is whole, and no litter stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run(
+            [sys.executable, "-c", test_media.KILLED_WRITERS, f"{folder}/a.bin", str(count)],
+            capture_output=True,
+            text=True,
+        )
+    wrote, left = map(int, out.stdout.split()) if out.returncode == 0 else (0, 0)
+    broken = [out.stderr.strip().splitlines()[-1]] if out.returncode else []
+    return {"count": count, "versions_seen": wrote, "most_litter": left, "broken": broken}
+
+
+# --- a million frames of a stream
+
+WARM_FRAMES = 20_000
+
+
+def soak(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Hops of speech through one stream of the denoiser, block by block, some of them lost:
+    memory, and milliseconds of wall clock for each hop."""
+    denoiser = Denoiser.load("speech-denoiser")
+    rate, hop = denoiser._spec.rate_hz, denoiser._spec.hop_samples
+    speech, sample_rate = read_audio(Path(edgeae.__file__).parent / "assets" / "noisy.flac")
+    stream = denoiser.stream(sample_rate=sample_rate)
+    times = np.full(count, -1.0, np.float32)  # touched now, or it would grow as it fills
+    memory: list[float] = []
+    place = 0
+    gc.collect()
+    for frame in range(count):
+        if place + hop > len(speech):
+            place = 0
+        block = speech[place : place + hop]
+        place += hop
+        lost = frame % 1000 == 999
+        began = time.perf_counter()
+        out = stream.skip(hop) if lost else stream.process(block)
+        times[frame] = time.perf_counter() - began
+        if not np.isfinite(out).all():
+            return {"count": frame, "broken": [f"frame {frame} is not finite"]}
+        if frame >= WARM_FRAMES and frame % 10_000 == 0:
+            # Saved first, so that whatever saving takes is there from the first figure on.
+            moved = max(memory, default=0.0) - min(memory, default=0.0)
+            save({"count": frame, "memory_range_mb": round(moved, 2), "broken": []})
+            memory.append(status_mb("VmRSS"))
+    return soaked(denoiser.bundle.id, 1000 * hop / rate, times, memory)
+
+
+def soaked(
+    bundle_id: str, hop_ms: float, times: npt.NDArray[np.float32], memory: list[float]
+) -> Section:
+    ms = 1000 * times[min(WARM_FRAMES, len(times) // 2) :]
+    tenth = max(1, len(ms) // 10)
+    moved = max(memory, default=0.0) - min(memory, default=0.0)
+    p50, p99 = (float(np.percentile(ms, p)) for p in (50, 99))
+    drift = float(np.median(ms[-tenth:]) / np.median(ms[:tenth]) - 1)
+    return {
+        "count": len(times),
+        "bundle": bundle_id,
+        "hop_ms": hop_ms,
+        "memory_mb": round(max(memory, default=0.0), 1),
+        "memory_range_mb": round(moved, 2),
+        "p50_ms": round(p50, 4),
+        "p99_ms": round(p99, 4),
+        "most_ms": round(float(ms.max()), 3),
+        "p99_over_p50": round(p99 / p50, 2),
+        "drift_percent": round(100 * drift, 1),
+        # Times are judged by who knows that the machine was idle.
+        "broken": [f"memory moved by {moved:.2f} MB"] if moved > 2 else [],
+    }
+
+
+PARTS: dict[str, tuple[Callable[[int, Mapping[str, Any], Save], Section], int]] = {
+    "mutants": (mutants, 1_000_000),
+    "flips": (flips, 1_000_000),
+    "bombs": (bombs, 1_000),
+    "megabytes": (megabytes, 1_000),
+    "bundles": (bundles, 10_000),
+    "symbols": (symbols, 100_000_000),
+    "kills": (kills, 500),
+    "soak": (soak, 1_000_000),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,641 @@
+"""The photo codec in training: configurations, checkpoints, the loop, and where it starts from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from PIL import Image
+
+from benchmarks import training_curve
+from train.__main__ import learning_rate, main, parameter_groups, train
+from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from train.config import ConfigError, Optimize, config_from_dict, read_config
+from train.entropy_model import (
+    ContextModel,
+    checkerboard,
+    dead_zone_round,
+    logistic_bits,
+    logistic_scale,
+    magnitude,
+)
+from train.image.data import PhotoData, Photos
+from train.image.loss import RateDistortion, rate_distortion
+from train.image.network import PhotoCodec, PhotoNetwork, level_of_quality
+from train.image.recipe import PhotoTask
+
+CONFIGS = Path(__file__).parents[2] / "train" / "configs"
+SMOKE = CONFIGS / "smoke-photo.toml"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    # For the module, so that the runs which its fixtures share have one thread as well.
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _one_seed():
+    torch.manual_seed(0)
+
+
+def smoke(**changes):
+    """The smoke configuration, smaller still; changes are `section__key=value`."""
+    raw = tomllib.loads(SMOKE.read_text())
+    raw["network"]["slices"] = [2, 3, 4, 5]
+    raw["data"] |= {"crop_pixels": 32, "held_out": 2}
+    raw["optimize"] |= {"steps": 4, "batch_size": 2, "warmup_steps": 2}
+    for place, value in changes.items():
+        section, _, key = place.rpartition("__")
+        (raw[section] if section else raw)[key] = value
+    return config_from_dict(raw)
+
+
+def run(*arguments, monkeypatch, capsys):
+    """Exit code and stderr of `python -m train`."""
+    monkeypatch.setattr("sys.argv", ["train", *map(str, arguments)])
+    code = main()
+    return code, capsys.readouterr().err
+
+
+# --- configurations
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_configuration_that_ships_is_understood(file):
+    assert read_config(file).name == file.stem
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "match"),
+    [
+        ("task", "photo", "task is 'photo', expected one of photo-codec, speech-denoiser"),
+        ("task", None, "task is None"),
+        ("name", ..., "missing key name"),
+        ("name", 5, "name must be str, not 5"),
+        ("sed", 1, "unknown key sed; known: name, network"),
+        ("seed", 1.5, "seed must be int, not 1.5"),
+        ("seed", True, "seed must be int, not True"),
+        ("network", 3, "network. must be a table, not 3"),
+        ("network__slice", [1], "unknown key network.slice; known: slices"),
+        ("network__slices", 5, "network.slices must be a list, not 5"),
+        ("network__slices", [4, "8"], r"network.slices\[1\] must be int, not '8'"),
+        ("network__context_channels", "16", "network.context_channels must be int, not '16'"),
+        ("data__folders", ..., "missing key data.folders"),
+        ("data__folders", "photos", "data.folders must be a list, not 'photos'"),
+        ("data__held_out", [4], r"data.held_out must be int, not \[4\]"),
+        ("loss__balance", "half", "loss.balance must be float, not 'half'"),
+        ("optimize__bfloat16", 1, "optimize.bfloat16 must be bool, not 1"),
+        ("optimize__steps", ..., "missing key optimize.steps"),
+        ("optimize__steps", 0, "optimize.steps is 0, expected at least 1"),
+        ("optimize__batch_size", -1, "optimize.batch_size is -1, expected at least 1"),
+        ("validate__every_steps", 0, "validate.every_steps is 0, expected at least 1"),
+        ("validate__patience", 0, "validate.patience is 0, expected at least 1"),
+    ],
+)
+def test_a_configuration_error_names_its_key(place, value, match):
+    raw = tomllib.loads(SMOKE.read_text())
+    section, _, key = place.rpartition("__")
+    there = raw[section] if section else raw
+    if value is ...:
+        del there[key]
+    else:
+        there[key] = value
+    with pytest.raises(ConfigError, match=match):
+        config_from_dict(raw)
+
+
+@pytest.mark.parametrize("text", ["name = ", "= 1", "[network", b"name = '\xff'"])
+def test_what_is_not_toml_is_refused(text, tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        read_config(file)
+
+
+def test_a_configuration_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read the config .*none.toml"):
+        read_config(tmp_path / "none.toml")
+
+
+def test_a_whole_number_will_do_for_a_float():
+    assert smoke(optimize__learning_rate=1).optimize.learning_rate == 1.0
+
+
+def test_a_configuration_comes_back_from_its_dict():
+    config = read_config(SMOKE)
+    assert config_from_dict(dataclasses.asdict(config)) == config
+
+
+# --- checkpoints
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory):
+    """A run of four steps, and its configuration."""
+    out = tmp_path_factory.mktemp("short")
+    train(smoke(), out)
+    return out
+
+
+def test_a_checkpoint_describes_itself(short_run):
+    config, state = load_checkpoint(short_run / "last.pt")
+    assert config == smoke()
+    assert state["step"] == 4 and state["history"][-1]["step"] == 4
+    network = PhotoCodec(config.network)
+    network.load_state_dict(state["averaged"])
+
+
+def test_the_best_checkpoint_is_that_of_the_best_score(short_run):
+    _, last = load_checkpoint(short_run / "last.pt")
+    _, best = load_checkpoint(short_run / "best.pt")
+    scores = {entry["step"]: entry["score"] for entry in last["history"]}
+    assert last["best"] == min(scores.values()) == scores[best["step"]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        (lambda file: file.unlink(), "no checkpoint at "),
+        (lambda file: file.write_bytes(b""), "not a readable checkpoint"),
+        (lambda file: file.write_bytes(b"garbage" * 100), "not a readable checkpoint"),
+        (lambda file: file.write_bytes(file.read_bytes()[:-1000]), "not a readable checkpoint"),
+        (lambda file: file.write_bytes(file.read_bytes()[:100]), "not a readable checkpoint"),
+        (lambda file: torch.save([1, 2], file), "not a checkpoint of format 1"),
+        (lambda file: torch.save({"weights": 1}, file), "not a checkpoint of format 1"),
+        (lambda file: torch.save({"format": 2}, file), "not a checkpoint of format 1"),
+        (
+            lambda file: torch.save({"format": 1}, file),
+            "lacks averaged, best, config, history, seconds",
+        ),
+        (lambda file: torch.save({"format": 1, "object": Path("x")}, file), "not a readable"),
+    ],
+)
+def test_a_checkpoint_that_cannot_be_used_is_refused(spoil, match, short_run, tmp_path):
+    file = tmp_path / "last.pt"
+    file.write_bytes((short_run / "last.pt").read_bytes())
+    spoil(file)
+    with pytest.raises(CheckpointError, match=match) as caught:
+        load_checkpoint(file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda config: config.update(name=3), "name must be str"),
+        (lambda config: config["network"].update(depth=3), "unknown key network.depth"),
+        (lambda config: config.clear(), "task is None"),
+    ],
+)
+def test_a_checkpoint_of_a_configuration_no_longer_understood_is_refused(
+    change, match, short_run, tmp_path
+):
+    state = torch.load(short_run / "last.pt", weights_only=True)
+    change(state["config"])
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=f"last.pt: {match}"):
+        load_checkpoint(tmp_path / "last.pt")
+
+
+def test_a_checkpoint_that_fails_to_be_written_leaves_the_old_one(short_run, tmp_path, monkeypatch):
+    file = tmp_path / "last.pt"
+    config, state = load_checkpoint(short_run / "last.pt")
+    save_checkpoint(file, config, state)
+    before = file.read_bytes()
+
+    def fail(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="full"):
+        save_checkpoint(file, config, state)
+    assert file.read_bytes() == before
+
+
+# --- the loop
+
+
+def same(one, other):
+    """Whether two nested states are equal, bit by bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_a_resumed_run_goes_on_exactly(short_run, tmp_path):
+    # A time budget of nothing ends a run after one step.
+    for step in range(1, 4):
+        state = train(smoke(), tmp_path, max_minutes=0, resume=step > 1)
+        assert state["step"] == step
+    train(smoke(), tmp_path, resume=True)
+    _, whole = load_checkpoint(short_run / "last.pt")
+    _, parts = load_checkpoint(tmp_path / "last.pt")
+    assert parts["step"] == 4
+    for part in ("network", "averaged", "optimizer"):
+        assert same(whole[part], parts[part]), part
+    assert whole["history"][-1]["score"] == parts["history"][-1]["score"]
+
+
+def test_another_seed_is_another_run(short_run, tmp_path):
+    state = train(smoke(seed=1), tmp_path)
+    _, other = load_checkpoint(short_run / "last.pt")
+    assert not same(state["network"], other["network"])
+
+
+def test_a_best_checkpoint_is_nothing_to_go_on_from(short_run, tmp_path):
+    (tmp_path / "last.pt").write_bytes((short_run / "best.pt").read_bytes())
+    with pytest.raises(CheckpointError, match="holds weights alone"):
+        train(smoke(), tmp_path, resume=True)
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(short_run, tmp_path):
+    (tmp_path / "last.pt").write_bytes((short_run / "last.pt").read_bytes())
+    state = train(smoke(), tmp_path, resume=True)
+    _, before = load_checkpoint(short_run / "last.pt")
+    assert state["step"] == 4 and same(dict(state["network"]), dict(before["network"]))
+
+
+def test_a_run_that_does_not_improve_stops(tmp_path):
+    # A step of this size spoils what the linear start has found.
+    config = smoke(
+        optimize__steps=20, optimize__learning_rate=1.0, optimize__ema_decay=0.0,
+        validate__every_steps=1, validate__patience=2,
+    )  # fmt: skip
+    state = train(config, tmp_path)
+    assert state["stale"] == 2 and state["step"] < 20
+
+
+def test_a_step_without_a_finite_gradient_is_left_out(tmp_path, monkeypatch):
+    honest = PhotoTask.loss
+
+    def loss(self, network, batch, step):
+        found, scalars = honest(self, network, batch, step)
+        return (found * math.nan if step == 1 else found), scalars
+
+    monkeypatch.setattr(PhotoTask, "loss", loss)
+    state = train(smoke(optimize__steps=3), tmp_path)
+    assert all(torch.isfinite(value).all() for value in state["network"].values())
+    assert state["step"] == 3
+
+
+def test_an_error_in_making_a_batch_ends_the_run(tmp_path, monkeypatch):
+    def batch(self, rng):
+        raise OSError("a picture is gone")
+
+    monkeypatch.setattr(PhotoTask, "batch", batch)
+    with pytest.raises(OSError, match="a picture is gone"):
+        train(smoke(), tmp_path)
+
+
+def test_a_new_run_starts_from_another_ones_weights(short_run, tmp_path):
+    tiny_steps = smoke(optimize__learning_rate=1e-12, optimize__ema_decay=0.0, optimize__steps=1)
+    state = train(tiny_steps, tmp_path, start_from=short_run / "best.pt")
+    _, best = load_checkpoint(short_run / "best.pt")
+    for name, value in best["averaged"].items():
+        assert torch.allclose(state["network"][name], value, atol=1e-6), name
+
+
+def test_a_run_that_starts_from_another_keeps_its_history(short_run, tmp_path):
+    _, earlier = load_checkpoint(short_run / "best.pt")
+    config = smoke()
+    train(config, tmp_path / "second", start_from=short_run / "best.pt")
+    train(config, tmp_path / "third", start_from=tmp_path / "second" / "best.pt")
+    train(config, tmp_path / "third", resume=True)
+    _, state = load_checkpoint(tmp_path / "third" / "last.pt")
+    assert [run["step"] for run in state["before"]] == [earlier["step"], config.optimize.steps]
+    assert state["before"][0]["history"] == earlier["history"]
+    points = training_curve.curve([*state["before"], state])
+    steps = [point["steps"] for point in points]
+    assert (
+        steps == sorted(set(steps))
+        and steps[-1] == sum(r["step"] for r in state["before"]) + (state["step"])
+    )
+    assert points[-1]["steps"] > points[0]["steps"]
+
+
+def test_another_network_is_neither_resumed_nor_started_from(short_run, tmp_path):
+    (tmp_path / "last.pt").write_bytes((short_run / "last.pt").read_bytes())
+    other = smoke(network__slices=[2, 3, 4, 6])
+    for options in ({"resume": True}, {"start_from": tmp_path / "last.pt"}):
+        with pytest.raises(CheckpointError, match="holds another network than the config"):
+            train(other, tmp_path, **options)
+
+
+def test_the_rate_warms_up_and_falls_to_its_end():
+    optimize = Optimize(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10)
+    rates = [learning_rate(step, optimize) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2) and max(rates) == rates[10] == rates[9] == 2.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[100] == pytest.approx(2.0 * optimize.final_ratio)
+
+
+def test_vectors_do_not_decay_and_the_linear_path_moves_slowly():
+    network = PhotoCodec(smoke().network)
+    optimize = smoke(optimize__weight_decay=0.1).optimize
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    seen = []
+    for group in parameter_groups(network, optimize):
+        for parameter in group["params"]:
+            name = names[id(parameter)]
+            seen.append(name)
+            assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0), name
+            slow = name.startswith(("analysis.linear.", "synthesis.linear."))
+            assert group["relative_rate"] == (optimize.slow_ratio if slow else 1.0), name
+    assert sorted(seen) == sorted(names.values())
+
+
+# --- the command
+
+
+def test_the_smoke_configuration_trains_from_the_command_line(smoke_run):
+    config, state = load_checkpoint(smoke_run / "last.pt")
+    assert config == read_config(SMOKE) and state["step"] == config.optimize.steps
+    assert [entry["step"] for entry in state["history"]] == [75, 150]
+    assert (smoke_run / "best.pt").is_file()
+    assert list((smoke_run / "tensorboard").glob("events*"))
+
+
+def test_training_makes_it_better(smoke_run):
+    config, state = load_checkpoint(smoke_run / "last.pt")
+    task = PhotoTask(config, torch.device("cpu"))
+    task.start()
+    before = task.validate(task.network.eval())["score"]
+    assert state["history"][-1]["score"] < before - 0.01
+
+
+def test_a_time_budget_ends_a_run_with_a_checkpoint(tmp_path, monkeypatch, capsys):
+    file = tmp_path / "small.toml"
+    file.write_text(SMOKE.read_text().replace("crop_pixels = 64", "crop_pixels = 32"))
+    patched = {"monkeypatch": monkeypatch, "capsys": capsys}
+    code, _ = run(file, "--out", tmp_path, "--max-minutes", "0", **patched)
+    assert code == 0
+    _, state = load_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 1 and len(state["history"]) == 1
+    assert (tmp_path / "best.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["none.toml"], "cannot read the config none.toml"),
+        ([SMOKE, "--photos", "nowhere"], "nowhere is not a folder"),
+        ([SMOKE, "--speech", "."], "--speech is not for the task photo-codec"),
+        ([CONFIGS / "smoke-speech.toml", "--photos", "."], "--photos is not for the task speech"),
+        ([SMOKE, "--resume"], "no checkpoint at .*last.pt"),
+        ([SMOKE, "--start-from", "gone.pt"], "no checkpoint at gone.pt"),
+        ([CONFIGS / "photo-codec.toml"], "0 pictures of 192 pixels .* found in no folders"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(
+    arguments, match, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    code, said = run(*arguments, monkeypatch=monkeypatch, capsys=capsys)
+    assert code == 1 and len(said.splitlines()) == 1
+    pytest.raises(ValueError, _raise, said).match(f"^train: {match}")
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def _raise(message):
+    raise ValueError(message)
+
+
+# --- pictures
+
+
+def test_a_folder_of_pictures_is_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    for i, suffix in enumerate(["png", "jpg", "webp", "bmp"]):
+        folder = tmp_path / f"{i % 2}" / "deeper"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (60 + 20 * i, 70, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.{suffix}")
+    Image.fromarray(pixels[:20]).save(tmp_path / "too-small.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    photos = Photos(PhotoData((str(tmp_path),), crop_pixels=48, held_out=1))
+    assert len(photos.training) == 4 and len(photos.validation) == 1
+    assert photos.batch(rng, 7).shape == (7, 3, 48, 48)
+    assert photos.batch(rng, 7).dtype == torch.uint8
+    assert photos.held_out_crops(64).shape == (1, 3, 64, 64)
+
+
+def test_batches_are_those_of_their_seed():
+    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=2))
+    one, again, other = (photos.batch(np.random.default_rng(seed), 3) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"data__crop_pixels": 40}, "crop_pixels is 40, expected a multiple of 16"),
+        ({"data__crop_pixels": 0}, "crop_pixels is 0"),
+        ({"data__held_out": 0}, "held_out is 0, expected at least 1"),
+    ],
+)
+def test_data_that_cannot_be_cut_is_refused(changes, match):
+    with pytest.raises(ValueError, match=match):
+        PhotoTask(smoke(**changes), torch.device("cpu"))
+
+
+def test_too_few_pictures_are_refused(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    with pytest.raises(ValueError, match="1 pictures of .* more than held_out = 1 are needed"):
+        Photos(PhotoData((str(tmp_path),), crop_pixels=32, held_out=1))
+
+
+def test_held_out_pictures_are_not_trained_on():
+    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=5))
+    trained = {picture.tobytes() for picture in photos.training}
+    assert len(photos.validation) == 5
+    assert not trained & {picture.tobytes() for picture in photos.validation}
+
+
+# --- the network
+
+
+def test_a_linear_start_reconstructs():
+    task = PhotoTask(smoke(network__slices=[8, 24, 32, 64, 64]), torch.device("cpu"))
+    task.start()
+    pixels = task.photos.held_out_crops(128).float() / 255
+    with torch.no_grad():
+        restored, bits = task.network.eval()(pixels, torch.ones(len(pixels)))
+    error = (restored.clamp(0, 1) - pixels).square().mean()
+    assert -10 * float(error.log10()) > 30
+    # And it knows how widely its latents spread: far from eight bits a value.
+    assert float(bits.mean()) / 128**2 < 3
+
+
+def test_every_part_of_the_network_learns():
+    task = PhotoTask(smoke(), torch.device("cpu"))
+    task.start()
+    network = task.network
+    # Last layers begin at zero, and what lies in front of them learns once they have moved.
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)
+    loss, _ = task.loss(network, task.batch(np.random.default_rng(0)), 0)
+    loss.backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_steps_are_interpolated_between_levels():
+    network = PhotoCodec(smoke().network)
+    with torch.no_grad():
+        network.log_steps[3] = 1.0
+        network.log_steps[4] = 2.0
+    levels = torch.tensor([3 / 8, 3.5 / 8, 4 / 8, 1.0])
+    finest = network.log_steps[8, 0].item()
+    found = network.steps(levels)[:, 0, 0, 0].log().tolist()
+    assert found == pytest.approx([1.0, 1.5, 2.0, finest], abs=1e-5)
+
+
+@pytest.mark.parametrize("quality", [0, 9.5, math.nan])
+def test_a_quality_out_of_range_is_refused(quality):
+    with pytest.raises(ValueError, match="expected 1 to 9"):
+        level_of_quality(quality)
+
+
+def test_a_picture_does_not_depend_on_the_others_in_its_batch():
+    network = PhotoCodec(PhotoNetwork((2, 3, 4, 5), 16, 2, 16, 2, 1, 16)).eval()
+    pixels, levels = torch.rand(3, 3, 32, 48), torch.tensor([0.0, 0.5, 1.0])
+    with torch.no_grad():
+        together, bits = network(pixels, levels)
+        alone, own_bits = network(pixels[1:2], levels[1:2])
+    assert torch.allclose(together[1:2], alone, atol=1e-5)
+    assert torch.allclose(bits[1:2], own_bits, rtol=1e-4)
+
+
+def test_a_finer_level_weighs_distortion_more():
+    pixels, restored = torch.zeros(1, 3, 16, 16), torch.full((1, 3, 16, 16), 0.1)
+    bits = torch.tensor([100.0])
+    losses, rate = [], 100 / 256
+    for level in (0.0, 0.5, 1.0):
+        found, per_pixel, error = rate_distortion(
+            pixels, restored, bits, torch.tensor([level]), RateDistortion(balance=0.0)
+        )
+        assert float(per_pixel) == pytest.approx(rate) and float(error) == pytest.approx(0.01)
+        losses.append(float(found) - rate)
+    assert losses[2] == pytest.approx(200 * losses[0], rel=1e-4)
+    assert losses[0] == pytest.approx(0.0008 * 255**2 * 0.01, rel=1e-4)
+
+
+# --- the entropy model
+
+
+@pytest.mark.parametrize("scale", [0.03, 0.2, 1.0, 7.0])
+@pytest.mark.parametrize("middle", [0.0, 0.3, -4.5])
+def test_the_masses_of_all_integers_sum_to_one(scale, middle):
+    values = torch.arange(-400, 401, dtype=torch.float64)
+    bits = logistic_bits(values - middle, torch.tensor(scale, dtype=torch.float64))
+    assert float(torch.exp2(-bits).sum()) == pytest.approx(1, abs=1e-9)
+
+
+def test_the_cost_of_a_value_far_out_stays_finite_and_differentiable():
+    offset = torch.tensor([0.0, 1e3, -1e4], requires_grad=True)
+    bits = logistic_bits(offset, torch.tensor(0.03))
+    bits.sum().backward()
+    assert torch.isfinite(bits).all() and torch.isfinite(offset.grad).all()
+    assert bits[2] > bits[1] > bits[0] >= 0
+
+
+def test_a_scale_is_never_below_its_floor():
+    raw = torch.tensor([-100.0, -3.5, 0.0, 2.0, 100.0])
+    scale = logistic_scale(raw)
+    assert float(scale.min()) == pytest.approx(0.03, rel=1e-3) and torch.isfinite(scale).all()
+    assert float(scale[3]) == pytest.approx(math.exp(2), rel=0.01)
+    assert (scale.diff() >= 0).all()
+
+
+def test_rounding_with_a_dead_zone_only_ever_saves():
+    values = torch.linspace(-6, 6, 4001)
+    for scale in (0.05, 0.3, 1.0, 20.0):
+        found = dead_zone_round(values, torch.full_like(values, scale))
+        plain = values.round()
+        assert torch.equal(found, found.round()) and torch.equal(-found, found.flip(0))
+        assert (found.abs() <= plain.abs()).all() and (plain - found).abs().max() <= 1
+    # Where a one is dear, 0.6 is nothing; where all symbols cost alike, rounding is plain.
+    at = torch.tensor([0.6, 0.6])
+    assert dead_zone_round(at, torch.tensor([0.1, 20.0])).tolist() == [0.0, 1.0]
+
+
+def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
+    network = PhotoCodec(PhotoNetwork(slices=(4, 8, 12, 16), context_channels=16))
+    generator = torch.Generator().manual_seed(3)
+    values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
+    level = torch.tensor([0.25, 0.75])
+    symbols = network.context.rounded(values, level)
+    parts = symbols.split(network.config.slices, dim=1)
+    for i, (own, value) in enumerate(
+        zip(parts, values.split(network.config.slices, dim=1), strict=True)
+    ):
+        context = network.context.contexts[i]
+        if context.centered:
+            assert torch.equal(own, value.round())
+        else:
+            # Each was rounded with the spread that a decoder knows before it has the symbol.
+            raw, _ = network.context.distribution(context, list(parts[:i]), own, level)
+            assert torch.equal(own, dead_zone_round(value, logistic_scale(raw)))
+
+
+def test_the_magnitude_grows_ever_more_slowly():
+    values = magnitude(torch.arange(0, 40).float())
+    assert values[:4].tolist() == [0, 7, 14, 17] and values[-1] == values[32] == 56
+    assert (values.diff().diff() <= 0).all()
+    assert torch.equal(magnitude(torch.tensor([-5.0])), magnitude(torch.tensor([5.0])))
+
+
+def test_a_symbol_is_judged_by_what_is_coded_before_it_and_by_nothing_else():
+    torch.manual_seed(1)
+    slices, height, width = (2, 2, 3, 2, 3), 6, 7
+    model = ContextModel(slices, 8).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+    symbols = torch.randint(-9, 10, (1, sum(slices), height, width)).float()
+    first = checkerboard(height, width, torch.device("cpu"))[0, 0] > 0
+    level = torch.tensor([0.5])
+
+    def judged(symbols):
+        parts = list(symbols.split(slices, dim=1))
+        found = [
+            model.distribution(context, parts[:i], parts[i], level)
+            for i, context in enumerate(model.contexts)
+        ]
+        return [raw if middle is None else raw + middle for raw, middle in found]
+
+    with torch.no_grad():
+        before = judged(symbols)
+        for i, context in enumerate(model.contexts):
+            for half in (first, ~first):
+                changed = copy.deepcopy(symbols)
+                start = sum(slices[:i])
+                changed[0, start : start + slices[i]][:, half] += 3
+                after = judged(changed)
+                assert all(torch.equal(a, b) for a, b in zip(before[:i], after, strict=False))
+                # In its own slice, the first half is seen by the second, in two phases.
+                own = (before[i] != after[i])[0].any(0)
+                assert not own[first].any()
+                seen = context.two_phases and torch.equal(half, first)
+                assert bool(own[~first].any()) == seen
+                assert all(
+                    (a != b).any() for a, b in zip(before[i + 1 :], after[i + 1 :], strict=True)
+                )

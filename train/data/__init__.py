@@ -1,1 +1,0 @@
-"""Training data: one file per modality, each giving endless batches from plain folders."""

@@ -1,0 +1,1 @@
+"""Image models in training: network, data, loss and recipe."""

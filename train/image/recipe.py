@@ -1,0 +1,82 @@
+"""The photo codec as the training loop sees it: a network, batches, a loss, a score."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from train.config import PhotoConfig
+from train.image.data import Photos
+from train.image.loss import rate_distortion
+from train.image.network import LEVELS, STRIDE, PhotoCodec, distortion_weight
+
+
+class PhotoTask:
+    """Trains `PhotoCodec` for every quality level at once."""
+
+    network: PhotoCodec
+
+    def __init__(self, config: PhotoConfig, device: torch.device) -> None:
+        if config.data.crop_pixels < STRIDE or config.data.crop_pixels % STRIDE:
+            raise ValueError(
+                f"crop_pixels is {config.data.crop_pixels}, expected a multiple of {STRIDE}"
+            )
+        self.config, self.device = config, device
+        self.photos = Photos(config.data)
+        self.network = PhotoCodec(config.network)
+        self._held_out = self.photos.held_out_crops(
+            max(config.data.crop_pixels, 256) // STRIDE * STRIDE
+        )
+
+    def start(self) -> None:
+        """Give a new network its linear start; a resumed one has its weights already."""
+        rng = np.random.default_rng(self.config.seed)
+        crops = torch.cat([self.photos.batch(rng, 256) for _ in range(4)])
+        crops = crops.permute(0, 2, 3, 1).numpy()
+        count, side = crops.shape[0], crops.shape[1] // STRIDE
+        blocks = crops[:, : side * STRIDE, : side * STRIDE].reshape(
+            count, side, STRIDE, side, STRIDE, 3
+        )
+        blocks = blocks.transpose(0, 1, 3, 2, 4, 5).reshape(-1, STRIDE, STRIDE, 3)
+        self.network.start_linear(blocks)
+
+    def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
+        """Crops uint8 (N, 3, crop, crop) and quality levels (N,), spread evenly over [0, 1]."""
+        size = self.config.optimize.batch_size
+        level = (rng.permutation(size) + rng.random(size)) / size
+        return self.photos.batch(rng, size), torch.from_numpy(level.astype(np.float32))
+
+    def loss(
+        self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of one batch and what to plot of it."""
+        pixels = batch[0].contiguous(memory_format=torch.channels_last).float() / 255
+        # Contexts see the level as one of 64ths, the file says it so too.
+        level = (batch[1] * 64).round() / 64
+        restored, bits = network(pixels, level)
+        loss, rate, error = rate_distortion(pixels, restored.float(), bits, level, self.config.loss)
+        return loss, {"bits_per_pixel": rate.mean(), "psnr_db": -10 * error.log10().mean()}
+
+    @torch.no_grad()
+    def validate(self, network: torch.nn.Module) -> dict[str, float]:
+        """Rate and quality at three levels on the held-out pictures; the score is the mean loss."""
+        figures: dict[str, float] = {}
+        losses = []
+        for quality in (2, 5, 8):
+            level = torch.tensor([(quality - 1) / (LEVELS - 1)], device=self.device)
+            rates, errors = [], []
+            for crop in self._held_out.split(4):
+                pixels = crop.to(self.device).float() / 255
+                some = level.expand(len(pixels))
+                restored, bits = network(pixels, some)
+                error = (restored.clamp(0, 1) - pixels).square().mean((1, 2, 3))
+                rates.append(bits / (pixels.shape[2] * pixels.shape[3]))
+                errors.append(error)
+            rate, error = torch.cat(rates), torch.cat(errors)
+            figures[f"bits_per_pixel_q{quality}"] = float(rate.mean())
+            figures[f"psnr_db_q{quality}"] = float(-10 * error.log10().mean())
+            weight = float(distortion_weight(level))
+            # In relative terms, so that no level rules the score.
+            losses.append(float((rate + weight * 255**2 * error).mean().log()))
+        figures["score"] = float(np.mean(losses))
+        return figures

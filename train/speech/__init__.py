@@ -1,0 +1,1 @@
+"""Speech models in training: network, data, loss and recipe."""

@@ -1,0 +1,271 @@
+"""What a speech denoiser is trained to lower."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from train.speech.listener import ListeningModel
+
+# 384 ms of frames every 12.8 ms.
+STRETCH_FRAMES = 30
+
+
+@dataclass(frozen=True)
+class SpeechLoss:
+    """Weights of the parts of the loss; a part of weight 0 is not computed.
+
+    `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
+    `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
+    signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off, in
+    units of 10 dB, `intelligibility` how far the envelopes of bands are from following those of
+    clean speech, where `extended_share` is ESTOI's and the rest STOI's, `listening` how far a
+    published model of listeners' opinions, in the file `listener` (see train/listening.py), is from
+    its best score: on `listening_samples` of one item of a batch, as that model costs more than the
+    network. Above `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much
+    as speech falls there: without that, consonants weigh nothing.
+    """
+
+    compressed: float = 1.0
+    magnitude_share: float = 0.7
+    multi_resolution: float = 0.5
+    resolutions: tuple[int, ...] = (256, 1024)
+    distortion: float = 0.5
+    levels: float = 0.0
+    intelligibility: float = 2.0
+    extended_share: float = 0.5
+    listening: float = 0.0
+    listener: str = ""
+    listening_samples: int = 32_000
+    emphasis_hz: float = 500.0
+
+
+def spectrum_of(audio: torch.Tensor, *, window_samples: int, hop_samples: int) -> torch.Tensor:
+    """Spectra (batch, 2, time, bins) of audio (batch, samples), root-Hann windows, unscaled."""
+    frames = audio.unfold(-1, window_samples, hop_samples) * _window(window_samples, audio)
+    return torch.view_as_real(torch.fft.rfft(frames)).permute(0, 3, 1, 2)
+
+
+def audio_of(spectrum: torch.Tensor, *, window_samples: int) -> torch.Tensor:
+    """Audio (batch, (time + 1) * hop) from half-overlapping spectra, the inverse of `spectrum_of`.
+
+    The first and the last hop, which one window alone covers, fade in and out.
+    """
+    parts = torch.complex(spectrum[:, 0], spectrum[:, 1])
+    frames = torch.fft.irfft(parts, n=window_samples) * _window(window_samples, spectrum)
+    hop = window_samples // 2
+    first = functional.pad(frames[..., :hop].flatten(1), (0, hop))
+    second = functional.pad(frames[..., hop:].flatten(1), (hop, 0))
+    return first + second
+
+
+def si_sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
+    """Scale-invariant signal-to-distortion ratio per row, zero-mean (arXiv 1811.02508)."""
+    reference = reference - reference.mean(-1, keepdim=True)
+    estimate = estimate - estimate.mean(-1, keepdim=True)
+    energy = reference.square().sum(-1, keepdim=True).clamp_min(1e-12)
+    target = (estimate * reference).sum(-1, keepdim=True) / energy * reference
+    noise = (estimate - target).square().sum(-1).clamp_min(1e-12)
+    return 10 * torch.log10(target.square().sum(-1).clamp_min(1e-12) / noise)
+
+
+def speech_loss(
+    config: SpeechLoss,
+    estimate: torch.Tensor,
+    noisy: torch.Tensor,
+    clean: torch.Tensor,
+    listener: ListeningModel | None = None,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """The loss and its parts: estimate (batch, 2, time, bins), the others audio.
+
+    A `listener` is needed where `config.listening` is not 0.
+    """
+    window = 2 * (estimate.shape[-1] - 1)
+    # Level taken out per item: a quiet recording weighs as much as a loud one.
+    gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
+    clean = clean * gain[:, None]
+    estimate = estimate * gain[:, None, None, None]
+    parts: dict[str, torch.Tensor] = {}
+    total = estimate.new_zeros(())
+    if config.compressed or config.levels:
+        target = spectrum_of(clean, window_samples=window, hop_samples=window // 2)
+    if config.levels:
+        parts["levels"] = (_levels(estimate) - _levels(target)).abs().mean()
+        total = total + config.levels * parts["levels"]
+    if config.compressed:
+        weight = _emphasis(window, config.emphasis_hz, like=target)
+        parts["compressed"] = _compressed_error(
+            estimate * weight, target * weight, config.magnitude_share
+        )
+        total = total + config.compressed * parts["compressed"]
+    if config.multi_resolution or config.distortion or config.intelligibility or config.listening:
+        audio = audio_of(estimate, window_samples=window)
+        reference = clean[:, : audio.shape[1]]
+        # The faded ends say nothing about the network.
+        audio, reference = (x[:, window // 2 : -window // 2] for x in (audio, reference))
+    if config.multi_resolution:
+        errors = [
+            _magnitude_error(audio, reference, size, config.emphasis_hz)
+            for size in config.resolutions
+        ]
+        parts["multi_resolution"] = torch.stack(errors).mean()
+        total = total + config.multi_resolution * parts["multi_resolution"]
+    if config.distortion:
+        parts["distortion"] = _distortion(audio, reference)
+        total = total + config.distortion * parts["distortion"]
+    if config.intelligibility:
+        follows = intelligibility(audio, reference, extended_share=config.extended_share)
+        parts["intelligibility"] = 1 - follows.mean()
+        total = total + config.intelligibility * parts["intelligibility"]
+    if config.listening:
+        if listener is None:
+            raise ValueError("loss.listening needs a listener")
+        parts["listening"] = _dissatisfaction(listener, audio, reference, config.listening_samples)
+        total = total + config.listening * parts["listening"]
+    return total, {name: part.detach() for name, part in parts.items()}
+
+
+def intelligibility(
+    estimate: torch.Tensor, reference: torch.Tensor, *, extended_share: float = 0.5
+) -> torch.Tensor:
+    """How well band envelopes follow those of clean speech, per row, 1 at best: audio (batch, n).
+
+    STOI (Taal et al. 2011) and, as `extended_share` of it, ESTOI (Jensen and Taal 2016), as they
+    are defined but for taking every third stretch; a row with less than a stretch of speech counts
+    as 1.
+    """
+    pairs = zip(_at_10_khz(estimate), _at_10_khz(reference), strict=True)
+    return torch.stack([_follows(*pair, extended_share) for pair in pairs])
+
+
+def _follows(
+    estimate: torch.Tensor, reference: torch.Tensor, extended_share: float
+) -> torch.Tensor:
+    """The same for one row, audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
+    window = torch.hann_window(258, periodic=False).to(reference)[1:-1]
+    frames_e, frames_r = (x.unfold(-1, 256, 128) * window for x in (estimate, reference))
+    loudness = frames_r.square().sum(-1)
+    # Within 40 dB of the loudest, and not what digital silence leaves.
+    heard = (loudness > 1e-4 * loudness.max()) & (loudness > 1e-3)
+    if heard.sum() < STRETCH_FRAMES:
+        return estimate.new_ones(())
+    # Envelopes of stretches: (stretches, bands, frames)
+    e, r = (
+        _third_octaves(_joined(frames[heard]).unfold(-1, 256, 128) * window)
+        .add(1e-7)
+        .sqrt()
+        .unfold(0, STRETCH_FRAMES, 3)
+        for frames in (frames_e, frames_r)
+    )
+    scale = r.norm(dim=-1, keepdim=True) / (e.norm(dim=-1, keepdim=True) + 1e-4)
+    # What lies 15 dB and more under the speech is not heard any worse for being lower still.
+    clipped = torch.minimum(e * scale, r * (1 + 10**0.75))
+    plain = (_unit(clipped) * _unit(r)).sum(-1).mean()
+    extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean()
+    return torch.lerp(plain, extended, extended_share)
+
+
+def _at_10_khz(audio: torch.Tensor) -> torch.Tensor:
+    """Audio (batch, n) at 16 kHz, resampled by its spectrum, less up to 7 samples at the end."""
+    size = audio.shape[-1] // 8 * 8
+    spectrum = torch.fft.rfft(audio[:, :size])[:, : size * 5 // 16 + 1]
+    return torch.fft.irfft(spectrum * 0.625, n=size * 5 // 8)
+
+
+def _joined(frames: torch.Tensor) -> torch.Tensor:
+    """Windowed frames (frames, size), which overlapped by half, as one signal."""
+    first, second = frames.chunk(2, dim=-1)
+    return (functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))).flatten()
+
+
+def _unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
+    """x with its mean along `dim` removed and its length there 1."""
+    x = x - x.mean(dim, keepdim=True)
+    return x * torch.rsqrt(x.square().sum(dim, keepdim=True) + 1e-8)
+
+
+def _third_octaves(frames: torch.Tensor) -> torch.Tensor:
+    """Power in 15 third-octave bands from 150 Hz up, (frames, 15), of windowed frames at 10 kHz."""
+    spectrum = torch.view_as_real(torch.fft.rfft(frames, n=512))
+    edges_hz = 150 * 2 ** ((torch.arange(15)[:, None] * 2 + torch.tensor([-1, 1])) / 6)
+    first, last = (edges_hz * (512 / 10_000)).round().T
+    bins = torch.arange(257)[:, None]
+    inside = (bins >= first) & (bins < last)
+    return spectrum.square().sum(-1) @ inside.to(frames)
+
+
+def _emphasis(size: int, emphasis_hz: float, *, like: torch.Tensor) -> torch.Tensor:
+    """A gain for each bin of spectra of `size` samples at 16 kHz: 1, then rising with frequency."""
+    if not emphasis_hz:
+        return torch.ones((), dtype=like.dtype, device=like.device)
+    frequency_hz = torch.arange(size // 2 + 1, dtype=like.dtype, device=like.device)
+    return (frequency_hz * (16_000 / size / emphasis_hz)).clamp_min(1.0)
+
+
+def _window(size: int, like: torch.Tensor) -> torch.Tensor:
+    return torch.hann_window(size, dtype=like.dtype, device=like.device).sqrt()
+
+
+def _compressed_error(
+    estimate: torch.Tensor, target: torch.Tensor, magnitude_share: float
+) -> torch.Tensor:
+    power_e = estimate.square().sum(1, keepdim=True) + 1e-4
+    power_t = target.square().sum(1, keepdim=True) + 1e-4
+    magnitude = (power_e**0.15 - power_t**0.15).square().mean()
+    difference = estimate * power_e**-0.35 - target * power_t**-0.35
+    both = difference.square().sum(1).mean()
+    return magnitude_share * magnitude + (1 - magnitude_share) * both
+
+
+def _levels(spectrum: torch.Tensor) -> torch.Tensor:
+    """Power of bands 1/64, 1/32 and 1/16 of the spectrum wide, as powers of ten.
+
+    As a logarithm, so that a pause at -40 instead of -30 dB, which is heard, counts as much as
+    speech that is 10 dB off. The floor lies about 55 dB under a signal of power 1.
+    """
+    power = spectrum[..., :-1].square().sum(1)
+    bins = power.shape[-1]
+    parts = power[..., : bins // 4], power[..., bins // 4 : bins // 2], power[..., bins // 2 :]
+    bands = [
+        part.unflatten(-1, (-1, bins // count)).sum(-1)
+        for part, count in zip(parts, (64, 32, 16), strict=True)
+    ]
+    return torch.log10(torch.cat(bands, -1) + 1e-2)
+
+
+def _magnitude_error(
+    estimate: torch.Tensor, target: torch.Tensor, size: int, emphasis_hz: float
+) -> torch.Tensor:
+    errors = []
+    for audio in (estimate, target):
+        spectrum = spectrum_of(audio, window_samples=size, hop_samples=size // 2)
+        spectrum = spectrum * _emphasis(size, emphasis_hz, like=spectrum)
+        # Scaled to the power of 512-sample windows, so that the floor means the same.
+        errors.append((spectrum.square().sum(1) * (512 / size) + 1e-4) ** 0.15)
+    return (errors[0] - errors[1]).square().mean()
+
+
+def _dissatisfaction(
+    listener: ListeningModel, audio: torch.Tensor, reference: torch.Tensor, samples: int
+) -> torch.Tensor:
+    """How far the listener's three scores are from 5 on average, somewhere in the first item with
+    speech."""
+    heard = (reference.square().mean(-1) > 1e-4).nonzero()[:1, 0]
+    if not len(heard):
+        return audio.new_zeros(())
+    start = int(torch.randint(max(1, audio.shape[1] - samples + 1), ()))
+    # Heard at -24 dB of full scale; the audio is at a power of 1. The floor keeps the logarithm of
+    # near silence, which nobody hears, from leading the way.
+    scores = listener(audio[heard, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
+    return (5 - scores).mean()
+
+
+def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """Minus the signal-to-distortion ratio in 10 dB, at most 30 dB; 0 for items without speech."""
+    energy = reference.square().sum(-1)
+    heard = energy > 1e-4 * reference.shape[-1]
+    error = (estimate - reference).square().sum(-1) + 1e-3 * energy
+    ratio = torch.log10((error + 1e-6) / (energy + 1e-6))
+    return torch.where(heard, ratio, torch.zeros_like(ratio)).mean()
