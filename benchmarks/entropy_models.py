@@ -130,7 +130,9 @@ def explicit_bytes(training: list[Ints], held_out: list[Ints], slices: list[slic
     return total
 
 
-def measure(codec: edgeae.Codec, pictures: list[npt.NDArray[np.uint8]]) -> list[dict[str, Any]]:
+def measure(
+    codec: edgeae.ImageCodec, pictures: list[npt.NDArray[np.uint8]]
+) -> list[dict[str, Any]]:
     """One row for each quality: bytes of the three ways."""
     spec = (codec.bundle.manifest.latent or {})["slices"]
     ends = np.cumsum([part["channels"] for part in spec])
@@ -192,7 +194,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write every figure")
     arguments = parser.parse_args()
     files = sorted(f for f in arguments.folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-    codec = edgeae.Codec.load(arguments.model)
+    codec = edgeae.ImageCodec.load(arguments.model)
     pictures = [read_image(file) for file in files]
     rows = measure(codec, pictures)
     speed = coder_speed(codec.encode(pictures[0], quality=5).symbols.astype(np.int64))

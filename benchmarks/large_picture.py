@@ -58,7 +58,7 @@ def measure(model: str, side: int, source: Path | None) -> dict[str, Any]:
         for left in range(0, side, part.shape[1]):
             hole = picture[top : top + part.shape[0], left : left + part.shape[1]]
             hole[:] = part[: hole.shape[0], : hole.shape[1]]
-    codec = edgeae.Codec.load(model)
+    codec = edgeae.ImageCodec.load(model)
     codec.decompress(codec.compress(part))  # first calls allocate
     before = _peak_bytes()
     blob, encode_seconds = _timed(lambda: codec.compress(picture))

@@ -27,11 +27,11 @@ from rich.progress import track
 
 from edgeae.bench.machine import machine, versions
 from edgeae.bundle import Bundle, find
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.media import read_audio, read_image
 from edgeae.metrics import psnr_db, si_sdr_db
 from edgeae.runtime import Graph
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 from export.a16w8 import INTEGER, integer_copy, typical_inputs
 from export.bundle import markdown_table
 from export.mobile import make_mobile
@@ -140,7 +140,7 @@ def speech_rows(
     import pesq
 
     denoisers = {
-        form: Denoiser(bundle, precision=SHIPPED, step=_graph(by_role["step"], form))
+        form: SignalDenoiser(bundle, precision=SHIPPED, step=_graph(by_role["step"], form))
         for form, by_role in files.items()
     }
     values: dict[str, dict[str, list[float]]] = {form: {} for form in denoisers}
@@ -175,7 +175,7 @@ def photo_rows(
     images = [image for image in map(read_image, pictures) if image.shape[:2] == SIZE]
     rows = []
     for form, by_role in files.items():
-        codec = Codec(bundle, precision=SHIPPED)
+        codec = ImageCodec(bundle, precision=SHIPPED)
         # A bundle's own graphs have free shapes; in this benchmark every picture has one.
         codec._encoder, codec._decoder = (
             _graph(by_role[role], form) for role in ("encoder", "decoder")

@@ -139,12 +139,12 @@ def _calls() -> Iterator[tuple[str, Callable[[], object]]]:
     from edgeae.media import read_audio, read_image
 
     assets = Path(edgeae.__file__).parent / "assets"
-    codec = edgeae.Codec.load("photo-codec")
+    codec = edgeae.ImageCodec.load("photo-codec")
     image = read_image(assets / "photo.webp")[:512, :768]
     blob = codec.compress(image, quality=5)
     yield "compress", lambda: codec.compress(image, quality=5)
     yield "decompress", lambda: codec.decompress(blob)
-    denoiser = edgeae.Denoiser.load("speech-denoiser")
+    denoiser = edgeae.SignalDenoiser.load("speech-denoiser")
     noisy, _ = read_audio(assets / "noisy.flac")
     for name, rate_hz in (("hop", 16_000), ("hop at 48 kHz", 48_000)):
         stream = denoiser.stream(sample_rate=rate_hz)

@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = files[: options.images] if options.images else files
     if not files:
         sys.exit(f"{options.folder} holds no pictures")
-    codec = edgeae.Codec.load(options.codec)
-    denoiser = edgeae.Denoiser.load(options.denoiser)
+    codec = edgeae.ImageCodec.load(options.codec)
+    denoiser = edgeae.SignalDenoiser.load(options.denoiser)
     graphs = {"photos": hashes(codec.bundle), "speech": hashes(denoiser.bundle)}
     kept = json.loads(options.json.read_text()) if options.keep else {}
     if options.keep and kept["folder"] != options.folder.name:
@@ -118,7 +118,7 @@ def patterns() -> list[tuple[float, float]]:
     return [(0.0, 1.0), *((loss, burst) for burst in BURSTS for loss in LOSSES if loss)]
 
 
-def photos(codec: edgeae.Codec, files: Sequence[Path], *, runs: int) -> dict[str, Any]:
+def photos(codec: edgeae.ImageCodec, files: Sequence[Path], *, runs: int) -> dict[str, Any]:
     """Mean PSNR of what arrives, over pictures and patterns, for each loss and burst."""
     found: dict[tuple[float, float], list[tuple[float, float, float]]] = {}
     sent = sent_bytes = file_bytes = pixels = nothing = 0
@@ -165,7 +165,7 @@ def photos(codec: edgeae.Codec, files: Sequence[Path], *, runs: int) -> dict[str
     }
 
 
-def speech(denoiser: edgeae.Denoiser) -> dict[str, Any]:
+def speech(denoiser: edgeae.SignalDenoiser) -> dict[str, Any]:
     """Mean SI-SDR of the stream's output, for each loss and burst and both ways to fill gaps."""
     noisy, rate = read_audio(ASSETS / "noisy.flac")
     clean, _ = read_audio(ASSETS / "clean.flac")
@@ -203,7 +203,12 @@ def speech(denoiser: edgeae.Denoiser) -> dict[str, Any]:
 
 
 def streamed(
-    denoiser: edgeae.Denoiser, noisy: NDArray[np.float32], rate: int, lost: Lost, *, skip: bool
+    denoiser: edgeae.SignalDenoiser,
+    noisy: NDArray[np.float32],
+    rate: int,
+    lost: Lost,
+    *,
+    skip: bool,
 ) -> NDArray[np.float32]:
     """The output of a stream, aligned with its input, with some of its blocks lost."""
     stream = denoiser.stream(sample_rate=rate)

@@ -209,14 +209,14 @@ def _pillow_decoder(source: Path) -> Picture:
 
 def our_contenders(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
     for precision in precisions:
-        codec = edgeae.Codec.load(model, precision=precision)
+        codec = edgeae.ImageCodec.load(model, precision=precision)
 
         def encode(
-            picture: Picture, setting: float, target: Path, codec: edgeae.Codec = codec
+            picture: Picture, setting: float, target: Path, codec: edgeae.ImageCodec = codec
         ) -> None:
             target.write_bytes(codec.compress(picture, quality=setting))
 
-        def decode(source: Path, codec: edgeae.Codec = codec) -> Picture:
+        def decode(source: Path, codec: edgeae.ImageCodec = codec) -> Picture:
             return codec.decompress(source.read_bytes())
 
         name = f"edgeae {precision}"

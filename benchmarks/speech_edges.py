@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sorted(p for p in options.clean.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         sys.exit(f"{options.clean} holds no recordings")
-    denoiser = edgeae.Denoiser.load(options.model)
+    denoiser = edgeae.SignalDenoiser.load(options.model)
     report = {
         "what": "a denoiser at the edges of its work",
         "bundle": {"name": denoiser.bundle.manifest.name, "id": denoiser.bundle.id},
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(json.dumps(report, indent=1))
 
 
-def clean_speech(denoiser: edgeae.Denoiser, files: Sequence[Path]) -> dict[str, Any]:
+def clean_speech(denoiser: edgeae.SignalDenoiser, files: Sequence[Path]) -> dict[str, Any]:
     """Mean and worst PESQ-WB and STOI of clean speech after the denoiser."""
     from pesq import pesq
     from pystoi import stoi
@@ -114,7 +114,7 @@ def _colored(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray
     return noise / np.sqrt(np.mean(np.square(noise)))
 
 
-def reduction(denoiser: edgeae.Denoiser, noise: Sound) -> dict[str, float]:
+def reduction(denoiser: edgeae.SignalDenoiser, noise: Sound) -> dict[str, float]:
     """How far noise falls, in dB: over all, in the first minute and in the last."""
     out = denoiser.denoise(noise, sample_rate=RATE_HZ)
     minute = 60 * RATE_HZ
@@ -130,7 +130,7 @@ def reduction(denoiser: edgeae.Denoiser, noise: Sound) -> dict[str, float]:
     }
 
 
-def silence_peak(denoiser: edgeae.Denoiser) -> float:
+def silence_peak(denoiser: edgeae.SignalDenoiser) -> float:
     """The largest sample that comes out when a minute of zeros goes in."""
     out = denoiser.denoise(np.zeros(60 * RATE_HZ, np.float32), sample_rate=RATE_HZ)
     return float(np.abs(out).max())

@@ -47,7 +47,7 @@ class System:
 
 def ours(model: str) -> System:
     """A bundle of edgeae, hop by hop at the recording's own rate."""
-    denoiser = edgeae.Denoiser.load(model)
+    denoiser = edgeae.SignalDenoiser.load(model)
     bundle = denoiser.bundle
     spec = bundle.manifest.stream or {}
     model_rate_hz = bundle.manifest.layout["sample_rate_hz"]

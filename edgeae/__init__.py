@@ -18,17 +18,17 @@ if TYPE_CHECKING:
         ProviderError,
         UnknownCodec,
     )
-    from edgeae.image.codec import Codec, Latent, decompress
+    from edgeae.image.codec import ImageCodec, Latent, decompress
     from edgeae.loading import load
-    from edgeae.signal.denoiser import Denoiser
+    from edgeae.signal.denoiser import SignalDenoiser
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BitstreamError": "edgeae.errors",
     "BundleError": "edgeae.errors",
-    "Codec": "edgeae.image.codec",
-    "Denoiser": "edgeae.signal.denoiser",
+    "ImageCodec": "edgeae.image.codec",
+    "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
     "Latent": "edgeae.image.codec",
     "Limits": "edgeae.coding.container",
@@ -42,8 +42,8 @@ _HOMES = {
 __all__ = [
     "BitstreamError",
     "BundleError",
-    "Codec",
-    "Denoiser",
+    "ImageCodec",
+    "SignalDenoiser",
     "EdgeaeError",
     "Latent",
     "Limits",

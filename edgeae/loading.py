@@ -7,9 +7,9 @@ from pathlib import Path
 
 from edgeae.bundle import find
 from edgeae.errors import BundleError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.providers import Provider
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 
 __all__ = ["load"]
 
@@ -22,7 +22,7 @@ def load(
     device: str | None = None,
     threads: int = 1,
     strict: bool = False,
-) -> Codec | Denoiser:
+) -> ImageCodec | SignalDenoiser:
     """The model of a bundled name or of a bundle's folder, as the class that its manifest's task
     names.
 
@@ -32,7 +32,10 @@ def load(
     """
     bundle = find(model)
     task = bundle.manifest.task
-    kinds: dict[str, type[Codec] | type[Denoiser]] = {"codec": Codec, "denoiser": Denoiser}
+    kinds: dict[str, type[ImageCodec] | type[SignalDenoiser]] = {
+        "codec": ImageCodec,
+        "denoiser": SignalDenoiser,
+    }
     if task not in kinds:
         raise BundleError(f"{bundle.manifest.name} is a {task}, which this version cannot run")
     return kinds[task].load(

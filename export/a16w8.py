@@ -21,10 +21,10 @@ from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
 from edgeae.bench.workloads import ASSETS
 from edgeae.bundle import Bundle
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.loading import load
 from edgeae.media import read_audio, read_image
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 from export.quantize import Calibration
 
 __all__ = ["INTEGER", "integer_copy", "typical_inputs"]
@@ -85,12 +85,12 @@ def typical_inputs(
             role: stack.enter_context(graph.watched(keep_inputs=True))
             for role, graph in model.graphs.items()
         }
-        if isinstance(model, Codec):
+        if isinstance(model, ImageCodec):
             for picture, quality in itertools.product(_pictures(*size), QUALITIES):
                 model.decompress(model.compress(picture, quality=quality))
         else:
             _denoise(model)
-    every = 1 if isinstance(model, Codec) else EVERY_HOP
+    every = 1 if isinstance(model, ImageCodec) else EVERY_HOP
     return {role: [run.inputs for run in runs[::every]] for role, runs in watched.items()}
 
 
@@ -107,7 +107,7 @@ def _pictures(height: int, width: int) -> list[npt.NDArray[np.uint8]]:
     return pieces[:: -(-len(pieces) // MOST_PICTURES)]
 
 
-def _denoise(model: Denoiser) -> None:
+def _denoise(model: SignalDenoiser) -> None:
     noisy, rate = read_audio(ASSETS / "noisy.flac")
     for level in LEVELS:
         model.denoise(np.float32(level) * noisy, sample_rate=rate)

@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from edgeae.coding import context, entropy
-from edgeae.image.codec import LEVELS, Codec, dead_zones, round_symbols
+from edgeae.image.codec import LEVELS, ImageCodec, dead_zones, round_symbols
 from edgeae.metrics import psnr_db
 from edgeae.runtime import Graph
 from export.image_graphs import (
@@ -276,7 +276,7 @@ def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, A
     """
     bytes_of, psnr_of = {}, {}
     for precision in ("fp32", "int8"):
-        codec = Codec.load(bundle, precision=precision)
+        codec = ImageCodec.load(bundle, precision=precision)
         sizes, qualities = [], []
         for quality in (3, 5, 7):
             for picture in pictures:

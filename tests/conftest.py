@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import tiny
 
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 
 CONFIGS = Path(__file__).parent.parent / "train" / "configs"
 
@@ -21,7 +21,7 @@ def codec_path(tmp_path_factory):
 @pytest.fixture(scope="session")
 def model(codec_path):
     """The tiny codec."""
-    return Codec.load(codec_path)
+    return ImageCodec.load(codec_path)
 
 
 @pytest.fixture

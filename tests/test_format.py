@@ -15,7 +15,7 @@ import tiny
 from edgeae.coding import container as bitstream
 from edgeae.coding import context, entropy, latent
 from edgeae.image import packets as datagram
-from edgeae.image.codec import PACKET_LIMITS, Codec, Latent
+from edgeae.image.codec import PACKET_LIMITS, ImageCodec, Latent
 from edgeae.runtime import Graph
 
 PAGE = (Path(__file__).parent.parent / "docs" / "FORMAT.md").read_text(encoding="utf-8")
@@ -235,7 +235,7 @@ def test_a_decoder_from_the_page_alone_finds_the_symbols(model, codec_path, size
 
 def test_a_decoder_from_the_page_alone_reads_many_lanes(codec_path, tmp_path):
     codec_path = tiny.tiny_codec_bundle(tmp_path / "large", tile=64)
-    model = Codec.load(codec_path)
+    model = ImageCodec.load(codec_path)
     image = tiny.picture(90, 120, noise=60)
     blob = model.compress(image, quality=9)
     assert bitstream.read(blob)[1].blocks[0][0] > 2  # more than 4 lanes

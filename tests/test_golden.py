@@ -13,8 +13,8 @@ from test_format import symbols_of
 
 from edgeae.coding import container as bitstream
 from edgeae.image import packets as datagram
-from edgeae.image.codec import Codec, Latent
-from edgeae.signal.denoiser import Denoiser
+from edgeae.image.codec import ImageCodec, Latent
+from edgeae.signal.denoiser import SignalDenoiser
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = json.loads((GOLDEN / "symbols.json").read_text())
@@ -25,7 +25,7 @@ DENOISER = GOLDEN / "tiny-denoiser"
 
 @pytest.fixture(scope="module")
 def model():
-    return Codec.load(GOLDEN / "tiny-codec")
+    return ImageCodec.load(GOLDEN / "tiny-codec")
 
 
 def contents(name):
@@ -112,7 +112,7 @@ def samples(name):
 
 def test_golden_sound_is_denoised_as_it_was():
     noisy, rate = samples("noisy")
-    clean = Denoiser.load(DENOISER).denoise(noisy, sample_rate=rate)
+    clean = SignalDenoiser.load(DENOISER).denoise(noisy, sample_rate=rate)
     # Another machine's transforms may round the last bit the other way.
     assert np.abs(clean.astype(int) - samples("clean")[0]).max() <= 1
     assert np.abs(noisy.astype(int) - samples("clean")[0]).max() > 1000
@@ -120,7 +120,7 @@ def test_golden_sound_is_denoised_as_it_was():
 
 def test_golden_sound_with_a_gap_is_denoised_as_it_was():
     noisy, rate = samples("noisy")
-    stream = Denoiser.load(DENOISER).stream(sample_rate=rate, channels=2)
+    stream = SignalDenoiser.load(DENOISER).stream(sample_rate=rate, channels=2)
     out = [stream.process(noisy[:5000]), stream.skip(1500), stream.process(noisy[6500:])]
     clean = np.concatenate([*out, stream.flush()])[stream.delay :]
     assert np.abs(clean.astype(int) - samples("gap")[0]).max() <= 1

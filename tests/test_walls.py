@@ -126,7 +126,9 @@ def test_import_edgeae_takes_under_a_tenth_of_a_second_of_cpu():
 
 
 def test_the_command_line_does_not_load_torch_or_onnx():
-    loaded = in_new_process("import json, sys, edgeae.cli; print(json.dumps(sorted(sys.modules)))")
+    loaded = in_new_process(
+        "import json, sys, edgeae.cli.app; print(json.dumps(sorted(sys.modules)))"
+    )
     assert not {"torch", "onnx", "onnxruntime"} & set(loaded)
 
 
@@ -135,7 +137,7 @@ def test_every_public_name_is_there_and_listed():
         assert getattr(edgeae, name) is not None
     assert len(set(edgeae.__all__)) == len(edgeae.__all__)
     assert set(edgeae.__all__) <= set(dir(edgeae))
-    needed = {"load", "decompress", "Codec", "Denoiser", "__version__", *errors.__all__}
+    needed = {"load", "decompress", "ImageCodec", "SignalDenoiser", "__version__", *errors.__all__}
     assert needed <= set(edgeae.__all__)
     public = {
         name
@@ -153,7 +155,7 @@ def test_an_unknown_attribute_is_an_attribute_error_that_names_it():
 def models():
     return [
         getattr(edgeae, name)
-        for name in ("Codec", "Denoiser", "Detector")
+        for name in ("ImageCodec", "SignalDenoiser", "Detector")
         if name in edgeae.__all__
     ]
 

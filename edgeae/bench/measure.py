@@ -22,11 +22,11 @@ from edgeae.bench.timing import BLOCKS, Change, compare, sample, summarize
 from edgeae.bench.workloads import Task, tasks_of
 from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.loading import load
 from edgeae.providers import CPU, Provider
 from edgeae.runtime import Graph, Run, hardware
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 
 __all__ = ["Difference", "compare_results", "measure", "thread_counts"]
 
@@ -49,7 +49,7 @@ class _Configuration:
     asked: Provider
     precision: str
     threads: int
-    model: Codec | Denoiser
+    model: ImageCodec | SignalDenoiser
     load_ms: float
     tasks: list[Task]
     samples: dict[str, _Samples] = field(default_factory=dict)

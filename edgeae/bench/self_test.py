@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from edgeae.bundle import Bundle, find
 from edgeae.errors import BitstreamError, EdgeaeError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.loading import load
 from edgeae.metrics import psnr_db
 from edgeae.providers import Provider
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 
 __all__ = ["check_bundle", "where_it_runs"]
 
@@ -36,12 +36,14 @@ def check_bundle(
     for precision in _precisions(bundle):
         loaded = load(bundle.path, precision=precision, providers=providers, threads=threads)
         yield f"{precision}: loaded, {where_it_runs(loaded.report())}"
-        checks = _codec_checks(loaded) if isinstance(loaded, Codec) else _denoiser_checks(loaded)
+        checks = (
+            _codec_checks(loaded) if isinstance(loaded, ImageCodec) else _denoiser_checks(loaded)
+        )
         for line in checks:
             yield f"{precision}: {line}"
 
 
-def _codec_checks(codec: Codec) -> Iterator[str]:
+def _codec_checks(codec: ImageCodec) -> Iterator[str]:
     image = _test_picture()
     told = []
     for quality in (1, 5, 9):
@@ -71,7 +73,7 @@ def _codec_checks(codec: Codec) -> Iterator[str]:
     yield "damaged files are refused"
 
 
-def _denoiser_checks(denoiser: Denoiser) -> Iterator[str]:
+def _denoiser_checks(denoiser: SignalDenoiser) -> Iterator[str]:
     rate_hz = 16_000
     noisy = _test_sound(rate_hz)
     whole = denoiser.denoise(noisy, sample_rate=rate_hz)

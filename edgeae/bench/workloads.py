@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.media import files as media
-from edgeae.signal.denoiser import Denoiser, Stream
+from edgeae.signal.denoiser import SignalDenoiser, Stream
 
 __all__ = ["Task", "tasks_of"]
 
@@ -36,17 +36,17 @@ class Task:
     call: Callable[[], object]
 
 
-def tasks_of(model: Codec | Denoiser, *, source: Path | None = None) -> list[Task]:
+def tasks_of(model: ImageCodec | SignalDenoiser, *, source: Path | None = None) -> list[Task]:
     """The tasks of a model on the photo or recording that comes with the package, or on `source`.
 
     Raises MediaError for a source that cannot be read.
     """
-    if isinstance(model, Codec):
+    if isinstance(model, ImageCodec):
         return _codec_tasks(model, source)
     return _denoiser_tasks(model, source)
 
 
-def _codec_tasks(codec: Codec, source: Path | None) -> list[Task]:
+def _codec_tasks(codec: ImageCodec, source: Path | None) -> list[Task]:
     if source is None:
         image = media.read_image(ASSETS / "photo.webp")[: PHOTO_SHAPE[0], : PHOTO_SHAPE[1]]
     else:
@@ -70,7 +70,7 @@ def _codec_tasks(codec: Codec, source: Path | None) -> list[Task]:
     ]
 
 
-def _denoiser_tasks(denoiser: Denoiser, source: Path | None) -> list[Task]:
+def _denoiser_tasks(denoiser: SignalDenoiser, source: Path | None) -> list[Task]:
     sound, rate_hz = media.read_audio(ASSETS / "noisy.flac" if source is None else source)
     if sound.ndim == 2:
         sound = sound.mean(axis=1, dtype=np.float32)

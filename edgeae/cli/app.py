@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgeae.coding.container import Limits
     from edgeae.media.files import AudioInfo
     from edgeae.providers import Provider
-    from edgeae.signal.denoiser import Denoiser, Stream
+    from edgeae.signal.denoiser import SignalDenoiser, Stream
 
 __all__ = ["app", "main"]
 
@@ -251,7 +251,7 @@ def compress(
 
     import edgeae
 
-    codec = edgeae.Codec.load(
+    codec = edgeae.ImageCodec.load(
         model, precision=precision, providers=_asked(provider), device=device, threads=threads
     )
     budget = {"max_bytes": max_bytes} if max_bytes is not None else {"quality": quality or 5}
@@ -406,7 +406,7 @@ def denoise(
 
     import edgeae
 
-    denoiser = edgeae.Denoiser.load(
+    denoiser = edgeae.SignalDenoiser.load(
         model, precision=precision, providers=_asked(provider), device=device, threads=threads
     )
     cleaner = _Cleaner(denoiser, attenuation_limit, live=stream)
@@ -547,7 +547,7 @@ def main() -> None:
 class _Cleaner:
     """A denoiser with the options of the command; what it gives is aligned with what it gets."""
 
-    denoiser: Denoiser
+    denoiser: SignalDenoiser
     attenuation_limit_db: float | None
     live: bool
 
@@ -692,7 +692,7 @@ class _Codecs:
 
             model = bundled_with_codec_id(read_header(blob).codec_id).manifest.name
         if model not in self._loaded:
-            self._loaded[model] = edgeae.Codec.load(model, **self._options)
+            self._loaded[model] = edgeae.ImageCodec.load(model, **self._options)
         return self._loaded[model]
 
 

@@ -17,10 +17,10 @@ from edgeae.bench.self_test import where_it_runs
 from edgeae.bench.workloads import ASSETS
 from edgeae.cli import illustrations as figures
 from edgeae.errors import MediaError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.media import files as media
 from edgeae.providers import Provider
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 
 __all__ = ["run_demo"]
 
@@ -60,14 +60,16 @@ def run_demo(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise MediaError(f"cannot make the folder {folder}: {error.strerror}") from error
-    codec = Codec.load("photo-codec", precision=precision, providers=providers, threads=threads)
-    denoiser = Denoiser.load("speech-denoiser", providers=providers, threads=threads)
+    codec = ImageCodec.load(
+        "photo-codec", precision=precision, providers=providers, threads=threads
+    )
+    denoiser = SignalDenoiser.load("speech-denoiser", providers=providers, threads=threads)
     photo = _photo(folder, codec)
     sound = _sound(folder, denoiser)
     _tell(folder, [("photo-codec", codec), ("speech-denoiser", denoiser)], photo, sound)
 
 
-def _photo(folder: Path, codec: Codec) -> list[tuple[str, ...]]:
+def _photo(folder: Path, codec: ImageCodec) -> list[tuple[str, ...]]:
     """Stores the photo both ways, writes the files, and gives the rows of the table."""
     original = media.read_image(ASSETS / "photo.webp")
     blob, encode_s = _timed(lambda: codec.compress(original, quality=QUALITY))
@@ -105,7 +107,7 @@ def _photo(folder: Path, codec: Codec) -> list[tuple[str, ...]]:
     return told
 
 
-def _sound(folder: Path, denoiser: Denoiser) -> list[tuple[str, ...]]:
+def _sound(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
     """Cleans the recording, writes the files, and gives the rows of the table."""
     noisy, rate_hz = media.read_audio(ASSETS / "noisy.flac")
     reference, _ = media.read_audio(ASSETS / "clean.flac")

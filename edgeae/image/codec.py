@@ -30,7 +30,7 @@ from edgeae.image.tiles import Tile, inside, overlap, pad_to_stride, scaled, til
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 
-__all__ = ["Codec", "Latent", "decompress"]
+__all__ = ["ImageCodec", "Latent", "decompress"]
 
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
@@ -72,7 +72,7 @@ class Latent:
     alpha: npt.NDArray[np.uint8] | None = None
 
 
-class Codec:
+class ImageCodec:
     """A learned picture codec; safe to use from many threads."""
 
     def __init__(
@@ -127,7 +127,7 @@ class Codec:
         device: str | None = None,
         threads: int = 1,
         strict: bool = False,
-    ) -> Codec:
+    ) -> ImageCodec:
         """The codec of a bundled model's name or of a bundle's folder.
 
         Args:
@@ -668,7 +668,9 @@ def decompress(
     region: Region | None = None,
     limits: Limits | None = None,
 ) -> Image | tuple[Image, Mask]:
-    """The picture of an .eae file, by the bundled codec that its id names; see `Codec.decompress`.
+    """The picture of an .eae file, by the bundled codec that its id names.
+
+    See `ImageCodec.decompress`.
 
     Raises:
         BitstreamError: not an .eae file, cut off, damaged or over a limit.
@@ -683,8 +685,8 @@ def decompress(
 
 
 @functools.lru_cache(maxsize=4)
-def _bundled_codec(codec_id: bytes) -> Codec:
-    return Codec(bundled_with_codec_id(codec_id))
+def _bundled_codec(codec_id: bytes) -> ImageCodec:
+    return ImageCodec(bundled_with_codec_id(codec_id))
 
 
 def level_of_quality(quality: float) -> int:

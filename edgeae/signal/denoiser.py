@@ -20,7 +20,7 @@ from edgeae.signal.full_band import Detour, shift
 from edgeae.signal.stft import Floats, Spectrum, Stft
 from edgeae.signal.timetable import Schedule, schedule
 
-__all__ = ["Denoiser", "Stream"]
+__all__ = ["SignalDenoiser", "Stream"]
 
 Array = npt.NDArray[Any]
 
@@ -43,7 +43,7 @@ PIECE_SAMPLES = 1 << 16
 _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int16))
 
 
-class Denoiser:
+class SignalDenoiser:
     """A speech denoiser: one model that any number of streams and threads may share.
 
     The model hears one band, up to half its own sample rate (8 kHz for a 16 kHz model). The rest of
@@ -54,7 +54,7 @@ class Denoiser:
     (4 to 7 kHz), averaged over 25 ms, never above 1. Where the model removes noise up there, the
     band above falls with it; where it keeps speech, the band above stays.
 
-    >>> denoiser = Denoiser.load("speech-denoiser")  # doctest: +SKIP
+    >>> denoiser = SignalDenoiser.load("speech-denoiser")  # doctest: +SKIP
     >>> clean = denoiser.denoise(noisy, sample_rate=48_000)  # doctest: +SKIP
     """
 
@@ -76,7 +76,7 @@ class Denoiser:
         device: str | None = None,
         threads: int = 1,
         strict: bool = False,
-    ) -> Denoiser:
+    ) -> SignalDenoiser:
         """The denoiser in a bundle: a bundled name or a directory.
 
         `providers`, `device`, `threads` and `strict` are those of `Graph`.
@@ -173,7 +173,9 @@ class Denoiser:
 
 
 class Stream:
-    """One signal on its way through a denoiser, made by `Denoiser.stream`; one thread at a time.
+    """One signal on its way through a denoiser, made by `SignalDenoiser.stream`.
+
+    For one thread at a time.
 
     Everything that `process` and `flush` return, joined, holds the cleaned input sample n at
     n + delay; `delay` counts samples at the input's rate. What stands before is silence or the
@@ -190,7 +192,7 @@ class Stream:
         keep: float,
         delay: int,
     ) -> None:
-        """Made by `Denoiser.stream`, which checks the arguments."""
+        """Made by `SignalDenoiser.stream`, which checks the arguments."""
         self.delay = delay
         self._spec = spec
         self._schedule = timetable

@@ -1,7 +1,7 @@
 """The way of audio at another rate to the model's rate and back, and what it cannot carry.
 
 With x the input, h the input as the model hears it, c the model's output and g the gain of what
-the model cannot hear (`Denoiser` states the rule), the output is
+the model cannot hear (`SignalDenoiser` states the rule), the output is
 
     g (x - back(h)) + back(c)  =  g x + back(c - g h)
 

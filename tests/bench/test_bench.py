@@ -291,14 +291,14 @@ def test_a_profile_leaves_no_file_behind(tmp_path, monkeypatch):
 
 
 def test_a_codec_is_timed_at_what_it_is_for(codec, photo):
-    compress, decompress = tasks_of(edgeae.Codec.load(codec), source=photo)
+    compress, decompress = tasks_of(edgeae.ImageCodec.load(codec), source=photo)
     assert (compress.name, decompress.name) == ("compress", "decompress")
     assert compress.amount == 40 * 64 / 1e6 and "64x40 pixels" in compress.what
     decompress.call()
 
 
 def test_a_denoiser_is_timed_hop_by_hop_and_block_by_block(denoiser):
-    hop, block = tasks_of(edgeae.Denoiser.load(denoiser))
+    hop, block = tasks_of(edgeae.SignalDenoiser.load(denoiser))
     assert hop.amount == 256 / 16_000 and block.amount == pytest.approx(0.01)
     assert len(hop.call()) == 256 and len(block.call()) == 480
     for _ in range(1000):  # the recording begins again when it is over
@@ -361,7 +361,7 @@ def test_a_block_that_completes_no_hop_runs_nothing_and_is_counted_so(denoiser_r
 
 
 def test_the_result_says_what_was_measured_where_and_goes_through_json(codec_result, codec):
-    assert codec_result["bundle"]["id"] == edgeae.Codec.load(codec).bundle.id
+    assert codec_result["bundle"]["id"] == edgeae.ImageCodec.load(codec).bundle.id
     size = sum(f.stat().st_size for f in codec.iterdir() if f.name != "manifest.json")
     assert codec_result["bundle"]["bytes"] == size
     assert codec_result["machine"]["cores"] >= 1

@@ -64,7 +64,7 @@ class StoringCodec:
 
 @pytest.fixture(autouse=True)
 def _fakes(monkeypatch):
-    monkeypatch.setattr(edgeae, "Codec", StoringCodec, raising=False)
+    monkeypatch.setattr(edgeae, "ImageCodec", StoringCodec, raising=False)
     monkeypatch.setattr(StoringCodec, "loads", [])
     monkeypatch.setattr(StoringCodec, "limits", [])
 
@@ -370,7 +370,7 @@ def test_whole_streamed_and_library_results_are_equal(tmp_path, denoiser):
         "denoise", tmp_path / "a.wav", tmp_path / "c.wav", "--model", denoiser, "--stream"
     ).stdout
     assert "delay" in said and "10 ms" in said
-    whole = edgeae.Denoiser.load(denoiser).denoise(x.astype(np.float32), sample_rate=22_050)
+    whole = edgeae.SignalDenoiser.load(denoiser).denoise(x.astype(np.float32), sample_rate=22_050)
     for name in "bc":
         assert np.abs(media.read_audio(tmp_path / f"{name}.wav")[0] - whole).max() < 1e-6
 

@@ -63,8 +63,8 @@ def ran(tmp_path_factory):
     """The folder that one run of `edgeae demo` filled, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "Codec", HalvingCodec)
-        patch.setattr(demo, "Denoiser", QuietingDenoiser)
+        patch.setattr(demo, "ImageCodec", HalvingCodec)
+        patch.setattr(demo, "SignalDenoiser", QuietingDenoiser)
         for _ in range(2):  # a second run replaces the files of the first
             result = CliRunner().invoke(app, ["demo", "--out", str(folder)])
             assert result.exit_code == 0, result.output

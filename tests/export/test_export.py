@@ -22,7 +22,7 @@ from edgeae import bundle
 from edgeae.coding import context, entropy
 from edgeae.coding.context import SYMBOL_LIMIT
 from edgeae.errors import BundleError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.metrics import psnr_db
 from edgeae.runtime import OPTIMIZATIONS, Graph
 from export.bundle import add_figures, codec_id
@@ -96,7 +96,7 @@ def shaken(network):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_an_exported_codec_compresses_and_restores(exported, precision):
-    codec = Codec.load(exported, precision=precision)
+    codec = ImageCodec.load(exported, precision=precision)
     for image in [pictures(1)[0][:75, :90], np.zeros((1, 1, 3), np.uint8)]:
         for quality in (1, 5, 9):
             restored = codec.decompress(codec.compress(image, quality=quality))
@@ -106,7 +106,7 @@ def test_an_exported_codec_compresses_and_restores(exported, precision):
 
 def test_both_precisions_read_each_other(exported):
     image = pictures(1)[0]
-    exact, quantized = (Codec.load(exported, precision=name) for name in ("fp32", "int8"))
+    exact, quantized = (ImageCodec.load(exported, precision=name) for name in ("fp32", "int8"))
     for writer in (exact, quantized):
         blob, latent = writer.compress(image), writer.encode(image)
         # Each reader finds the writer's own symbols, and shows them in its own arithmetic.
@@ -134,7 +134,7 @@ def test_every_changed_file_of_a_bundle_is_refused(exported, tmp_path):
         data[len(data) // 2] ^= 1
         (copy / file.name).write_bytes(data)
         with pytest.raises(BundleError, match=f"{file.name} has changed"):
-            Codec.load(copy)
+            ImageCodec.load(copy)
 
 
 def test_an_export_gives_the_same_bundle_again(smoke_run, tmp_path, quick):

@@ -29,7 +29,7 @@ from edgeae import bundle
 from edgeae import onnx_check as onnx_wire
 from edgeae.coding import container as bitstream
 from edgeae.errors import EdgeaeError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.media import files as media
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -57,7 +57,7 @@ Decode = Callable[[], None]
 class Seeds:
     """What is sound, to be changed: golden files, and small ones that decode in a millisecond."""
 
-    model: Codec
+    model: ImageCodec
     files: Sequence[bytes]
     packets: Sequence[Sequence[bytes]]
     graph: bytes
@@ -70,7 +70,7 @@ def seeds() -> Seeds:
     """The seeds, always the same."""
     from PIL import Image, ImageCms
 
-    model = Codec.load(GOLDEN / "tiny-codec")
+    model = ImageCodec.load(GOLDEN / "tiny-codec")
     files = [path.read_bytes() for path in sorted(GOLDEN.glob("*.eae"))]
     packets = [
         [bytes.fromhex(line) for line in path.read_text().split()]
@@ -176,7 +176,7 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
     return dict(zip(FORMS, makers, strict=True))
 
 
-def reads_file(model: Codec, data: bytes) -> Decode:
+def reads_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
         image, header = model.decompress(data), bitstream.read_header(data)
         shape = (header.height, header.width, header.channels)
@@ -186,7 +186,7 @@ def reads_file(model: Codec, data: bytes) -> Decode:
     return decode
 
 
-def reads_region(model: Codec, data: bytes, rng: random.Random) -> Decode:
+def reads_region(model: ImageCodec, data: bytes, rng: random.Random) -> Decode:
     def decode() -> None:
         header = bitstream.read_header(data)
         top, left = rng.randrange(header.height), rng.randrange(header.width)
@@ -197,7 +197,7 @@ def reads_region(model: Codec, data: bytes, rng: random.Random) -> Decode:
     return decode
 
 
-def conceals_file(model: Codec, data: bytes) -> Decode:
+def conceals_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
         image, mask = model.decompress(data, errors="conceal", limits=LIMITS)
         header = bitstream.salvage(data).header
@@ -208,7 +208,7 @@ def conceals_file(model: Codec, data: bytes) -> Decode:
     return decode
 
 
-def reads_packets(model: Codec, packets: Sequence[bytes]) -> Decode:
+def reads_packets(model: ImageCodec, packets: Sequence[bytes]) -> Decode:
     def decode() -> None:
         image, mask = model.receive(packets)
         check(image.shape[:2] == mask.shape and image.dtype == np.uint8)

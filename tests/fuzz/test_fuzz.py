@@ -31,7 +31,7 @@ def test_what_breaks_the_rule_is_told(monkeypatch):
     def broken(*_, **__):
         raise IndexError("beyond")
 
-    monkeypatch.setattr(fuzz.Codec, "decompress", broken)
+    monkeypatch.setattr(fuzz.ImageCodec, "decompress", broken)
     _, _, told = fuzz.fuzz(20)
     assert told and all("IndexError: beyond" in line for line in told)
 

@@ -13,13 +13,15 @@ import pytest
 import tiny
 
 from edgeae.errors import EdgeaeError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
     # Tiles as large as those of the models that ship, 64 x 64 latents.
-    return Codec.load(tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny", tile=64))
+    return ImageCodec.load(
+        tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "tiny", tile=64)
+    )
 
 
 def outcome(read):

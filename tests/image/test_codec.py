@@ -21,7 +21,7 @@ from edgeae.coding.context import ContextModel
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.image import alpha as plane
 from edgeae.image import codec
-from edgeae.image.codec import Codec, Latent
+from edgeae.image.codec import ImageCodec, Latent
 from edgeae.metrics import psnr_db
 from edgeae.runtime import OPTIMIZATIONS, Graph
 
@@ -135,7 +135,7 @@ def test_a_restored_picture_is_the_callers_to_change(model):
 
 def test_a_quantized_encoder_is_the_default_where_there_is_one(tmp_path):
     path = tiny.tiny_codec_bundle(tmp_path / "both", int8=True)
-    default, exact = Codec.load(path), Codec.load(path, precision="fp32")
+    default, exact = ImageCodec.load(path), ImageCodec.load(path, precision="fp32")
     assert (default.precision, exact.precision) == ("int8", "fp32")
     assert default.report()["graphs"]["encoder"]["file"] == "encoder.int8.onnx"
     # Its eight bits hold a pixel exactly.
@@ -150,9 +150,9 @@ def test_a_quantized_encoder_is_the_default_where_there_is_one(tmp_path):
 def test_tiles_equal_the_whole(codec_path, tmp_path):
     # At the finest level every symbol is coded; without dead zones each is its latent's nearest
     # integer, whatever its context.
-    whole = Codec.load(tiny.tiny_codec_bundle(tmp_path / "whole", tile=64))
+    whole = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "whole", tile=64))
     for side in (1, 3, 4, 7):
-        tiled = Codec.load(tiny.tiny_codec_bundle(tmp_path / f"{side}", tile=side))
+        tiled = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / f"{side}", tile=side))
         tiled._dead_zones = whole._dead_zones = np.zeros_like(whole._dead_zones)
         for size in [(50, 70), (16, 64), (5, 41)]:
             image = tiny.picture(*size, noise=20)
@@ -164,9 +164,9 @@ def test_tiles_equal_the_whole(codec_path, tmp_path):
 
 @pytest.mark.parametrize("halo", ["encoder_halo", "decoder_halo"])
 def test_tiles_without_their_halo_would_differ_from_the_whole(halo, codec_path, own):
-    whole, image = Codec.load(codec_path), tiny.picture(noise=20)
+    whole, image = ImageCodec.load(codec_path), tiny.picture(noise=20)
     tiny.change_manifest(own, lambda manifest: manifest["latent"].update({halo: 0}))
-    narrow = Codec.load(own)
+    narrow = ImageCodec.load(own)
     latent = whole.encode(image, quality=9)
     if halo == "encoder_halo":
         assert not np.array_equal(narrow.encode(image, quality=9).symbols, latent.symbols)
@@ -206,7 +206,7 @@ def test_a_budget_that_nothing_fits_is_refused_with_what_is_needed(model):
 
 
 def test_a_budget_runs_the_network_once(codec_path):
-    model, calls = Codec.load(codec_path), []
+    model, calls = ImageCodec.load(codec_path), []
     encoder = model._encoder
     model._encoder = lambda planes: calls.append(planes.shape) or encoder(planes)
     model._encoder.file = encoder.file
@@ -314,7 +314,7 @@ def test_latents_beyond_the_widest_symbol_are_clipped(own):
                 large = tiny.onnx.numpy_helper.to_array(tensor) * 1e9
                 tensor.CopyFrom(tiny.onnx.numpy_helper.from_array(large, "basis"))
 
-    model = Codec.load(tiny.change_graph(own, enlarge, "encoder"))
+    model = ImageCodec.load(tiny.change_graph(own, enlarge, "encoder"))
     image = tiny.picture(20, 20, noise=100)
     latent = model.encode(image, quality=9)
     assert np.abs(latent.symbols).max() == context.SYMBOL_LIMIT
@@ -326,7 +326,7 @@ def test_latents_beyond_the_widest_symbol_are_clipped(own):
 
 
 def test_bytes_of_another_model_are_refused_by_name(model, tmp_path):
-    other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
+    other = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     start = other._id[:4]
     with pytest.raises(UnknownCodec, match=f"{start.hex()}.*tiny-codec is {model._id.hex()}") as e:
         model.decompress(other.compress(tiny.picture(9, 9)))
@@ -352,11 +352,11 @@ def test_a_bundled_codec_is_found_by_the_id_in_the_bytes(bundled, model):
     image = tiny.picture()
     blob = model.compress(image)
     assert np.array_equal(edgeae.decompress(blob), model.decompress(blob))
-    assert edgeae.Codec.load("one").compress(image) == blob
+    assert edgeae.ImageCodec.load("one").compress(image) == blob
 
 
 def test_bytes_of_a_codec_that_is_not_bundled_are_refused(bundled, tmp_path):
-    other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
+    other = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     for image, said in ((tiny.picture(9, 9), 4), (np.zeros((9, 9, 4), np.uint8), 16)):
         codec_id = other._id[:said]
         with pytest.raises(UnknownCodec, match=f"{codec_id.hex()}.*one, two") as caught:
@@ -372,12 +372,12 @@ def test_damage_is_found_before_a_codec_is_looked_for(bundled, model):
 
 
 def test_load_opens_a_codec(codec_path):
-    assert isinstance(edgeae.load(codec_path), Codec)
+    assert isinstance(edgeae.load(codec_path), ImageCodec)
 
 
 def test_a_denoiser_is_no_codec(tmp_path):
     with pytest.raises(BundleError, match="tiny-denoiser is a denoiser, not a codec"):
-        Codec.load(tiny.tiny_denoiser_bundle(tmp_path / "d"))
+        ImageCodec.load(tiny.tiny_denoiser_bundle(tmp_path / "d"))
 
 
 def test_the_report_says_what_runs_where(model):
@@ -410,7 +410,7 @@ def contexts(model, **options):
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("optimization", OPTIMIZATIONS)
 def test_contexts_choose_the_same_tables_however_they_run(codec_path, optimization, threads):
-    model = Codec.load(codec_path)
+    model = ImageCodec.load(codec_path)
     images = [tiny.picture(20, 40, noise=noise) for noise in (0, 100)]
     expected = [model.compress(image, quality=q) for image in images for q in (1, 6, 9)]
     model._context = contexts(model, optimization=optimization, threads=threads)
@@ -489,14 +489,14 @@ def spoiled(change):
 def test_a_latent_section_that_is_wrong_is_refused(own, change, match):
     spoiled(change)(own)
     with pytest.raises(BundleError, match=match) as caught:
-        Codec.load(own)
+        ImageCodec.load(own)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("stride", [1, 2, 8, 64])
 def test_another_stride_than_the_graphs_have_is_refused(own, stride):
     spoiled(lambda section: section.update(stride=stride))(own)
-    model = Codec.load(own)
+    model = ImageCodec.load(own)
     with pytest.raises(BundleError, match=f"stride is {stride}"):
         model.compress(tiny.picture())
 
@@ -505,7 +505,7 @@ def test_another_stride_than_the_graphs_have_is_refused(own, stride):
 def test_a_codec_without_one_of_its_graphs_is_refused(own, role):
     tiny.change_manifest(own, lambda manifest: manifest["graphs"].pop(role))
     with pytest.raises(BundleError, match=f"no '{role}' graph"):
-        Codec.load(own)
+        ImageCodec.load(own)
 
 
 @pytest.mark.parametrize(
@@ -521,7 +521,7 @@ def test_a_codec_without_one_of_its_graphs_is_refused(own, role):
 def test_a_graph_in_the_place_of_another_is_refused(own, role, other):
     data = (own / f"{other}.fp32.onnx").read_bytes()
     with pytest.raises(BundleError, match=f"{role}.fp32.onnx (takes|gives) "):
-        Codec.load(tiny.replace_graph(own, data, role))
+        ImageCodec.load(tiny.replace_graph(own, data, role))
 
 
 def rewritten_tables(path, change):
@@ -555,17 +555,17 @@ STEPS = 2 * context.TABLES * 64 + context.TABLES
 )
 def test_tables_that_are_wrong_are_refused(own, change, match):
     with pytest.raises(BundleError, match=match):
-        Codec.load(rewritten_tables(own, change))
+        ImageCodec.load(rewritten_tables(own, change))
 
 
 def test_a_precision_that_is_not_there_is_refused(codec_path):
     with pytest.raises(BundleError, match="no precision 'int8': it has fp32"):
-        Codec.load(codec_path, precision="int8")
+        ImageCodec.load(codec_path, precision="int8")
 
 
 def test_a_provider_that_is_not_there_is_refused(codec_path):
     with pytest.raises(edgeae.ProviderError, match="MoonExecutionProvider is not on this machine"):
-        Codec.load(codec_path, providers=["MoonExecutionProvider"])
+        ImageCodec.load(codec_path, providers=["MoonExecutionProvider"])
 
 
 # --- damage
@@ -723,5 +723,5 @@ def test_the_codec_id_is_over_all_that_a_reader_must_share(own):
     files = {role: {"fp32": of["fp32"]["file"]} for role, of in manifest["graphs"].items()}
     assert tiny.codec_id(own, manifest["latent"], files) == manifest["codec_id"]
     see_through = np.zeros((4, 4, 4), np.uint8)  # a whole file, whose header holds the id
-    assert Codec.load(own).compress(see_through)[16:32].hex() == manifest["codec_id"]
-    assert Codec.load(own).compress(tiny.picture(4, 4))[2:6].hex() == manifest["codec_id"][:8]
+    assert ImageCodec.load(own).compress(see_through)[16:32].hex() == manifest["codec_id"]
+    assert ImageCodec.load(own).compress(tiny.picture(4, 4))[2:6].hex() == manifest["codec_id"][:8]

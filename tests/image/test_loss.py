@@ -17,7 +17,7 @@ from edgeae.coding.container import Limits
 from edgeae.errors import BitstreamError, EdgeaeError, UnknownCodec
 from edgeae.image import codec
 from edgeae.image import packets as datagram
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 
 TILE = 16  # pixels of a side of the tiny codec's tiles
 TOUCHED = 4  # pixels around a tile that the tiny decoder's halo reaches
@@ -154,7 +154,7 @@ def test_what_is_sound_and_makes_no_sense_is_no_damage_and_is_refused(model):
 
 
 def test_another_codecs_file_is_refused_damaged_or_not(model, tmp_path):
-    other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
+    other = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     blob = other.compress(tiny.picture(40, 40))
     with pytest.raises(UnknownCodec):
         model.decompress(without(blob, {3}), errors="conceal")
@@ -266,7 +266,7 @@ def test_a_packet_adds_thirteen_bytes_to_a_block(model):
 def test_packets_that_are_damaged_or_foreign_are_passed_over(model, tmp_path):
     image = tiny.picture(50, 70)
     packets = model.packets(image, max_packet_bytes=100, quality=3)
-    other = Codec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
+    other = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
     foreign = other.packets(image, max_packet_bytes=100, quality=3)
     rng = np.random.default_rng(0)
     damaged = []
@@ -388,7 +388,7 @@ def test_what_is_no_bytes_is_no_packet(model, packet):
 
 
 def test_nan_from_a_graph_is_refused(codec_path):
-    model = Codec.load(codec_path)
+    model = ImageCodec.load(codec_path)
     blob = model.compress(tiny.picture(9, 9))
 
     def broken(graph):
@@ -407,7 +407,7 @@ def test_nan_from_a_graph_is_refused(codec_path):
 
 
 def test_an_index_out_of_range_from_a_context_graph_is_refused(codec_path):
-    model = Codec.load(codec_path)
+    model = ImageCodec.load(codec_path)
     blob = model.compress(tiny.picture(9, 9))
     first, *rest = model._context.graphs
 

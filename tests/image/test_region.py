@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import edgeae
 from edgeae.coding.container import Limits, varint
 from edgeae.errors import BitstreamError
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 
 HEIGHT, WIDTH = 70, 90  # 5 x 6 tiles of 16 pixels
 
@@ -55,7 +55,7 @@ def test_a_concealed_region_is_the_crop_of_the_concealed_whole(model, files, reg
 
 
 def test_a_region_costs_the_tiles_that_it_sees_and_no_others(codec_path, files):
-    model = Codec.load(codec_path)
+    model = ImageCodec.load(codec_path)
     decoded = []
     decode = model._decode_block
 
@@ -106,7 +106,7 @@ def test_a_damaged_file_is_refused_wherever_the_damage_is(model, files):
 def large(tmp_path_factory):
     """A codec whose tiles are as large as they can be, and a file of 2 ** 25 + 8192 pixels."""
     path = tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "large", tile=1024)
-    model = Codec.load(path)
+    model = ImageCodec.load(path)
     head = tiny.eae_head(model._id, height=4097, width=8192)
     tiles = [(b"TILE", varint(i)) for i in range(4)]
     return model, tiny.eae_file([head, *tiles, (b"DONE", b"")])

@@ -194,7 +194,7 @@ def test_options_reach_onnxruntime(relu, pretend):
 
 
 def test_a_device_reaches_every_graph_of_a_model(tmp_path):
-    codec = edgeae.Codec.load(tiny.tiny_codec_bundle(tmp_path / "codec"), device="auto")
+    codec = edgeae.ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "codec"), device="auto")
     graphs = codec.report()["graphs"]
     assert graphs["encoder"]["asked"] == graphs["decoder"]["asked"] == ["auto"]
     assert graphs["context0"]["asked"] == [CPU]  # exact integers are the CPU's, whatever is asked

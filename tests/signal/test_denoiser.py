@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny import change_manifest, tiny_denoiser_bundle
 
 from edgeae.errors import BundleError
-from edgeae.signal.denoiser import MAX_CHANNELS, Denoiser, Stream
+from edgeae.signal.denoiser import MAX_CHANNELS, SignalDenoiser, Stream
 from edgeae.signal.stft import Stft, sqrt_hann
 
 RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
@@ -29,7 +29,9 @@ rates = pytest.mark.parametrize("rate", RATES_HZ + ODD_RATES_HZ)
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
     """Loads a tiny denoiser with these properties (see `tests.tiny.tiny_denoiser_bundle`)."""
-    return lambda **kind: Denoiser.load(tiny_denoiser_bundle(tmp_path_factory.mktemp("b"), **kind))
+    return lambda **kind: SignalDenoiser.load(
+        tiny_denoiser_bundle(tmp_path_factory.mktemp("b"), **kind)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -463,13 +465,13 @@ def test_a_stream_section_that_the_graph_does_not_match_is_refused(tmp_path, key
     path = tiny_denoiser_bundle(tmp_path / "b")
     change_manifest(path, lambda manifest: manifest["stream"].__setitem__(key, value))
     with pytest.raises(BundleError, match=said):
-        Denoiser.load(path)
+        SignalDenoiser.load(path)
 
 
 def test_a_bundle_of_another_task_is_refused(tmp_path):
     path = tiny_denoiser_bundle(tmp_path / "b", task="detector")
     with pytest.raises(BundleError, match="is a detector: a denoiser is needed"):
-        Denoiser.load(path)
+        SignalDenoiser.load(path)
 
 
 def test_report_names_the_bundle_and_where_the_step_ran(identity):
@@ -480,7 +482,12 @@ def test_report_names_the_bundle_and_where_the_step_ran(identity):
 
 
 def test_everything_after_the_first_argument_is_keyword_only():
-    for method in (Denoiser.load, Denoiser.denoise, Denoiser.stream, Stream.process):
+    for method in (
+        SignalDenoiser.load,
+        SignalDenoiser.denoise,
+        SignalDenoiser.stream,
+        Stream.process,
+    ):
         parameters = [p for p in inspect.signature(method).parameters.values() if p.name != "self"]
         free = [p for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
         assert len(free) <= 1

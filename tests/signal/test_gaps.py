@@ -8,7 +8,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeae.signal.denoiser import FADE_S, Denoiser
+from edgeae.signal.denoiser import FADE_S, SignalDenoiser
 
 RATE = 16_000
 
@@ -16,14 +16,16 @@ RATE = 16_000
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     """Passes sound through."""
-    return Denoiser.load(tiny.tiny_denoiser_bundle(tmp_path_factory.mktemp("denoiser") / "plain"))
+    return SignalDenoiser.load(
+        tiny.tiny_denoiser_bundle(tmp_path_factory.mktemp("denoiser") / "plain")
+    )
 
 
 @pytest.fixture(scope="module")
 def leaky(tmp_path_factory):
     """A gain that depends on all that was heard, with less weight the longer ago."""
     path = tmp_path_factory.mktemp("denoiser") / "leaky"
-    return Denoiser.load(tiny.tiny_denoiser_bundle(path, feedback=0.5, lookahead_hops=1))
+    return SignalDenoiser.load(tiny.tiny_denoiser_bundle(path, feedback=0.5, lookahead_hops=1))
 
 
 def tone(frames, rate=RATE, channels=1):

@@ -44,10 +44,10 @@ from edgeae.coding import entropy
 from edgeae.coding.context import ContextModel, code, decode
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError
 from edgeae.image import packets as datagram
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.media import read_audio, read_image
 from edgeae.runtime import OPTIMIZATIONS, Graph
-from edgeae.signal.denoiser import Denoiser
+from edgeae.signal.denoiser import SignalDenoiser
 
 PACKAGES = ("edgeae", "numpy", "onnxruntime", "pillow", "soundfile")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "guarantees.json"
@@ -132,7 +132,7 @@ def mutants(count: int, before: Mapping[str, Any], save: Save) -> Section:
 def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """1 to 8 flipped bits of golden files and packets: each is noticed, and what is salvaged of a
     file is as it was."""
-    codec_id = Codec.load(fuzz.GOLDEN / "tiny-codec")._id
+    codec_id = ImageCodec.load(fuzz.GOLDEN / "tiny-codec")._id
     files = [path.read_bytes() for path in sorted(fuzz.GOLDEN.glob("*.eae"))]
     packets = [
         bytes.fromhex(line)
@@ -180,7 +180,7 @@ def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
 
 def bombs(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """Each is refused within so many milliseconds of CPU and so much memory."""
-    model = Codec.load("photo-codec")
+    model = ImageCodec.load("photo-codec")
     rows, broken = [], []
     for name, read in [*hostile.bombs(model).items()][:count]:
         times = []
@@ -215,7 +215,7 @@ def bombs(count: int, before: Mapping[str, Any], save: Save) -> Section:
 
 def megabytes(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """Seconds of CPU and memory above the loaded model, each in a process of its own."""
-    model = Codec.load("photo-codec")
+    model = ImageCodec.load("photo-codec")
     rows: list[Section] = []
     broken = []
     with tempfile.TemporaryDirectory() as folder:
@@ -291,7 +291,7 @@ def bundles(count: int, before: Mapping[str, Any], save: Save) -> Section:
         sound = {path: path.read_bytes() for home in (codec, denoiser) for path in home.iterdir()}
         other = tiny.tiny_codec_bundle(Path(folder) / "other", seed=1)
         for number in range(count):
-            home, load = rng.choice([(codec, Codec.load), (denoiser, Denoiser.load)])
+            home, load = rng.choice([(codec, ImageCodec.load), (denoiser, SignalDenoiser.load)])
             kind = rng.choice([*SPOILED])
             try:
                 spoil = SPOILED[kind](rng, home, other)
@@ -392,7 +392,7 @@ def wrong_port(rng: random.Random, home: Path, other: Path) -> None:
 
 
 def another_kind(rng: random.Random, home: Path, other: Path) -> Callable[[Path], object]:
-    return Denoiser.load if home.name == "codec" else Codec.load
+    return SignalDenoiser.load if home.name == "codec" else ImageCodec.load
 
 
 SPOILED: Mapping[str, Spoil] = {
@@ -416,7 +416,7 @@ STEP_GRAPH = tiny.denoiser_step_model(bins=257).SerializeToString()
 
 def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """Real latents coded and decoded under four optimization levels and one and two threads."""
-    model = Codec.load("photo-codec", precision="fp32")
+    model = ImageCodec.load("photo-codec", precision="fp32")
     files = [graph.file for graph in model._context.graphs]
     settings = [(level, threads) for level in OPTIMIZATIONS for threads in (1, 2)]
     contexts = [
@@ -466,7 +466,7 @@ def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
 
 
 def random_latents(
-    model: Codec, photo: npt.NDArray[np.uint8], rng: np.random.Generator
+    model: ImageCodec, photo: npt.NDArray[np.uint8], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.float32], int]:
     """Latents of a part of the photo, turned, brightened and with noise, and a level."""
     side = 512
@@ -503,7 +503,7 @@ WARM_FRAMES = 20_000
 def soak(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """Hops of speech through one stream of the denoiser, block by block, some of them lost:
     memory, and milliseconds of wall clock for each hop."""
-    denoiser = Denoiser.load("speech-denoiser")
+    denoiser = SignalDenoiser.load("speech-denoiser")
     rate, hop = denoiser._spec.rate_hz, denoiser._spec.hop_samples
     speech, sample_rate = read_audio(Path(edgeae.__file__).parent / "assets" / "noisy.flac")
     stream = denoiser.stream(sample_rate=sample_rate)

@@ -12,7 +12,7 @@ import numpy as np
 import tiny
 
 from edgeae.coding.container import Limits, varint
-from edgeae.image.codec import Codec
+from edgeae.image.codec import ImageCodec
 from edgeae.image.packets import MARK
 from edgeae.media import files as media
 
@@ -43,7 +43,7 @@ def packet(codec_id: bytes, side_log2: int, code: int, numbers: bytes, block: by
     return body + struct.pack("<I", zlib.crc32(codec_id + body))
 
 
-def bombs(model: Codec) -> Mapping[str, Read]:
+def bombs(model: ImageCodec) -> Mapping[str, Read]:
     """Short files and packets whose headers claim what must not be believed, by what they claim;
     each read must raise an EdgeaeError at once."""
     codec_id = model._id
@@ -107,7 +107,7 @@ def bombs(model: Codec) -> Mapping[str, Read]:
     return read
 
 
-def megabytes(model: Codec, folder: Path) -> Mapping[str, Read]:
+def megabytes(model: ImageCodec, folder: Path) -> Mapping[str, Read]:
     """Inputs of up to a megabyte that are costly to refuse, or that are sound and claim as much as
     they may, by name; what a read gives or raises is its own matter. `folder` is for files."""
     codec_id, stride, side = model._id, model._spec.stride, model._spec.tile
@@ -177,7 +177,7 @@ def megabytes(model: Codec, folder: Path) -> Mapping[str, Read]:
     return read
 
 
-def sound(model: Codec) -> Mapping[str, Read]:
+def sound(model: ImageCodec) -> Mapping[str, Read]:
     """Files and packets of up to a megabyte that are sound and cost as much as they may, by name.
 
     Nothing in them is wrong, but for the last tile of one; what a read gives is its own matter.
