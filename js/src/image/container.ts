@@ -1,0 +1,229 @@
+/** The .eae file in its two forms, sections 1 and 2 of docs/FORMAT.md. */
+
+import { asciiOf, chunkTypes } from "./chunk_types.js";
+import { concat, crc32, readUint32, readVarint, startsWith, uint32, varint } from "../bytes.js";
+import { damaged } from "../errors.js";
+import type { Header, Limits } from "./header.js";
+import { checkBytes, checked, fromPictureCode, hasSmallForm, pictureCode } from "./header.js";
+
+const MAGIC = Uint8Array.of(0x89, 0x45, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a);
+const SMALL_MAGIC = Uint8Array.of(0x89, 0x65);
+const SMALL_ID_BYTES = 4;
+const HEAD_BYTES = 26;
+const CHUNK_FRAME_BYTES = 12;
+
+/** What a file holds: coded blocks by the number of their tile, and packed transparency. */
+export interface Content {
+  readonly header: Header;
+  readonly blocks: ReadonlyMap<number, Uint8Array>;
+  readonly alpha?: Uint8Array | undefined;
+}
+
+interface Chunk {
+  readonly type: string;
+  readonly body: Uint8Array;
+}
+
+/** The bytes of a file, in the small form where that can hold it. */
+export function writeFile(
+  header: Header,
+  blocks: readonly Uint8Array[],
+  alpha?: Uint8Array,
+): Uint8Array {
+  const [only] = blocks;
+  if (only !== undefined && blocks.length === 1 && hasSmallForm(header)) {
+    const body = concat([
+      SMALL_MAGIC,
+      header.codecId.subarray(0, SMALL_ID_BYTES),
+      Uint8Array.of(pictureCode(header)),
+      varint(header.height),
+      varint(header.width),
+      only,
+    ]);
+    return concat([body, uint32(crc32(body))]);
+  }
+  const head = concat([
+    header.codecId,
+    Uint8Array.of(header.level, header.channels),
+    uint32(header.height),
+    uint32(header.width),
+  ]);
+  return concat([
+    MAGIC,
+    chunk("HEAD", head),
+    ...(alpha === undefined ? [] : [chunk("ALPH", alpha)]),
+    ...blocks.map((block, i) => chunk("TILE", concat([varint(i), block]))),
+    ...(blocks.length > 1 ? [chunk("heAD", head)] : []),
+    chunk("DONE", new Uint8Array(0)),
+  ]);
+}
+
+/** The header of a file, of which only the beginning need be there. */
+export function readHeader(data: Uint8Array, limits: Limits): Header {
+  if (startsWith(data, SMALL_MAGIC)) return smallHeader(data, limits)[0];
+  return headOf(nextChunk(data, start(data)), limits);
+}
+
+/** All of a whole file, every CRC checked before anything is given back. */
+export function readFile(data: Uint8Array, limits: Limits): Content {
+  checkBytes(data, limits);
+  if (startsWith(data, SMALL_MAGIC)) return readSmall(data, limits);
+  const [first, ...chunks] = allChunks(data, limits);
+  const header = headOf(first, limits);
+  const blocks = new Map<number, Uint8Array>();
+  let alpha: Uint8Array | undefined;
+  for (const { type, body } of chunks) {
+    if (type === "TILE") {
+      const [index, begin] = readVarint(body, 0);
+      if (index !== blocks.size) {
+        throw damaged(`the file has tile ${index} where ${blocks.size} should be`);
+      }
+      blocks.set(index, body.subarray(begin));
+    } else if (type === "ALPH" && alpha === undefined && blocks.size === 0) {
+      alpha = body;
+    } else if (isCritical(type) && type !== "DONE") {
+      throw damaged(`the file has a chunk '${type}' that is out of place`);
+    }
+  }
+  if ((alpha !== undefined) !== (header.channels === 4)) {
+    throw damaged("the file's transparency does not fit its header");
+  }
+  return { header, blocks, alpha };
+}
+
+/** All that is sound in a file which may be damaged or cut off, section 10. */
+export function salvage(data: Uint8Array, limits: Limits): Content {
+  checkBytes(data, limits);
+  if (startsWith(data, SMALL_MAGIC)) {
+    try {
+      return readSmall(data, limits);
+    } catch (error) {
+      // One flipped bit makes the whole form's magic begin like the small one's.
+      if (chunkTypes(data).next().done) throw error;
+    }
+  }
+  let header: Header | undefined;
+  let alpha: Uint8Array | undefined;
+  const blocks = new Map<number, Uint8Array>();
+  for (const { type, body } of soundChunks(data, limits)) {
+    if (type === "HEAD" || type === "heAD") {
+      header ??= headOf({ type: "HEAD", body }, limits);
+    } else if (type === "TILE") {
+      const [index, begin] = readVarint(body, 0);
+      if (!blocks.has(index)) blocks.set(index, body.subarray(begin));
+    } else {
+      alpha ??= body;
+    }
+  }
+  if (header === undefined) {
+    throw damaged("this is not an .eae file, or nothing is left of its header");
+  }
+  return { header, blocks, alpha: header.channels === 4 ? alpha : undefined };
+}
+
+function chunk(type: string, body: Uint8Array): Uint8Array {
+  const name = asciiOf(type);
+  return concat([uint32(body.length), name, body, uint32(crc32(name, body))]);
+}
+
+function isCritical(type: string): boolean {
+  return type.charCodeAt(0) < 0x61;
+}
+
+function start(data: Uint8Array): number {
+  if (startsWith(data, MAGIC)) return MAGIC.length;
+  const short = startsWith(MAGIC, data) || startsWith(SMALL_MAGIC, data);
+  throw damaged(short ? "the file is cut off" : "this is not an .eae file");
+}
+
+function nextChunk(data: Uint8Array, begin: number): Chunk {
+  const there = data.length - begin - CHUNK_FRAME_BYTES;
+  const length = there < 0 ? 0 : readUint32(data, begin);
+  if (length > there) throw damaged(`the file is cut off after ${data.length} bytes`);
+  const end = begin + 8 + length;
+  const type = String.fromCharCode(...data.subarray(begin + 4, begin + 8));
+  if (!/^[A-Za-z]{4}$/.test(type)) throw damaged(`the file is damaged near byte ${begin}`);
+  if (readUint32(data, end) !== crc32(data.subarray(begin + 4, end))) {
+    throw damaged(`the file is damaged near byte ${begin}: a checksum does not match`);
+  }
+  return { type, body: data.subarray(begin + 8, end) };
+}
+
+function allChunks(data: Uint8Array, limits: Limits): Chunk[] {
+  const chunks: Chunk[] = [];
+  let position = start(data);
+  for (;;) {
+    if (chunks.length === limits.chunks) {
+      throw damaged(`the file has more than ${limits.chunks} chunks`);
+    }
+    const found = nextChunk(data, position);
+    chunks.push(found);
+    position += CHUNK_FRAME_BYTES + found.body.length;
+    if (found.type === "DONE") break;
+  }
+  const end = chunks[chunks.length - 1]?.body.length;
+  if (end) throw damaged(`the file's end holds ${end} bytes, expected none`);
+  if (position !== data.length) {
+    throw damaged(`the file has ${data.length - position} bytes after its end`);
+  }
+  return chunks;
+}
+
+// How many times over the bytes of a file may go into checksums: chunks that only look like some
+// could name the whole rest of the file each.
+const SALVAGE_PASSES = 8;
+
+function* soundChunks(data: Uint8Array, limits: Limits): Generator<Chunk> {
+  let left = SALVAGE_PASSES * data.length;
+  let count = 0;
+  let position = 0;
+  for (const place of chunkTypes(data)) {
+    if (count === limits.chunks) return;
+    if (place < Math.max(position, 4)) continue;
+    const length = readUint32(data, place - 4);
+    const end = place + 4 + length;
+    if (end + 4 > data.length || length > left) continue;
+    left -= length;
+    if (readUint32(data, end) !== crc32(data.subarray(place, end))) continue;
+    const type = String.fromCharCode(...data.subarray(place, place + 4));
+    yield { type, body: data.subarray(place + 4, end) };
+    position = end + 4;
+    count++;
+  }
+}
+
+function readSmall(data: Uint8Array, limits: Limits): Content {
+  const end = data.length - 4;
+  if (end < SMALL_MAGIC.length) throw damaged(`the file is cut off after ${data.length} bytes`);
+  if (readUint32(data, end) !== crc32(data.subarray(0, end))) {
+    throw damaged("the file is cut off or damaged: its checksum does not match");
+  }
+  const [header, begin] = smallHeader(data.subarray(0, end), limits);
+  return { header, blocks: new Map([[0, data.subarray(begin, end)]]) };
+}
+
+/** The header of the small form, and where its block begins. */
+function smallHeader(data: Uint8Array, limits: Limits): [Header, number] {
+  const place = SMALL_MAGIC.length + SMALL_ID_BYTES;
+  const code = data[place];
+  if (code === undefined) throw damaged(`the file is cut off after ${data.length} bytes`);
+  const [height, afterHeight] = readVarint(data, place + 1);
+  const [width, begin] = readVarint(data, afterHeight);
+  const codecId = data.slice(SMALL_MAGIC.length, place);
+  return [checked({ codecId, height, width, ...fromPictureCode(code) }, limits), begin];
+}
+
+function headOf(found: Chunk | undefined, limits: Limits): Header {
+  if (found?.type !== "HEAD" || found.body.length !== HEAD_BYTES) {
+    throw damaged("the file does not begin with a header that can be read here");
+  }
+  const { body } = found;
+  const header = {
+    codecId: body.slice(0, 16),
+    level: body[16] as number,
+    channels: body[17] as number,
+    height: readUint32(body, 18),
+    width: readUint32(body, 22),
+  };
+  return checked(header, limits);
+}

@@ -1,0 +1,17 @@
+export { EdgeaeError } from "./errors.js";
+export type { ErrorKind } from "./errors.js";
+export type { Manifest, Progress, Source } from "./bundle.js";
+export type { Runtime } from "./session.js";
+export type { Limits } from "./image/header.js";
+export type { Picture } from "./image/picture.js";
+export type { Area } from "./image/tiles.js";
+export { ImageCodec, info } from "./image/codec.js";
+export type {
+  CompressOptions,
+  Concealed,
+  DecompressOptions,
+  FileInfo,
+  PacketOptions,
+} from "./image/codec.js";
+export { load } from "./load.js";
+export type { LoadOptions } from "./load.js";
