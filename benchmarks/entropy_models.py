@@ -31,7 +31,7 @@ import edgeae
 from edgeae.bench.machine import machine, versions
 from edgeae.coding.context import SCALES
 from edgeae.coding.entropy import ALPHABET, ESCAPE, Decoder, Encoder, Tables
-from edgeae.media.files import IMAGE_SUFFIXES, read_image
+from edgeae.media import IMAGE_SUFFIXES, read_image
 from export.tables import logistic_tables, quantize_frequencies
 
 QUALITIES = (2, 4, 6, 8)

@@ -31,7 +31,7 @@ from rich.table import Table
 import edgeae
 from edgeae.bench.machine import machine, versions
 from edgeae.bundle import Bundle
-from edgeae.media.files import IMAGE_SUFFIXES, read_audio, read_image
+from edgeae.media import IMAGE_SUFFIXES, read_audio, read_image
 from edgeae.metrics import psnr_db, si_sdr_db
 
 LOSSES = (0.0, 0.01, 0.02, 0.05, 0.10, 0.20, 0.30)

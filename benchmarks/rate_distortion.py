@@ -28,7 +28,7 @@ from scipy.interpolate import PchipInterpolator
 
 import edgeae
 from edgeae.bench.machine import machine, versions
-from edgeae.media.files import IMAGE_SUFFIXES, read_image
+from edgeae.media import IMAGE_SUFFIXES, read_image
 from edgeae.metrics import bits_per_pixel, ms_ssim, psnr_db
 
 Picture = NDArray[np.uint8]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae import media
 from edgeae.image.codec import ImageCodec
-from edgeae.media import files as media
 from edgeae.signal.denoiser import SignalDenoiser, Stream
 
 __all__ = ["Task", "tasks_of"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeae.bench.report import Table
     from edgeae.bundle import Bundle
     from edgeae.coding.container import Limits
-    from edgeae.media.files import AudioInfo
+    from edgeae.media import AudioInfo
     from edgeae.providers import Provider
     from edgeae.signal.denoiser import SignalDenoiser, Stream
 
@@ -239,8 +239,7 @@ def compress(
     force: Force = False,
 ) -> None:
     """Compress a photo to an .eae file, or a folder of photos to a folder of them."""
-    from edgeae import batch, metrics
-    from edgeae.media import files as media
+    from edgeae import batch, media, metrics
 
     if quality is not None and max_bytes is not None:
         raise _UsageError("--quality and --max-bytes exclude each other")
@@ -313,8 +312,7 @@ def decompress(
     force: Force = False,
 ) -> None:
     """Restore the picture in an .eae file; OUT's suffix says its format."""
-    from edgeae import batch
-    from edgeae.media import files as media
+    from edgeae import batch, media
 
     suffix = "." + to.lower().lstrip(".")
     part = None if region is None else _region(region)
@@ -381,8 +379,7 @@ def denoise(
     force: Force = False,
 ) -> None:
     """Remove the noise from speech: any sample rate, any channels, long files in little memory."""
-    from edgeae import batch
-    from edgeae.media import files as media
+    from edgeae import batch, media
 
     raw_in, raw_out = str(source) == "-", str(target) == "-"
     if raw_in and rate is None:
@@ -508,10 +505,9 @@ def bench(
         return
     if model is None:
         raise _UsageError("a MODEL is needed, or --compare A.json B.json")
-    from edgeae import batch
+    from edgeae import batch, media
     from edgeae.bench.measure import measure
     from edgeae.bench.report import notes, page, tables
-    from edgeae.media import files as media
 
     if report is not None:
         batch.refuse_existing(report, force=force)
@@ -553,7 +549,7 @@ class _Cleaner:
 
     def file(self, path: Path, timing: _Timing) -> Iterator[NDArray[Any]]:
         """The clean sound of a file, block by block, in the memory of one block."""
-        from edgeae.media import files as media
+        from edgeae import media
 
         audio = timing.audio
         live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
@@ -732,11 +728,10 @@ def _show_bundle(model: str) -> None:
 
 
 def _show_file(path: Path) -> None:
-    from edgeae import metrics
+    from edgeae import media, metrics
     from edgeae.bundle import bundled_with_codec_id
     from edgeae.coding.container import read_header
     from edgeae.errors import UnknownCodec
-    from edgeae.media import files as media
 
     blob = media.read_bytes(path)
     header = read_header(blob)
@@ -839,9 +834,9 @@ def _bundle_bytes(bundle: Bundle) -> int:
 
 
 def _show_differences(first: Path, second: Path, *, as_json: bool) -> None:
+    from edgeae import media
     from edgeae.bench.measure import compare_results
     from edgeae.bench.report import comparison
-    from edgeae.media import files as media
 
     results = []
     for path in (first, second):

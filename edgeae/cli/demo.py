@@ -12,13 +12,12 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae import metrics
+from edgeae import media, metrics
 from edgeae.bench.self_test import where_it_runs
 from edgeae.bench.workloads import ASSETS
 from edgeae.cli import illustrations as figures
 from edgeae.errors import MediaError
 from edgeae.image.codec import ImageCodec
-from edgeae.media import files as media
 from edgeae.providers import Provider
 from edgeae.signal.denoiser import SignalDenoiser
 

@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeae.media import read_audio, read_image, write_audio, write_image
+    from edgeae.media.audio import (
+        AUDIO_SUFFIXES,
+        AudioInfo,
+        AudioWriter,
+        audio_blocks,
+        audio_info,
+        audio_subtype,
+        read_audio,
+        write_audio,
+    )
+    from edgeae.media.files import atomic_write, read_bytes, replacing
+    from edgeae.media.images import IMAGE_SUFFIXES, image_writer, read_image, write_image
 
-__all__ = ["read_audio", "read_image", "write_audio", "write_image"]
+_HOMES = {
+    "AUDIO_SUFFIXES": "edgeae.media.audio",
+    "AudioInfo": "edgeae.media.audio",
+    "AudioWriter": "edgeae.media.audio",
+    "IMAGE_SUFFIXES": "edgeae.media.images",
+    "atomic_write": "edgeae.media.files",
+    "audio_blocks": "edgeae.media.audio",
+    "audio_info": "edgeae.media.audio",
+    "audio_subtype": "edgeae.media.audio",
+    "image_writer": "edgeae.media.images",
+    "read_audio": "edgeae.media.audio",
+    "read_bytes": "edgeae.media.files",
+    "read_image": "edgeae.media.images",
+    "replacing": "edgeae.media.files",
+    "write_audio": "edgeae.media.audio",
+    "write_image": "edgeae.media.images",
+}
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioInfo",
+    "AudioWriter",
+    "IMAGE_SUFFIXES",
+    "atomic_write",
+    "audio_blocks",
+    "audio_info",
+    "audio_subtype",
+    "image_writer",
+    "read_audio",
+    "read_bytes",
+    "read_image",
+    "replacing",
+    "write_audio",
+    "write_image",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'edgeae.media' has no attribute {name!r}")
-    from edgeae.media import files
-
-    return getattr(files, name)
+    return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,7 @@ import tiny
 
 from benchmarks import large_picture, side_by_side
 from benchmarks.rate_distortion import bd_rate_percent, main, peer_contenders, quality_at
-from edgeae.media import files as media
+from edgeae import media
 
 
 def test_a_curve_at_half_the_rate_saves_half_the_rate() -> None:

@@ -16,10 +16,10 @@ from tiny import tiny_denoiser_bundle
 from typer.testing import CliRunner
 
 import edgeae
+from edgeae import media
 from edgeae.cli.app import app
 from edgeae.coding import container as bitstream
 from edgeae.errors import BundleError, ProviderError
-from edgeae.media import files as media
 
 CODEC_ID = bytes(range(16))
 

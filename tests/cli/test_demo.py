@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from edgeae import media
 from edgeae.cli import demo
 from edgeae.cli import illustrations as figures
 from edgeae.cli.app import app
-from edgeae.media import files as media
 
 PLACED = {"precision": "int8", "graphs": {"step": {"nodes": {"CPUExecutionProvider": 7}}}}
 

@@ -25,12 +25,11 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeae import bundle
+from edgeae import bundle, media
 from edgeae import onnx_check as onnx_wire
 from edgeae.coding import container as bitstream
 from edgeae.errors import EdgeaeError
 from edgeae.image.codec import ImageCodec
-from edgeae.media import files as media
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Many times what the slowest takes on one slow core.

@@ -34,7 +34,7 @@ sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media")]
 
 import decoders as fuzz
 import hostile
-import test_media
+import test_files
 import tiny
 
 import edgeae
@@ -486,7 +486,7 @@ def kills(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """kill -9 at random moments of a writer: the file is whole, and no litter stays."""
     with tempfile.TemporaryDirectory() as folder:
         out = subprocess.run(
-            [sys.executable, "-c", test_media.KILLED_WRITERS, f"{folder}/a.bin", str(count)],
+            [sys.executable, "-c", test_files.KILLED_WRITERS, f"{folder}/a.bin", str(count)],
             capture_output=True,
             text=True,
         )

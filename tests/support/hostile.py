@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import tiny
 
+from edgeae import media
 from edgeae.coding.container import Limits, varint
 from edgeae.image.codec import ImageCodec
 from edgeae.image.packets import MARK
-from edgeae.media import files as media
 
 MEGABYTE = 1 << 20
 HUGE = (1 << 32) - 1
