@@ -2,9 +2,9 @@
 
     python -m benchmarks.publish
 
-reads `benchmarks/results/*.json` and writes the tables between the `results` marks of README.md and
-GUARANTEES.md and into the bundles under `edgeae/models/` that were measured. No figure is typed by
-hand.
+reads `benchmarks/results/*.json` and writes the tables between the `results` marks of README.md,
+GUARANTEES.md and docs/, and into the bundles under `edgeae/models/` that were measured. No figure
+is typed by hand.
 """
 
 from __future__ import annotations
@@ -201,14 +201,23 @@ def sound_rows(result: Mapping[str, Any]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Published:
-    """One result file: what README says above its table, the rows, the bundle whose card has it."""
+    """One result file, its table and where it is shown.
+
+    Attributes:
+        file: name under benchmarks/results.
+        text: what stands above the table in docs/results.md; empty for what only a card shows.
+        command: what measured it.
+        rows: the table's rows from the file's contents.
+        model: the bundle whose card shows the table.
+        in_readme: whether README shows it too, which keeps to one screen.
+    """
 
     file: str
     text: str
     command: str
     rows: Callable[[Mapping[str, Any]], list[Row]]
     model: str | None
-    in_readme: bool = True
+    in_readme: bool = False
 
 
 _MATRIX = (
@@ -226,6 +235,7 @@ PUBLISHED = (
         "python -m benchmarks.rate_distortion FOLDER --json benchmarks/results/kodak.json",
         codec_rows,
         "photo-codec",
+        in_readme=True,
     ),
     Published(
         "public_photos.json",
@@ -258,6 +268,7 @@ PUBLISHED = (
         "python -m benchmarks.speech NOISY CLEAN --json benchmarks/results/denoise_dev.json",
         speech_rows,
         "speech-denoiser",
+        in_readme=True,
     ),
     Published(
         "voicebank_dev.json",
@@ -298,7 +309,6 @@ PUBLISHED = (
         _MOBILE,
         functools.partial(variant_rows, kind="photo"),
         "photo-codec",
-        in_readme=False,
     ),
     Published(
         "mobile.json",
@@ -306,7 +316,6 @@ PUBLISHED = (
         _MOBILE,
         functools.partial(variant_rows, kind="speech"),
         "speech-denoiser",
-        in_readme=False,
     ),
     Published(
         "packet_loss.json",
@@ -345,20 +354,26 @@ def _measured_bundle(result: Mapping[str, Any], model: str) -> str:
 
 
 def results() -> Iterator[tuple[Published, Mapping[str, Any]]]:
-    """The result files that are there, in the order of README."""
+    """The result files that are there, in the order of docs/results.md."""
     for published in PUBLISHED:
         path = RESULTS / published.file
         if path.exists():
             yield published, json.loads(path.read_text(encoding="utf-8"))
 
 
+def _section(published: Published, result: Mapping[str, Any]) -> str:
+    table = markdown_table(published.rows(result))
+    return f"{published.text}\n`{published.command}`\n\n{table}"
+
+
 def readme_results() -> str:
-    """What stands between README's marks."""
-    return "\n\n".join(
-        f"{published.text}\n`{published.command}`\n\n{markdown_table(published.rows(result))}"
-        for published, result in results()
-        if published.in_readme
-    )
+    """What stands between README's marks: one table for each shipped model."""
+    return "\n\n".join(_section(p, result) for p, result in results() if p.in_readme)
+
+
+def all_results() -> str:
+    """What stands between the marks of docs/results.md: every table that has a text."""
+    return "\n\n".join(_section(p, result) for p, result in results() if p.text)
 
 
 def guarantee_results() -> str:
@@ -385,8 +400,9 @@ def put_results(path: Path, results: str) -> None:
 
 
 def main() -> None:
-    """Write the results of README and GUARANTEES.md and every measured bundle's figures."""
+    """Write the tables of every page and every measured bundle's figures."""
     put_results(ROOT / "README.md", readme_results())
+    put_results(ROOT / "docs" / "results.md", all_results())
     put_results(ROOT / "docs" / "performance.md", performance_results())
     put_results(ROOT / "GUARANTEES.md", guarantee_results())
     figures: dict[str, list[dict[str, Any]]] = {}

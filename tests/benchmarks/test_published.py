@@ -17,6 +17,16 @@ def test_readme_shows_what_was_measured():
     assert shown.strip() == publish.readme_results()
 
 
+def test_the_page_of_results_shows_what_was_measured():
+    text = (publish.ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
+    assert shown.strip() == publish.all_results()
+
+
+def test_the_tables_of_readme_fit_on_a_screen():
+    assert len(publish.readme_results().splitlines()) <= 40
+
+
 def test_guarantees_shows_what_was_measured():
     text = (publish.ROOT / "GUARANTEES.md").read_text(encoding="utf-8")
     shown = text.partition(publish.BEGIN)[2].partition(publish.END)[0]
@@ -41,7 +51,7 @@ def test_a_card_and_its_manifest_show_what_was_measured(model):
 
 
 def test_publishing_twice_changes_nothing(tmp_path, monkeypatch):
-    pages = ("README.md", "GUARANTEES.md", "docs/performance.md")
+    pages = ("README.md", "GUARANTEES.md", "docs/performance.md", "docs/results.md")
     names = (*pages, "benchmarks/results", "edgeae/models")
     for name in names:
         source, target = publish.ROOT / name, tmp_path / name
