@@ -47,7 +47,7 @@ def bucketed(values: Ints) -> Tables:
     """A single table for non-negative values: counts plus one, with open bits for wide spreads."""
     shift = max(0, int(np.ceil(np.log2((np.quantile(values, 0.999) + 1) / ESCAPE))))
     counts = np.bincount(np.minimum(values >> shift, ESCAPE), minlength=ALPHABET)
-    frequencies = quantize_frequencies(counts + 0.1)[None].astype(np.uint16)
+    frequencies = quantize_frequencies((counts + 0.1).astype(np.float64))[None].astype(np.uint16)
     return Tables(frequencies, np.array([shift], np.uint8))
 
 
@@ -99,7 +99,7 @@ def explicit_bytes(training: list[Ints], held_out: list[Ints], slices: list[slic
             ).sum(axis=2)
         # Index 0 says that all are zero, and then nothing is coded.
         costs[..., 0] = np.where(magnitudes.any(axis=2), np.inf, 0)
-        return costs.argmin(axis=2)
+        return np.asarray(costs.argmin(axis=2))
 
     def left_of(indices: Ints) -> Ints:
         return np.concatenate([np.zeros((len(indices), 1), np.int64), indices[:, :-1]], axis=1)

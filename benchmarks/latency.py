@@ -13,6 +13,7 @@ wall clock.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -109,8 +110,9 @@ def reference(*, threads: Sequence[int], seconds: float) -> dict[str, Any]:
         latency = {}
         for count in threads:
             graph = Graph(file, threads=count)
-            sample(lambda graph=graph: graph(frame), seconds=min(seconds, WARM_UP_S))
-            times = sample(lambda graph=graph: graph(frame), seconds=seconds, at_most=MAX_SAMPLES)
+            run = functools.partial(graph, frame)
+            sample(run, seconds=min(seconds, WARM_UP_S))
+            times = sample(run, seconds=seconds, at_most=MAX_SAMPLES)
             latency[str(count)] = asdict(summarize(times))
     return {
         "parameters": work.parameters,

@@ -83,8 +83,8 @@ def calls(seconds: float) -> Figures:
 
     inside = _Inside()
     session = onnxruntime.InferenceSession
-    session.run = inside.timed(session.run)  # type: ignore[method-assign]
-    session.run_with_iobinding = inside.timed(session.run_with_iobinding)  # type: ignore[method-assign]
+    session.run = inside.timed(session.run)
+    session.run_with_iobinding = inside.timed(session.run_with_iobinding)
     found = {}
     for name, call in _calls():
         _sample(call, inside, seconds / 5)
@@ -120,7 +120,7 @@ def _sample(
     call: Callable[[], object], inside: _Inside, seconds: float
 ) -> list[tuple[float, float, float]]:
     """For each call its processor time, that inside onnxruntime, and its time on the wall."""
-    found = []
+    found: list[tuple[float, float, float]] = []
     end = time.perf_counter() + seconds
     while len(found) < 5 or time.perf_counter() < end:
         inside.seconds = 0.0

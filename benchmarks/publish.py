@@ -135,7 +135,7 @@ def packet_loss_rows(result: Mapping[str, Any]) -> list[Row]:
 
 def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
     """A row for each part of `python -m tests.soak.volumes` that was run to its end."""
-    found = {
+    found: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
         "mutants": lambda r: (
             "mutated files, packets, graphs, manifests, sounds and pictures",
             f"no exception but `EdgeaeError`; the slowest {1000 * r['slowest_s']:.0f} ms",

@@ -111,7 +111,7 @@ def _colored(rng: np.random.Generator, samples: int, slope: float) -> np.ndarray
     frequency_hz = np.fft.rfftfreq(samples, 1 / RATE_HZ)
     spectrum *= np.maximum(frequency_hz, 20.0) ** -slope
     noise = np.fft.irfft(spectrum, n=samples)
-    return noise / np.sqrt(np.mean(np.square(noise)))
+    return np.asarray(noise / np.sqrt(np.mean(np.square(noise))))
 
 
 def reduction(denoiser: edgeae.SignalDenoiser, noise: Sound) -> dict[str, float]:
@@ -120,7 +120,7 @@ def reduction(denoiser: edgeae.SignalDenoiser, noise: Sound) -> dict[str, float]
     minute = 60 * RATE_HZ
 
     def fall_db(part: slice) -> float:
-        before, after = (np.mean(np.square(x[part], dtype=np.float64)) for x in (noise, out))
+        before, after = (float(np.mean(np.square(x[part], dtype=np.float64))) for x in (noise, out))
         return round(float(10 * np.log10(max(after, 1e-20) / before)), 2)
 
     return {

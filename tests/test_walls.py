@@ -10,6 +10,7 @@ import pickle
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,10 +71,74 @@ def test_only_runtime_names_onnxruntime():
     assert naming == ["runtime.py"]
 
 
-def test_the_package_depends_on_what_it_declares_and_nothing_else():
-    declared = {"numpy", "soundfile", "soxr", "PIL", "typer", "rich", "onnxruntime", "edgeae"}
+def modules_imported(file):
+    """The full names of the modules of the package that a file imports anywhere."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute"
+            yield node.module
+            # A name may be a module itself: `from edgeae.coding import entropy`.
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+# What a room of the package may not import. Whoever adds a room says here what it may not know.
+LOW = (
+    "edgeae.image",
+    "edgeae.signal",
+    "edgeae.media",
+    "edgeae.cli",
+    "edgeae.bench",
+    "edgeae.batch",
+)
+ROOMS = {
+    "edgeae/errors.py": ("edgeae.",),
+    "edgeae/onnx_check.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
+    "edgeae/bundle.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
+    "edgeae/runtime.py": (*LOW, "edgeae.coding"),
+    "edgeae/providers.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
+    "edgeae/metrics.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
+    "edgeae/coding": LOW,
+    "edgeae/image": tuple(room for room in LOW if room != "edgeae.image"),
+    "edgeae/signal": tuple(room for room in LOW if room != "edgeae.signal"),
+    "edgeae/media": tuple(
+        room
+        for room in (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle")
+        if room != "edgeae.media"
+    ),
+    "edgeae/bench": ("edgeae.cli", "edgeae.batch"),
+    "edgeae/batch.py": ("edgeae.cli", "edgeae.bench"),
+}
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_no_import_of_a_room_runs_upward(room):
+    place = ROOT / room
+    files = sources(room) if place.is_dir() else [place]
+    wrong = {
+        str(file.relative_to(ROOT)): sorted(
+            name for name in set(modules_imported(file)) if f"{name}.".startswith(ROOMS[room])
+        )
+        for file in files
+    }
+    assert {file: names for file, names in wrong.items() if names} == {}
+
+
+def test_the_package_imports_exactly_what_it_declares():
+    names = {"Pillow": "PIL"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = {
+        re.split(r"[<>=\[; ]", line)[0]
+        for extra in ("cpu", "heic", "parquet", "wfdb", "ray", "mqtt", "otel")
+        for line in project["optional-dependencies"].get(extra, [])
+    }
+    declared = {re.split(r"[<>=\[; ]", line)[0] for line in project["dependencies"]}
     used = {name for file in sources("edgeae") for name in imported(file)}
-    assert used - set(sys.stdlib_module_names) <= declared
+    used -= {*sys.stdlib_module_names, "edgeae"}
+    assert {names.get(name, name) for name in declared} <= used
+    allowed = {names.get(name, name).replace("-", "_") for name in declared | optional}
+    assert used <= allowed
 
 
 def test_the_shipped_package_never_asserts_on_input():

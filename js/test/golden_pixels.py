@@ -1,6 +1,6 @@
 """Writes golden-pixels.json: the pixels of the golden files as the Python package restores them.
 
-    python js/test/golden_pixels.py
+python js/test/golden_pixels.py
 """
 
 from __future__ import annotations
