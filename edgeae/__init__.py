@@ -18,8 +18,8 @@ if TYPE_CHECKING:
         ProviderError,
         UnknownCodec,
     )
-    from edgeae.image.codec import ImageCodec, Latent, decompress
-    from edgeae.loading import load
+    from edgeae.image.codec import ImageCodec, Latent
+    from edgeae.loading import decompress, load
     from edgeae.signal.denoiser import SignalDenoiser
 
 __version__ = "0.1.0"
@@ -35,7 +35,7 @@ _HOMES = {
     "MediaError": "edgeae.errors",
     "ProviderError": "edgeae.errors",
     "UnknownCodec": "edgeae.errors",
-    "decompress": "edgeae.image.codec",
+    "decompress": "edgeae.loading",
     "load": "edgeae.loading",
 }
 

@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 FORMAT = 1
-TASKS = ("codec", "denoiser", "detector")
+TASKS = ("codec", "denoiser", "detector", "autoencoder")
 MANIFEST = "manifest.json"
 
 # The manifests that ship are about 3 kB; a megabyte leaves room for any honest provenance.
@@ -56,6 +56,7 @@ _REQUIRED_BY_TASK: dict[str, tuple[str, ...]] = {
     "codec": ("latent", "codec_id"),
     "denoiser": ("stream",),
     "detector": (),
+    "autoencoder": (),
 }
 _JSON_NAMES: dict[type, str] = {int: "a whole number", str: "a string", dict: "an object"}
 

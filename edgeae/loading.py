@@ -1,17 +1,60 @@
-"""One door to every model: the manifest's task says which class runs it."""
+"""The doors to every model: which class runs a bundle, by the task and the kind of its manifest."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from edgeae.bundle import find
-from edgeae.errors import BundleError
-from edgeae.image.codec import ImageCodec
+from edgeae.bundle import Bundle, bundled_with_codec_id, find
+from edgeae.errors import BitstreamError, BundleError
 from edgeae.providers import Provider
-from edgeae.signal.denoiser import SignalDenoiser
 
-__all__ = ["load"]
+if TYPE_CHECKING:
+    from edgeae.image.codec import ImageCodec
+    from edgeae.signal.denoiser import SignalDenoiser
+
+    Model = ImageCodec | SignalDenoiser
+
+__all__ = ["DOORS", "Door", "class_of", "decompress", "load", "trials_of"]
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where the code for one kind of model lives; nothing is imported before it is needed.
+
+    Attributes:
+        module, name: the class that runs it. The module of a codec also has
+            `file_codec_id(data, **options)`, the id that a file's bytes carry.
+        trials: the module with its workloads for `bench` and its self-test for `verify`, see
+            `edgeae.bench.workloads`.
+        magics: for a codec, how its files begin.
+    """
+
+    module: str
+    name: str
+    trials: str
+    magics: tuple[bytes, ...] = ()
+
+
+# (task, layout.kind) -> door. A new kind of model is a row here and files of its own.
+DOORS: dict[tuple[str, str], Door] = {
+    ("codec", "image"): Door(
+        module="edgeae.image.codec",
+        name="ImageCodec",
+        trials="edgeae.bench.image_codec",
+        magics=(b"\x89EAE\r\n\x1a\n", b"\x89e"),
+    ),
+    ("denoiser", "audio"): Door(
+        module="edgeae.signal.denoiser",
+        name="SignalDenoiser",
+        trials="edgeae.bench.signal_denoiser",
+    ),
+}
 
 
 def load(
@@ -22,23 +65,16 @@ def load(
     device: str | None = None,
     threads: int = 1,
     strict: bool = False,
-) -> ImageCodec | SignalDenoiser:
+) -> Model:
     """The model of a bundled name or of a bundle's folder, as the class that its manifest's task
-    names.
+    and kind name.
 
     Raises:
-        BundleError: not there, damaged, or of a task that this version cannot run.
+        BundleError: not there, damaged, or of a task or kind that this version cannot run.
         ProviderError: a provider is not available or takes no node.
     """
     bundle = find(model)
-    task = bundle.manifest.task
-    kinds: dict[str, type[ImageCodec] | type[SignalDenoiser]] = {
-        "codec": ImageCodec,
-        "denoiser": SignalDenoiser,
-    }
-    if task not in kinds:
-        raise BundleError(f"{bundle.manifest.name} is a {task}, which this version cannot run")
-    return kinds[task].load(
+    found: Model = class_of(bundle).load(
         bundle.path,
         precision=precision,
         providers=providers,
@@ -46,3 +82,75 @@ def load(
         threads=threads,
         strict=strict,
     )
+    return found
+
+
+def decompress(blob: bytes, **options: Any) -> Any:
+    """What an .eae file holds, by the bundled codec that its id names.
+
+    Args:
+        blob: the file's bytes.
+        options: those of the codec's own `decompress`. For pictures they are `errors`, `region`
+            and `limits`, and the result is that of `ImageCodec.decompress`.
+
+    Raises:
+        TypeError: blob is no bytes.
+        BitstreamError: not an .eae file, cut off, damaged or over a limit.
+        UnknownCodec: no bundled codec has this id.
+    """
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
+    data = bytes(blob)
+    return _bundled_codec(file_codec_id(data, **options)).decompress(data, **options)
+
+
+def file_codec_id(data: bytes, **options: Any) -> bytes:
+    """The id of the codec that wrote a file, 16 bytes or the first 4 of them.
+
+    `options` are those of `decompress`. Raises BitstreamError if no kind of codec reads the bytes.
+    """
+    doors = [door for (task, _), door in DOORS.items() if task == "codec"]
+    # A damaged file may begin otherwise than it did, so the others are asked too.
+    doors.sort(key=lambda door: not data.startswith(door.magics))
+    refused: BitstreamError | None = None
+    for door in doors:
+        try:
+            found: bytes = import_module(door.module).file_codec_id(data, **options)
+            return found
+        except BitstreamError as error:
+            refused = refused or error
+    raise refused or BitstreamError("this is not an .eae file")
+
+
+def class_of(bundle: Bundle) -> Any:
+    """The class that runs a bundle. Raises BundleError if there is none."""
+    door = _door(bundle)
+    return getattr(import_module(door.module), door.name)
+
+
+def trials_of(bundle: Bundle) -> ModuleType:
+    """The module with the workloads and the self-test of a bundle's kind of model.
+
+    Raises BundleError if there is none.
+    """
+    return import_module(_door(bundle).trials)
+
+
+def _door(bundle: Bundle) -> Door:
+    manifest = bundle.manifest
+    kind = manifest.layout.get("kind")
+    # A kind that is no string cannot be a key.
+    door = DOORS.get((manifest.task, kind)) if isinstance(kind, str) else None
+    if door is None:
+        known = ", ".join(f"{task} of {kind}" for task, kind in DOORS)
+        raise BundleError(
+            f"{manifest.name} is a {manifest.task} of {kind!r}, which this version cannot run: "
+            f"expected {known}"
+        )
+    return door
+
+
+@functools.lru_cache(maxsize=4)
+def _bundled_codec(codec_id: bytes) -> Any:
+    bundle = bundled_with_codec_id(codec_id)
+    return class_of(bundle)(bundle)

@@ -5,7 +5,6 @@ Ranges come from what the model itself feeds its graphs on the package's photo o
 
 from __future__ import annotations
 
-import itertools
 import logging
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -13,18 +12,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import QuantType, quantize
 from onnxruntime.quantization.execution_providers.qnn import get_qnn_qdq_config
 
-from edgeae.bench.workloads import ASSETS
 from edgeae.bundle import Bundle
-from edgeae.image.codec import ImageCodec
-from edgeae.loading import load
-from edgeae.media import read_audio, read_image
-from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.loading import load, trials_of
 from export.quantize import Calibration
 
 __all__ = ["INTEGER", "integer_copy", "typical_inputs"]
@@ -32,13 +26,6 @@ __all__ = ["INTEGER", "integer_copy", "typical_inputs"]
 INTEGER = "a16w8"
 # The first opset whose QuantizeLinear knows 16 bits.
 _OPSET = 21
-
-QUALITIES = (1.0, 5.0, 9.0)
-MOST_PICTURES = 6
-# Recordings differ by this much in level, and a linear scale must hold them all.
-LEVELS = (1.0, 0.3, 0.1, 0.03)
-# Of the hops of a recording, one in so many: neighbors are alike.
-EVERY_HOP = 4
 
 Inputs = tuple[npt.NDArray[Any], ...]
 
@@ -85,29 +72,5 @@ def typical_inputs(
             role: stack.enter_context(graph.watched(keep_inputs=True))
             for role, graph in model.graphs.items()
         }
-        if isinstance(model, ImageCodec):
-            for picture, quality in itertools.product(_pictures(*size), QUALITIES):
-                model.decompress(model.compress(picture, quality=quality))
-        else:
-            _denoise(model)
-    every = 1 if isinstance(model, ImageCodec) else EVERY_HOP
+        every: int = trials_of(bundle).typical_runs(model, size=size)
     return {role: [run.inputs for run in runs[::every]] for role, runs in watched.items()}
-
-
-def _pictures(height: int, width: int) -> list[npt.NDArray[np.uint8]]:
-    """Pieces of the photo of a size, all over it, mirrored at its edges where it is too small."""
-    photo = read_image(ASSETS / "photo.webp")
-    below, right = max(0, height - photo.shape[0]), max(0, width - photo.shape[1])
-    photo = np.pad(photo, ((0, below), (0, right), (0, 0)), mode="symmetric")
-    pieces = [
-        photo[top : top + height, left : left + width]
-        for top in range(0, photo.shape[0] - height + 1, height)
-        for left in range(0, photo.shape[1] - width + 1, width)
-    ]
-    return pieces[:: -(-len(pieces) // MOST_PICTURES)]
-
-
-def _denoise(model: SignalDenoiser) -> None:
-    noisy, rate = read_audio(ASSETS / "noisy.flac")
-    for level in LEVELS:
-        model.denoise(np.float32(level) * noisy, sample_rate=rate)

@@ -31,7 +31,7 @@ def cold_start(
 ) -> dict[str, Any]:
     """What a new process took to run a model: milliseconds, and megabytes (10^6) resident.
 
-    {"import_edgeae_ms", "import_onnxruntime_ms", "load_ms", "first_ms": {task: ms},
+    {"import_edgeae_ms", "import_onnxruntime_ms", "load_ms", "first_ms": {workload: ms},
     "imported_mb", "loaded_mb", "peak_mb"}. The import of edgeae includes numpy's; memory is None
     where the system does not tell. Raises EdgeaeError if the process fails.
     """
@@ -69,8 +69,12 @@ def main() -> None:
     """Measures in this process what the first argument, JSON, asks for, and prints JSON."""
     asked = json.loads(sys.argv[1])
     start = time.perf_counter()
-    from edgeae.loading import load
+    from importlib import import_module
 
+    from edgeae.loading import DOORS, load, trials_of
+
+    for door in DOORS.values():
+        import_module(door.module)
     edgeae_ms = _since(start)
     start = time.perf_counter()
     from edgeae.runtime import available_providers
@@ -89,13 +93,12 @@ def main() -> None:
     load_ms = _since(start)
     loaded_mb = _resident_mb("VmRSS")
 
-    from edgeae.bench.workloads import tasks_of
-
+    source = None if asked["source"] is None else Path(asked["source"])
     first_ms = {}
-    for task in tasks_of(model, source=asked["source"] and Path(asked["source"])):
+    for workload in trials_of(model.bundle).workloads(model, source=source):
         start = time.perf_counter()
-        task.call()
-        first_ms[task.name] = _since(start)
+        workload.call()
+        first_ms[workload.name] = _since(start)
     told = {
         "import_edgeae_ms": edgeae_ms,
         "import_onnxruntime_ms": onnxruntime_ms,

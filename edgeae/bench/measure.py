@@ -2,7 +2,7 @@
 
 All configurations are loaded side by side and timed in turn, a slice of the time each, again and
 again: a slow moment of the machine then falls on all of them. Each sample is one call of the real
-task; the time its graphs spend inside onnxruntime is taken from the same calls.
+workload; the time its graphs spend inside onnxruntime is taken from the same calls.
 """
 
 from __future__ import annotations
@@ -19,14 +19,12 @@ from edgeae.bench.arithmetic import Work, ceilings, work_of
 from edgeae.bench.cold_start import cold_start
 from edgeae.bench.machine import cores, machine, versions
 from edgeae.bench.timing import BLOCKS, Change, compare, sample, summarize
-from edgeae.bench.workloads import Task, tasks_of
+from edgeae.bench.workloads import Workload
 from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
-from edgeae.image.codec import ImageCodec
-from edgeae.loading import load
+from edgeae.loading import load, trials_of
 from edgeae.providers import CPU, Provider
 from edgeae.runtime import Graph, Run, hardware
-from edgeae.signal.denoiser import SignalDenoiser
 
 __all__ = ["Difference", "compare_results", "measure", "thread_counts"]
 
@@ -44,14 +42,14 @@ Tell = Callable[[str], None]
 
 @dataclass
 class _Configuration:
-    """One model as it was loaded, and the samples of its tasks so far."""
+    """One model as it was loaded, and the samples of its workloads so far."""
 
     asked: Provider
     precision: str
     threads: int
-    model: ImageCodec | SignalDenoiser
+    model: Any
     load_ms: float
-    tasks: list[Task]
+    workloads: list[Workload]
     samples: dict[str, _Samples] = field(default_factory=dict)
 
     @property
@@ -68,7 +66,7 @@ class _Configuration:
 
 @dataclass
 class _Samples:
-    """Milliseconds of each call of a task, of each run of its graphs, and of the processor."""
+    """Milliseconds of each call of a workload, of each run of its graphs, and of the processor."""
 
     calls_ms: list[float] = field(default_factory=list)
     runs_ms: dict[str, list[float]] = field(default_factory=dict)
@@ -93,7 +91,7 @@ def measure(
             under "absent" with the reason.
         precisions: None is every one that the bundle has.
         threads: numbers of threads to try on the CPU; None is 1, 2, 4 ... up to all cores.
-        seconds: how long each task of each configuration is sampled.
+        seconds: how long each workload of each configuration is sampled.
         source: a photo or recording to work on instead of the package's own.
         tell: called with a line about what is measured next.
 
@@ -114,8 +112,8 @@ def measure(
     configurations = list(_loaded(bundle, providers, kinds, counts, source, absent))
     for configuration in configurations:
         tell(f"warming up: {configuration}")
-        for task in configuration.tasks:
-            sample(task.call, seconds=min(WARM_UP_S, seconds), at_least=WARM_UP_CALLS)
+        for workload in configuration.workloads:
+            sample(workload.call, seconds=min(WARM_UP_S, seconds), at_least=WARM_UP_CALLS)
     for turn in range(BLOCKS):
         tell(f"timing {len(configurations)} configurations, turn {turn + 1} of {BLOCKS}")
         for configuration in configurations:
@@ -201,8 +199,8 @@ def _loaded(
                     absent[str(provider)] = str(error)
                     continue
                 load_ms = (time.perf_counter() - start) * 1e3
-                tasks = tasks_of(model, source=source)
-                yield _Configuration(provider, precision, count, model, load_ms, tasks)
+                workloads = trials_of(bundle).workloads(model, source=source)
+                yield _Configuration(provider, precision, count, model, load_ms, workloads)
 
 
 def _all_providers() -> list[str]:
@@ -211,14 +209,16 @@ def _all_providers() -> list[str]:
 
 
 def _take(configuration: _Configuration, seconds: float) -> None:
-    """One slice of samples of every task."""
+    """One slice of samples of every workload."""
     graphs = configuration.model.graphs
-    for task in configuration.tasks:
-        samples = configuration.samples.setdefault(task.name, _Samples())
+    for workload in configuration.workloads:
+        samples = configuration.samples.setdefault(workload.name, _Samples())
         with ExitStack() as stack:
             watched = {role: stack.enter_context(g.watched()) for role, g in graphs.items()}
             before = time.process_time()
-            samples.calls_ms += sample(task.call, seconds=seconds, at_most=MAX_SAMPLES // BLOCKS)
+            samples.calls_ms += sample(
+                workload.call, seconds=seconds, at_most=MAX_SAMPLES // BLOCKS
+            )
             samples.processor_ms += (time.process_time() - before) * 1e3
         for role, runs in watched.items():
             if runs:
@@ -233,21 +233,23 @@ Key = tuple[Path, tuple[tuple[int, ...], ...]]
 
 @dataclass(frozen=True)
 class _Works:
-    """What the graphs do: by file and input shapes, and how often a call of a task does it."""
+    """What the graphs do: by file and input shapes, and how often a call of a workload does it."""
 
     by_key: Mapping[Key, Work]
-    runs: Mapping[tuple[str, str], Sequence[tuple[str, Key]]]  # (precision, task) -> (role, key)
+    runs: Mapping[
+        tuple[str, str], Sequence[tuple[str, Key]]
+    ]  # (precision, workload) -> (role, key)
 
 
 def _work(bundle: Bundle, configurations: Sequence[_Configuration]) -> _Works:
     by_key: dict[Key, Work] = {}
     runs: dict[tuple[str, str], list[tuple[str, Key]]] = {}
     for configuration in configurations:
-        for task in configuration.tasks:
-            if (configuration.precision, task.name) in runs:
+        for workload in configuration.workloads:
+            if (configuration.precision, workload.name) in runs:
                 continue
-            found = runs[configuration.precision, task.name] = []
-            for role, graph, run in _inputs_of(configuration.model.graphs, task):
+            found = runs[configuration.precision, workload.name] = []
+            for role, graph, run in _inputs_of(configuration.model.graphs, workload):
                 key = graph.file, tuple(array.shape for array in run.inputs)
                 if key not in by_key:
                     by_key[key] = work_of(graph.file, run.inputs)
@@ -255,7 +257,7 @@ def _work(bundle: Bundle, configurations: Sequence[_Configuration]) -> _Works:
     return _Works(by_key, runs)
 
 
-def _inputs_of(graphs: Mapping[str, Graph], task: Task) -> list[tuple[str, Graph, Run]]:
+def _inputs_of(graphs: Mapping[str, Graph], workload: Workload) -> list[tuple[str, Graph, Run]]:
     """Every run of a graph in one call that runs any; a short block may complete no hop."""
     while True:
         with ExitStack() as stack:
@@ -263,7 +265,7 @@ def _inputs_of(graphs: Mapping[str, Graph], task: Task) -> list[tuple[str, Graph
                 role: stack.enter_context(graph.watched(keep_inputs=True))
                 for role, graph in graphs.items()
             }
-            task.call()
+            workload.call()
         found = [(role, graphs[role], run) for role, runs in watched.items() for run in runs]
         if found:
             return found
@@ -293,17 +295,19 @@ def _configuration_figures(configuration: _Configuration, work: _Works) -> dict[
         "load_ms": _rounded(configuration.load_ms),
         "nodes": {role: graph["nodes"] for role, graph in report["graphs"].items()},
         "tasks": {
-            task.name: _task_figures(
-                task,
-                configuration.samples[task.name],
-                [work.by_key[key] for _, key in work.runs[configuration.precision, task.name]],
+            workload.name: _workload_figures(
+                workload,
+                configuration.samples[workload.name],
+                [work.by_key[key] for _, key in work.runs[configuration.precision, workload.name]],
             )
-            for task in configuration.tasks
+            for workload in configuration.workloads
         },
     }
 
 
-def _task_figures(task: Task, samples: _Samples, works: Sequence[Work]) -> dict[str, Any]:
+def _workload_figures(
+    workload: Workload, samples: _Samples, works: Sequence[Work]
+) -> dict[str, Any]:
     total_ms = sum(samples.calls_ms)
     inside_ms = sum(map(sum, samples.runs_ms.values()))
     calls = len(samples.calls_ms)
@@ -311,13 +315,13 @@ def _task_figures(task: Task, samples: _Samples, works: Sequence[Work]) -> dict[
     runs = sum(map(len, samples.runs_ms.values())) / calls
     macs = sum(w.multiply_adds for w in works) * runs / len(works)
     return {
-        "what": task.what,
-        "amount": task.amount,
-        "unit": task.unit,
+        "what": workload.what,
+        "amount": workload.amount,
+        "unit": workload.unit,
         "ms": _summary(samples.calls_ms),
         # More than the wall's time is several threads; less is another process on the machine.
         "processor_ms": _rounded(samples.processor_ms / calls),
-        "amount_per_s": _rounded(task.amount * calls / total_ms * 1e3),
+        "amount_per_s": _rounded(workload.amount * calls / total_ms * 1e3),
         "outside_graphs": round(1 - inside_ms / total_ms, 4),
         "multiply_adds": round(macs),
         "multiply_adds_per_s": round(macs * calls / total_ms * 1e3),
@@ -383,13 +387,13 @@ def _precision_of(bundle: Bundle, file: Path) -> str:
 
 
 def _cpu_ms(
-    configurations: Sequence[_Configuration], precision: str, task: str, role: str
+    configurations: Sequence[_Configuration], precision: str, workload: str, role: str
 ) -> float | None:
     """The median of a graph's run on the CPU with one thread, if that was measured."""
     for configuration in configurations:
         key = configuration.provider, configuration.precision, configuration.threads
         if key == (CPU, precision, 1):
-            return _rounded(summarize(configuration.samples[task].runs_ms[role]).p50)
+            return _rounded(summarize(configuration.samples[workload].runs_ms[role]).p50)
     return None
 
 
@@ -408,9 +412,9 @@ def _rounded(value: float) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """One task in one configuration that both measurements have: medians in ms, and the change."""
+    """One workload in one configuration that both measurements have: medians in ms, the change."""
 
-    task: str
+    workload: str
     provider: str
     precision: str
     threads: int
@@ -440,7 +444,9 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
         if key in sides[1] and min(len(ms), len(sides[1][key])) > 1
     ]
     if not found:
-        raise ValueError("the two results have no task, provider, precision and threads in common")
+        raise ValueError(
+            "the two results have no workload, provider, precision and threads in common"
+        )
     return found
 
 

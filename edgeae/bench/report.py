@@ -51,7 +51,7 @@ def comparison(found: Sequence[Difference]) -> Table:
     """What `bench.compare_results` found, the first measurement being A and the second B."""
     rows = [
         (
-            difference.task,
+            difference.workload,
             _on(difference.provider, difference.precision, difference.threads),
             difference.verdict,
             number(difference.first_ms),

@@ -18,7 +18,7 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.bundle import Bundle, bundled_with_codec_id, find
+from edgeae.bundle import Bundle, find
 from edgeae.coding import container as bitstream
 from edgeae.coding import context, entropy
 from edgeae.coding.container import Limits
@@ -30,7 +30,7 @@ from edgeae.image.tiles import Tile, inside, overlap, pad_to_stride, scaled, til
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 
-__all__ = ["ImageCodec", "Latent", "decompress"]
+__all__ = ["ImageCodec", "Latent", "file_codec_id"]
 
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
@@ -88,6 +88,8 @@ class ImageCodec:
         """See `load`."""
         if bundle.manifest.task != "codec":
             raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, not a codec")
+        if (kind := bundle.manifest.layout.get("kind")) != "image":
+            raise BundleError(f"{bundle.manifest.name} is a codec of {kind!r}, expected 'image'")
         self.bundle = bundle
         self.precision = bundle.precision(precision)
         self._spec = latent_spec(bundle)
@@ -641,52 +643,20 @@ class ImageCodec:
         return image
 
 
-@overload
-def decompress(
-    blob: bytes,
-    *,
-    errors: Literal["strict"] = ...,
-    region: Region | None = ...,
-    limits: Limits | None = ...,
-) -> Image: ...
-
-
-@overload
-def decompress(
-    blob: bytes,
-    *,
-    errors: Literal["conceal"],
-    region: Region | None = ...,
-    limits: Limits | None = ...,
-) -> tuple[Image, Mask]: ...
-
-
-def decompress(
-    blob: bytes,
+def file_codec_id(
+    data: bytes,
     *,
     errors: Literal["strict", "conceal"] = "strict",
-    region: Region | None = None,
     limits: Limits | None = None,
-) -> Image | tuple[Image, Mask]:
-    """The picture of an .eae file, by the bundled codec that its id names.
+    **_: Any,
+) -> bytes:
+    """The id of the codec that wrote a picture file: 16 bytes, or the first 4 in the small form.
 
-    See `ImageCodec.decompress`.
-
-    Raises:
-        BitstreamError: not an .eae file, cut off, damaged or over a limit.
-        UnknownCodec: no bundled codec has this id.
+    Takes the options of `ImageCodec.decompress`. Raises BitstreamError if there is no sound header.
     """
-    data = _as_bytes(blob)
     if errors == "conceal":
-        codec = _bundled_codec(bitstream.salvage(data, limits).header.codec_id)
-        return codec.decompress(data, errors=errors, region=region, limits=limits)
-    codec = _bundled_codec(bitstream.read_header(data, limits).codec_id)
-    return codec.decompress(data, errors=errors, region=region, limits=limits)
-
-
-@functools.lru_cache(maxsize=4)
-def _bundled_codec(codec_id: bytes) -> ImageCodec:
-    return ImageCodec(bundled_with_codec_id(codec_id))
+        return bitstream.salvage(data, limits).header.codec_id
+    return bitstream.read_header(data, limits).codec_id
 
 
 def level_of_quality(quality: float) -> int:

@@ -17,10 +17,9 @@ from typer.testing import CliRunner
 
 import edgeae
 from edgeae import runtime
-from edgeae.bench import arithmetic, plots, report, timing
+from edgeae.bench import arithmetic, image_codec, plots, report, signal_denoiser, timing
 from edgeae.bench import measure as bench
 from edgeae.bench.cold_start import cold_start
-from edgeae.bench.workloads import tasks_of
 from edgeae.cli.app import app
 from edgeae.errors import BundleError, EdgeaeError, ProviderError
 from edgeae.media import write_image
@@ -287,18 +286,18 @@ def test_a_profile_leaves_no_file_behind(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.onnx"]
 
 
-# --- tasks and processes ---
+# --- workloads and processes ---
 
 
 def test_a_codec_is_timed_at_what_it_is_for(codec, photo):
-    compress, decompress = tasks_of(edgeae.ImageCodec.load(codec), source=photo)
+    compress, decompress = image_codec.workloads(edgeae.ImageCodec.load(codec), source=photo)
     assert (compress.name, decompress.name) == ("compress", "decompress")
     assert compress.amount == 40 * 64 / 1e6 and "64x40 pixels" in compress.what
     decompress.call()
 
 
 def test_a_denoiser_is_timed_hop_by_hop_and_block_by_block(denoiser):
-    hop, block = tasks_of(edgeae.SignalDenoiser.load(denoiser))
+    hop, block = signal_denoiser.workloads(edgeae.SignalDenoiser.load(denoiser))
     assert hop.amount == 256 / 16_000 and block.amount == pytest.approx(0.01)
     assert len(hop.call()) == 256 and len(block.call()) == 480
     for _ in range(1000):  # the recording begins again when it is over
@@ -416,7 +415,7 @@ def test_a_result_is_the_same_as_itself_and_slower_when_it_is(codec_result):
 
 
 def test_results_with_nothing_in_common_are_refused(codec_result, denoiser_result):
-    with pytest.raises(ValueError, match="nothing|no task"):
+    with pytest.raises(ValueError, match="no workload"):
         bench.compare_results(codec_result, denoiser_result)
     for wrong in ({}, [], {"what": "edgeae bench", "format": 99}, {**codec_result, "format": 2}):
         with pytest.raises(ValueError, match="no result of edgeae bench"):

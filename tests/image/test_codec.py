@@ -14,13 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeae
-from edgeae import bundle
+from edgeae import bundle, loading
 from edgeae.coding import container as bitstream
 from edgeae.coding import context
 from edgeae.coding.context import ContextModel
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.image import alpha as plane
-from edgeae.image import codec
 from edgeae.image.codec import ImageCodec, Latent
 from edgeae.metrics import psnr_db
 from edgeae.runtime import OPTIMIZATIONS, Graph
@@ -343,9 +342,9 @@ def bundled(codec_path, tmp_path, monkeypatch):
     shutil.copytree(codec_path, models / "one")
     tiny.tiny_denoiser_bundle(models / "two")
     monkeypatch.setattr(bundle, "_MODELS", models)
-    codec._bundled_codec.cache_clear()
+    loading._bundled_codec.cache_clear()
     yield models
-    codec._bundled_codec.cache_clear()
+    loading._bundled_codec.cache_clear()
 
 
 def test_a_bundled_codec_is_found_by_the_id_in_the_bytes(bundled, model):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeae
-from edgeae import bundle
+from edgeae import bundle, loading
 from edgeae.coding import container as bitstream
 from edgeae.coding.container import Limits
 from edgeae.errors import BitstreamError, EdgeaeError, UnknownCodec
@@ -184,11 +184,11 @@ def test_limits_are_the_callers_to_set(model):
 
 def test_a_bundled_codec_conceals_too(model, codec_path, monkeypatch):
     monkeypatch.setattr(bundle, "_MODELS", codec_path.parent)
-    codec._bundled_codec.cache_clear()
+    loading._bundled_codec.cache_clear()
     blob = without(model.compress(tiny.picture(40, 40)), {1, 2})
     image, mask = edgeae.decompress(blob, errors="conceal")
     assert mask.any() and np.array_equal(image, model.decompress(blob, errors="conceal")[0])
-    codec._bundled_codec.cache_clear()
+    loading._bundled_codec.cache_clear()
 
 
 # --- packets

@@ -406,7 +406,7 @@ def test_an_unknown_format_is_refused_before_its_keys_are_judged(path):
 
 def test_an_unknown_task_is_refused(path):
     set_key(path, "translator", "task")
-    refused(path, 'task is "translator": codec, denoiser, detector are allowed')
+    refused(path, 'task is "translator": codec, denoiser, detector, autoencoder are allowed')
 
 
 def test_an_unknown_key_is_refused(path):
