@@ -13,5 +13,8 @@ export type {
   FileInfo,
   PacketOptions,
 } from "./image/codec.js";
-export { load } from "./load.js";
+export { SignalDenoiser } from "./audio/denoiser.js";
+export type { DenoiseOptions, StreamOptions } from "./audio/denoiser.js";
+export type { Stream } from "./audio/stream.js";
+export { load, loadCodec, loadDenoiser } from "./load.js";
 export type { LoadOptions } from "./load.js";

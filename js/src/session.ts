@@ -34,10 +34,21 @@ export interface Input {
 
 export type Output = Float32Array | Int32Array;
 
-/** A model's graph, ready to run; runs wait for each other. */
-export class Graph {
-  private last: Promise<unknown> = Promise.resolve();
+// onnxruntime-web has one stack and one heap for all sessions and does not look after two calls at
+// a time, not even of different sessions: they wait for each other here.
+const underWay = new WeakMap<Runtime["InferenceSession"], Promise<unknown>>();
 
+function inTurn<T>({ InferenceSession }: Runtime, call: () => Promise<T>): Promise<T> {
+  const result = (underWay.get(InferenceSession) ?? Promise.resolve()).then(call);
+  underWay.set(
+    InferenceSession,
+    result.catch(() => undefined),
+  );
+  return result;
+}
+
+/** A model's graph, ready to run. */
+export class Graph {
   private constructor(
     private readonly runtime: Runtime,
     private readonly session: RuntimeSession,
@@ -46,15 +57,17 @@ export class Graph {
 
   static async open(runtime: Runtime, model: Uint8Array, name: string): Promise<Graph> {
     try {
-      const session = await runtime.InferenceSession.create(model, {
-        // One thread of the CPU: in the browser this is WebAssembly. The integer graphs must run
-        // in float32 exactly, which other execution providers do not promise.
-        executionProviders: ["cpu"],
-        intraOpNumThreads: 1,
-        interOpNumThreads: 1,
-        graphOptimizationLevel: "all",
-        logSeverityLevel: 4,
-      });
+      const session = await inTurn(runtime, () =>
+        runtime.InferenceSession.create(model, {
+          // One thread of the CPU: in the browser this is WebAssembly. The integer graphs must run
+          // in float32 exactly, which other execution providers do not promise.
+          executionProviders: ["cpu"],
+          intraOpNumThreads: 1,
+          interOpNumThreads: 1,
+          graphOptimizationLevel: "all",
+          logSeverityLevel: 4,
+        }),
+      );
       return new Graph(runtime, session, name);
     } catch (error) {
       throw new EdgeaeError("runtime", `cannot open ${name}: ${firstLine(error)}`);
@@ -62,19 +75,7 @@ export class Graph {
   }
 
   /** The outputs, in the graph's order, of inputs in the graph's order. */
-  run(inputs: readonly Input[]): Promise<Output[]> {
-    // A session of onnxruntime-web does not run twice at a time.
-    const result = this.last.then(() => this.runNow(inputs));
-    this.last = result.catch(() => undefined);
-    return result;
-  }
-
-  async close(): Promise<void> {
-    await this.last;
-    await this.session.release();
-  }
-
-  private async runNow(inputs: readonly Input[]): Promise<Output[]> {
+  async run(inputs: readonly Input[]): Promise<Output[]> {
     const { inputNames, outputNames } = this.session;
     if (inputs.length !== inputNames.length) {
       const found = `${inputNames.length} inputs, expected ${inputs.length}`;
@@ -85,11 +86,18 @@ export class Graph {
       inputs.forEach(({ data, dims }, i) => {
         feeds[inputNames[i] as string] = new this.runtime.Tensor("float32", data, dims);
       });
-      const results = (await this.session.run(feeds)) as Record<string, RuntimeTensor>;
+      const results = (await inTurn(this.runtime, () => this.session.run(feeds))) as Record<
+        string,
+        RuntimeTensor
+      >;
       return outputNames.map((output) => results[output]?.data as Output);
     } catch (error) {
       throw new EdgeaeError("runtime", `cannot run ${this.name}: ${firstLine(error)}`);
     }
+  }
+
+  async close(): Promise<void> {
+    await inTurn(this.runtime, () => this.session.release());
   }
 }
 
