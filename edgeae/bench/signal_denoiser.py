@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from edgeae.bench.workloads import ASSETS, Workload
 from edgeae.errors import EdgeaeError
 from edgeae.media import read_audio
-from edgeae.signal.denoiser import SignalDenoiser, Stream
+from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.signal.stream import Stream
 
 __all__ = ["self_test", "typical_runs", "workloads"]
 

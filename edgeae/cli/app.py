@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from edgeae.coding.container import Limits
     from edgeae.media import AudioInfo
     from edgeae.providers import Provider
-    from edgeae.signal.denoiser import SignalDenoiser, Stream
+    from edgeae.signal.denoiser import SignalDenoiser
+    from edgeae.signal.stream import Stream
 
 __all__ = ["app", "main"]
 

@@ -1,7 +1,7 @@
-"""The way of audio at another rate to the model's rate and back, and what it cannot carry.
+"""Audio at another rate than the model's: there and back, and the band that this cannot carry.
 
-With x the input, h the input as the model hears it, c the model's output and g the gain of what
-the model cannot hear (`SignalDenoiser` states the rule), the output is
+With x the input, h the input at the model's rate, c the model's output and g the gain of what lies
+outside the model's band (`SignalDenoiser` states the rule), the output is
 
     g (x - back(h)) + back(c)  =  g x + back(c - g h)
 
@@ -16,11 +16,11 @@ from collections import deque
 
 import numpy as np
 
+from edgeae.signal.hop_schedule import HopSchedule, resample_steps
 from edgeae.signal.resample import PASS_EDGE, Resampler
 from edgeae.signal.stft import Floats, Spectrum, sqrt_hann
-from edgeae.signal.timetable import Schedule, routes
 
-__all__ = ["Detour", "shift"]
+__all__ = ["FullBand", "drop_oldest"]
 
 # How long the band energies behind the gain are averaged: about the onset of a consonant.
 GAIN_TIME_S = 0.025
@@ -29,33 +29,33 @@ GAIN_TIME_S = 0.025
 GAIN_FLOOR_DB = -94.0
 
 
-class Detour:
+class FullBand:
     """The buffers of one stream between its rate and the model's; each ends with the newest sample.
 
-    `heard` (channels, samples) is the input at the model's rate, from the oldest sample of the hop
-    that a frame completes to the frame's last.
+    `model_input` (channels, samples) is the input at the model's rate, from the oldest sample of
+    the hop that a frame completes to the frame's last.
     """
 
     def __init__(
         self,
-        timetable: Schedule,
+        schedule: HopSchedule,
         *,
         to_model: Resampler,
         to_input: Resampler,
         noisy: Floats,
     ) -> None:
         """`noisy` is the stream's input buffer, which this reads whenever a hop runs."""
-        channels, hop = noisy.shape[0], timetable.hop_samples
+        channels, hop = noisy.shape[0], schedule.hop_samples
         self._hop_samples = hop
-        self._routes = routes(timetable)
+        self._steps = resample_steps(schedule)
         self._noisy = noisy
         self._noisy_windows = to_model.windows(noisy)
-        self.heard = np.empty((channels, (2 + timetable.lookahead_hops) * hop), np.float32)
-        self._change = np.empty((channels, timetable.change_history()), np.float32)
+        self.model_input = np.empty((channels, (2 + schedule.lookahead_hops) * hop), np.float32)
+        self._change = np.empty((channels, schedule.change_history()), np.float32)
         self._change_windows = to_input.windows(self._change)
         # The gain goes from frame to frame as the overlap-add does: one square window to the next.
         self._fade_in = np.square(sqrt_hann(2 * hop)[:hop])
-        self._gains = np.empty((channels, len(self._routes[0].fades)), np.float32)
+        self._gains = np.empty((channels, len(self._steps[0].gain_weights)), np.float32)
         lower_hz = min(to_model.rate_in_hz, to_model.rate_out_hz)
         bin_hz = to_model.rate_out_hz / (2 * hop)
         self._band = slice(
@@ -64,62 +64,62 @@ class Detour:
         # A squared spectrum of white noise has the noise's power times the window's sum of squares.
         self._floor = 10 ** (GAIN_FLOOR_DB / 10) * hop * (self._band.stop - self._band.start)
         self._weight = 1.0 - math.exp(-hop / to_model.rate_out_hz / GAIN_TIME_S)
-        self._lookahead_hops = timetable.lookahead_hops
+        self._lookahead_hops = schedule.lookahead_hops
         self.reset()
 
     def reset(self) -> None:
         """Forgets the signal."""
         channels = len(self._noisy)
-        self.heard[...] = 0.0
+        self.model_input[...] = 0.0
         self._change[...] = 0.0
         self._gains[...] = 1.0
         self._energy_in = np.zeros(channels, np.float32)
         self._energy_out = np.zeros(channels, np.float32)
         self._frames = deque([self._energy_in] * self._lookahead_hops, self._lookahead_hops + 1)
 
-    def hear(self, hop: int) -> None:
-        """Resamples the part of the input that hop number `hop` adds to `heard`."""
-        shift(self.heard, self._hop_samples)
-        route = self._routes[hop % len(self._routes)]
-        self.heard[:, -self._hop_samples :] = route.to_model.run(self._noisy_windows)
+    def resample_input(self, hop: int) -> None:
+        """Resamples the part of the input that hop number `hop` adds to `model_input`."""
+        drop_oldest(self.model_input, self._hop_samples)
+        step = self._steps[hop % len(self._steps)]
+        self.model_input[:, -self._hop_samples :] = step.to_model.apply(self._noisy_windows)
 
-    def judge(self, noisy: Spectrum, clean: Spectrum) -> None:
-        """Takes a step into the gain: the newest noisy frame, and the frame the model cleaned."""
+    def update_gain(self, noisy: Spectrum, clean: Spectrum) -> None:
+        """Counts a step into the gain: the newest noisy frame, and the frame the model cleaned."""
         self._frames.append(self._energy(noisy))
         self._energy_in = self._energy_in + self._weight * (self._frames[0] - self._energy_in)
         self._energy_out += self._weight * (self._energy(clean) - self._energy_out)
         ratio = (self._energy_out + self._floor) / (self._energy_in + self._floor)
-        shift(self._gains, 1)
+        drop_oldest(self._gains, 1)
         np.sqrt(np.minimum(ratio, 1.0), out=self._gains[:, -1])
 
-    def finish(self, hop: int, clean: Floats, *, keep: np.float32, out: Floats) -> None:
+    def combine(self, hop: int, clean: Floats, *, keep: np.float32, out: Floats) -> None:
         """Writes the output samples of hop number `hop` to `out` (channels, count).
 
         `clean` (channels, hop) is what the hop finished; `keep` the part of the noise that stays.
         """
-        shift(self._change, self._hop_samples)
+        drop_oldest(self._change, self._hop_samples)
         change = self._change[:, -self._hop_samples :]
         last, gain = self._gains[:, -2, None], self._gains[:, -1, None]
         np.multiply(self._fade_in, gain - last, out=change)
         change += last
-        change *= self.heard[:, : self._hop_samples]
+        change *= self.model_input[:, : self._hop_samples]
         np.subtract(clean, change, out=change)
 
-        route = self._routes[hop % len(self._routes)]
-        dry = self._noisy[:, route.dry]
-        np.matmul(self._gains, route.fades, out=out)
+        step = self._steps[hop % len(self._steps)]
+        dry = self._noisy[:, step.input_slice]
+        np.matmul(self._gains, step.gain_weights, out=out)
         out *= dry
-        out += route.to_input.run(self._change_windows)
+        out += step.to_input.apply(self._change_windows)
         if keep:
             out *= np.float32(1) - keep
             out += keep * dry
 
     def _energy(self, spectrum: Spectrum) -> Floats:
-        """The energy (channels,) in the upper half of the band that the model hears."""
+        """The energy (channels,) in the upper half of the band of the model."""
         band = spectrum[:, self._band].view(np.float32)
         return np.asarray(np.einsum("cb,cb->c", band, band))
 
 
-def shift(buffer: Floats, samples: int) -> None:
+def drop_oldest(buffer: Floats, samples: int) -> None:
     """Makes room for so many samples at the end of (channels, samples)."""
     buffer[:, : buffer.shape[1] - samples] = buffer[:, samples:]

@@ -27,13 +27,13 @@ ATTENUATION_DB = 70.0
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class PolyphaseBlock:
     """Where some output samples find their inputs in a buffer (rows), and with which filters."""
 
     rows: Integers
     filters: Floats
 
-    def run(self, windows: Floats) -> Floats:
+    def apply(self, windows: Floats) -> Floats:
         """The output samples, (channels, count), from `Resampler.windows` of the buffer."""
         return np.asarray(np.einsum("crt,rt->cr", windows[:, self.rows], self.filters))
 
@@ -92,7 +92,7 @@ class Resampler:
         """Every run of `taps` samples of (channels, samples): a view that follows its contents."""
         return np.lib.stride_tricks.sliding_window_view(signal, self.taps, axis=-1)
 
-    def reading(self, start: int, first: int, count: int) -> Reading:
+    def block(self, start: int, first: int, count: int) -> PolyphaseBlock:
         """How to make output samples first, first + 1, ... from a buffer.
 
         `start` is the number of the input sample at the buffer's beginning.
@@ -100,7 +100,7 @@ class Resampler:
         whole, phase = divmod(first * self.down, self.up)
         rows = (phase + np.arange(count, dtype=np.int64) * self.down) // self.up
         rows += whole - self.left - start
-        return Reading(rows=rows, filters=self._bank[first % self.up :][:count])
+        return PolyphaseBlock(rows=rows, filters=self._bank[first % self.up :][:count])
 
 
 @lru_cache(maxsize=8)

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from tiny import change_manifest, tiny_denoiser_bundle
 
 from edgeae.errors import BundleError
-from edgeae.signal.denoiser import MAX_CHANNELS, SignalDenoiser, Stream
+from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.signal.samples import MAX_CHANNELS
 from edgeae.signal.stft import Stft, sqrt_hann
+from edgeae.signal.stream import Stream
 
 RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
 # Rates with no small ratio to 16 kHz: a prime, one sample beside the model's, an odd one.
@@ -471,6 +473,18 @@ def test_a_stream_section_that_the_graph_does_not_match_is_refused(tmp_path, key
 def test_a_bundle_of_another_task_is_refused(tmp_path):
     path = tiny_denoiser_bundle(tmp_path / "b", task="detector")
     with pytest.raises(BundleError, match="is a detector: a denoiser is needed"):
+        SignalDenoiser.load(path)
+
+
+@pytest.mark.parametrize("kind", ["signal", "image", None])
+def test_a_bundle_of_another_kind_is_refused_before_its_graph_is_opened(
+    tmp_path, monkeypatch, kind
+):
+    layout = {"kind": kind, "channels": 1, "sample_rate_hz": 16_000}
+    path = tiny_denoiser_bundle(tmp_path / "b", layout=layout)
+    monkeypatch.setattr("edgeae.signal.denoiser.Graph", None)
+    said = f"tiny-denoiser is a denoiser of kind {kind!r}: one of kind 'audio' is needed"
+    with pytest.raises(BundleError, match=f"^{said}$"):
         SignalDenoiser.load(path)
 
 

@@ -8,7 +8,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeae.signal.denoiser import FADE_S, SignalDenoiser
+from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.signal.stream import FADE_S
 
 RATE = 16_000
 
