@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from edgeae.loading import decompress, load
     from edgeae.signal.denoiser import SignalDenoiser
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "BitstreamError": "edgeae.errors",

@@ -57,3 +57,14 @@ class ProviderError(EdgeaeError):
 
 class MediaError(EdgeaeError):
     """The input file cannot be read, or it ends before its own header says it should."""
+
+
+def printable(text: str) -> str:
+    """The text with every character that a terminal may act on written as an escape.
+
+    Names of files come from strangers: control characters and escape sequences, marks that turn the
+    direction of writing, and bytes that are no UTF-8 become `\\x1b`, `\\u202e`, `\\udcff`.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

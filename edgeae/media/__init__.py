@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         read_audio,
         write_audio,
     )
-    from edgeae.media.files import atomic_write, read_bytes, replacing
+    from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing
     from edgeae.media.images import IMAGE_SUFFIXES, image_writer, read_image, write_image
 
 _HOMES = {
@@ -29,6 +29,7 @@ _HOMES = {
     "audio_info": "edgeae.media.audio",
     "audio_subtype": "edgeae.media.audio",
     "image_writer": "edgeae.media.images",
+    "keep_time": "edgeae.media.files",
     "read_audio": "edgeae.media.audio",
     "read_bytes": "edgeae.media.files",
     "read_image": "edgeae.media.images",
@@ -47,6 +48,7 @@ __all__ = [
     "audio_info",
     "audio_subtype",
     "image_writer",
+    "keep_time",
     "read_audio",
     "read_bytes",
     "read_image",

@@ -13,8 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae.errors import MediaError
-from edgeae.media.files import first_line, quoting, replacing
+from edgeae.media.files import first_line, named, opened, quoting, replacing, unreadable, unwritable
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -78,7 +77,7 @@ def audio_info(path: str | os.PathLike[str]) -> AudioInfo:
         frames = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
         info = AudioInfo(sound.samplerate, sound.channels, frames, sound.format, sound.subtype)
     if frames == 0:
-        raise MediaError(f"cannot read {path}: it holds no samples")
+        raise unreadable(path, "it holds no samples")
     return info
 
 
@@ -106,21 +105,19 @@ def audio_blocks(path: str | os.PathLike[str], block_samples: int) -> Iterator[N
             try:
                 block = sound.read(block_samples, dtype="float32", always_2d=True)
             except Exception as error:  # soundfile raises its own kinds, and RuntimeError
-                raise MediaError(
-                    f"cannot read {path}: damaged after {done} frames ({first_line(error)})"
+                raise unreadable(
+                    path, f"damaged after {done} frames ({first_line(error)})"
                 ) from error
             if len(block) == 0:
                 break
             if not np.isfinite(block).all():
-                raise MediaError(f"cannot read {path}: NaN or infinite samples after frame {done}")
+                raise unreadable(path, f"NaN or infinite samples after frame {done}")
             done += len(block)
             yield block[:, 0] if info.channels == 1 else block
     if done == 0:
-        raise MediaError(f"cannot read {path}: it holds no samples")
+        raise unreadable(path, "it holds no samples")
     if info.frames is not None and done < info.frames:
-        raise MediaError(
-            f"cannot read {path}: cut off, its header says {info.frames} frames, {done} are there"
-        )
+        raise unreadable(path, f"cut off, its header says {info.frames} frames, {done} are there")
 
 
 def audio_subtype(path: str | os.PathLike[str], source: str) -> str:
@@ -171,9 +168,10 @@ class AudioWriter:
                     temporary, "w", self._rate_hz, self._channels, self.subtype, format=container
                 )
             except (soundfile.SoundFileError, ValueError, TypeError) as error:
-                raise MediaError(
-                    f"cannot write {self._path}: {container} {self.subtype} does not take"
-                    f" {self._channels} channels at {self._rate_hz} Hz"
+                raise unwritable(
+                    self._path,
+                    f"{container} {self.subtype} does not take"
+                    f" {self._channels} channels at {self._rate_hz} Hz",
                 ) from error
             stack.callback(self._sound.close)
             self._exit = stack.pop_all()
@@ -187,7 +185,7 @@ class AudioWriter:
         try:
             self._sound.write(block if bits is None else _to_integers(block, bits))
         except RuntimeError as error:  # soundfile's LibsndfileError: a full disk
-            raise MediaError(f"cannot write {self._path}: {first_line(error)}") from error
+            raise unwritable(self._path, first_line(error)) from error
 
     def __exit__(self, *exception: Any) -> bool | None:
         return self._exit.__exit__(*exception)
@@ -231,7 +229,7 @@ def _audio_format(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix.lower()
     if suffix not in _AUDIO_FORMATS:
         raise ValueError(
-            f"cannot tell the sound format of {str(path)!r}:"
+            f"cannot tell the sound format of {named(path)!r}:"
             f" the name must end in {' '.join(_AUDIO_FORMATS)}"
         )
     return _AUDIO_FORMATS[suffix]
@@ -240,16 +238,14 @@ def _audio_format(path: str | os.PathLike[str]) -> str:
 def _open_sound(path: str | os.PathLike[str]) -> Any:
     import soundfile
 
-    with quoting("read", path), open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise MediaError(f"cannot read {path}: the file is empty")
+    with opened(path, max_bytes=2**62) as file, quoting("read", path):
         _check_complete(path, file)
     try:
         return soundfile.SoundFile(os.fspath(path))
     except (soundfile.SoundFileError, ValueError, TypeError) as error:
         # TypeError: soundfile takes a .raw name for headerless data and asks for its rate
-        raise MediaError(
-            f"cannot read {path}: not a sound file of a known kind, or its beginning is damaged"
+        raise unreadable(
+            path, "not a sound file of a known kind, or its beginning is damaged"
         ) from error
 
 
@@ -267,9 +263,7 @@ def _check_complete(path: str | os.PathLike[str], file: BinaryIO) -> None:
     else:
         return
     if missing > 0:
-        raise MediaError(
-            f"cannot read {path}: cut off, its header says {missing:,} bytes more than are there"
-        )
+        raise unreadable(path, f"cut off, its header says {missing:,} bytes more than are there")
 
 
 def _wave_missing_bytes(file: BinaryIO, size: int, *, big: bool) -> int:
@@ -308,4 +302,4 @@ def _check_ogg_end(path: str | os.PathLike[str], file: BinaryIO, size: int) -> N
             if ends_file and len(lacing) == header[26] and header[5] & 4:
                 return
         start = tail.rfind(b"OggS", 0, start)
-    raise MediaError(f"cannot read {path}: cut off, the end of the Ogg stream is missing")
+    raise unreadable(path, "cut off, the end of the Ogg stream is missing")

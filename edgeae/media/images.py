@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.errors import MediaError
-from edgeae.media.files import atomic_write, first_line, read_bytes
+from edgeae.media.files import atomic_write, first_line, named, read_bytes, unreadable, unwritable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,9 +76,9 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     except MediaError:
         raise
     except MemoryError:
-        raise MediaError(f"cannot read {path}: not enough memory for the picture") from None
+        raise unreadable(path, "not enough memory for the picture") from None
     except Exception as error:
-        raise MediaError(f"cannot read {path}: {_image_fault(error)}") from error
+        raise unreadable(path, _image_fault(error)) from error
     opaque, alpha = _split(path, upright)
     plain = np.array(_to_srgb(path, opaque, upright.info.get("icc_profile")), dtype=np.uint8)
     if alpha is None:
@@ -105,24 +105,24 @@ def _open_image(path: str | os.PathLike[str], data: bytes) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = before
     pixels = picture.width * picture.height
     if pixels > MAX_PIXELS:
-        raise MediaError(
-            f"cannot read {path}: {picture.width}x{picture.height} is {pixels:,} pixels,"
-            f" at most {MAX_PIXELS:,} are allowed"
+        raise unreadable(
+            path,
+            f"{picture.width}x{picture.height} is {pixels:,} pixels,"
+            f" at most {MAX_PIXELS:,} are allowed",
         )
     if pixels == 0:
-        raise MediaError(f"cannot read {path}: the picture has no pixels")
+        raise unreadable(path, "the picture has no pixels")
     held = _PIXELS_PER_BYTE * len(data)
     if pixels > max(_USUAL_PIXELS, held) or (picture.format == "PNG" and not _png_can_hold(data)):
-        raise MediaError(
-            f"cannot read {path}: {picture.width}x{picture.height} pixels,"
-            f" of which its {len(data):,} bytes can hold a part at most"
+        raise unreadable(
+            path,
+            f"{picture.width}x{picture.height} pixels,"
+            f" of which its {len(data):,} bytes can hold a part at most",
         )
     # An MPO is a photo with extra views for other devices; its first frame is the photo.
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":
-        raise MediaError(
-            f"cannot read {path}: it holds {frames} frames; save the one you want as its own file"
-        )
+        raise unreadable(path, f"it holds {frames} frames; save the one you want as its own file")
     return picture
 
 
@@ -162,14 +162,14 @@ def _to_srgb(
     elif picture.mode in ("P", "YCbCr"):
         picture = picture.convert("RGB")
     if picture.mode == "CMYK" and not profile:
-        raise MediaError(
-            f"cannot read {path}: CMYK without an ICC profile has no defined colors;"
-            " convert it to RGB first"
+        raise unreadable(
+            path, "CMYK without an ICC profile has no defined colors; convert it to RGB first"
         )
     if picture.mode not in ("L", "RGB", "CMYK"):
-        raise MediaError(
-            f"cannot read {path}: pixels of kind {picture.mode} have no defined 8-bit colors;"
-            " convert it to 8-bit RGB first"
+        raise unreadable(
+            path,
+            f"pixels of kind {picture.mode} have no defined 8-bit colors;"
+            " convert it to 8-bit RGB first",
         )
     return _apply_profile(path, picture, profile) if profile else picture
 
@@ -181,7 +181,7 @@ def _split(
     if not picture.has_transparency_data:
         return picture, None
     if picture.mode.startswith("I"):  # one transparent level of a 16-bit gray PNG
-        raise MediaError(f"cannot read {path}: 16-bit gray with transparency; flatten it first")
+        raise unreadable(path, "16-bit gray with transparency; flatten it first")
     gray = picture.mode in ("L", "LA", "La", "1")
     with_alpha = picture.convert("LA" if gray else "RGBA")
     alpha = with_alpha.getchannel("A")
@@ -226,9 +226,10 @@ def _apply_profile(
         moved = transform.apply(picture)
         return moved.getchannel("G") if gray else moved  # a gray of any space is a gray of sRGB
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        raise MediaError(
-            f"cannot read {path}: its ICC profile does not fit {picture.mode} pixels"
-            f" ({first_line(error)}); convert it to sRGB first"
+        raise unreadable(
+            path,
+            f"its ICC profile does not fit {picture.mode} pixels"
+            f" ({first_line(error)}); convert it to sRGB first",
         ) from error
 
 
@@ -254,14 +255,14 @@ def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
             f"an image must be uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {came}"
         )
     if plane.shape[2:] == (4,) and format_name not in _WITH_TRANSPARENCY:
-        raise MediaError(
-            f"cannot write {path}: {format_name} has no transparency, .png .webp .tif .avif have"
-        )
+        raise unwritable(path, f"{format_name} has no transparency, .png .webp .tif .avif have")
     buffer = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(plane)).save(buffer, format_name, **options)
     except (OSError, ValueError) as error:  # WebP ends at 16,383 pixels a side
-        raise MediaError(f"cannot write {path} as {format_name}: {first_line(error)}") from error
+        raise MediaError(
+            f"cannot write {named(path)} as {format_name}: {first_line(error)}"
+        ) from error
     atomic_write(path, buffer.getvalue())
 
 
@@ -270,7 +271,7 @@ def image_writer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     suffix = Path(path).suffix.lower()
     if suffix not in _IMAGE_WRITERS:
         raise ValueError(
-            f"cannot tell the picture format of {str(path)!r}:"
+            f"cannot tell the picture format of {named(path)!r}:"
             f" the name must end in {' '.join(_IMAGE_WRITERS)}"
         )
     return _IMAGE_WRITERS[suffix]
