@@ -15,7 +15,8 @@ import onnx
 import torch
 
 from edgeae.coding import context, entropy
-from edgeae.image.codec import LEVELS, ImageCodec, dead_zones, round_symbols
+from edgeae.coding.rounding import rounding
+from edgeae.image.codec import LEVELS, ImageCodec
 from edgeae.metrics import psnr_db
 from edgeae.runtime import Graph
 from export.image_graphs import (
@@ -220,7 +221,7 @@ def _code(
     """One latent coded at one level as the shipped codec would."""
     recorder = _Recorder(tables)
     quantized = latents / steps[level][:, None, None]
-    choose = functools.partial(round_symbols, quantized, dead_zones(tables))
+    choose = functools.partial(rounding(tables), quantized)
     shape = (latents.shape[1], latents.shape[2])
     return recorder, context.code(model, shape, level, recorder, choose)
 

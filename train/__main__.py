@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import Config, ConfigError, Optimize, PhotoConfig, SpeechConfig, read_config
+from train.soap import Soap
 from train.team import Team
 
 
@@ -56,9 +57,12 @@ def make_task(config: Config, device: torch.device) -> Task:
 
 
 def learning_rate(step: int, optimize: Optimize) -> float:
-    """Linear warm-up, then a cosine down to `final_ratio` of the peak at the last step."""
+    """Linear warm-up, then the schedule that `Optimize` describes."""
     if step < optimize.warmup_steps:
         return optimize.learning_rate * (step + 1) / optimize.warmup_steps
+    if optimize.decay_steps:
+        left = (optimize.steps - step) / optimize.decay_steps
+        return optimize.learning_rate * max(optimize.final_ratio, min(1.0, left))
     done = (step - optimize.warmup_steps) / max(1, optimize.steps - optimize.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return optimize.learning_rate * (optimize.final_ratio + (1 - optimize.final_ratio) * cosine)
@@ -75,9 +79,18 @@ def parameter_groups(network: torch.nn.Module, optimize: Optimize) -> list[dict[
             "params": [],
             "weight_decay": optimize.weight_decay if decays else 0.0,
             "relative_rate": optimize.slow_ratio if slow else 1.0,
+            "plain": slow,
         }
         groups.setdefault((slow, decays), empty)["params"].append(parameter)
     return list(groups.values())
+
+
+def make_optimizer(network: torch.nn.Module, optimize: Optimize) -> torch.optim.Optimizer:
+    """The optimizer that the config names, over `parameter_groups`."""
+    groups = parameter_groups(network, optimize)
+    if optimize.algorithm == "soap":
+        return Soap(groups, lr=optimize.learning_rate)
+    return torch.optim.AdamW(groups, lr=optimize.learning_rate, betas=(0.9, 0.99))
 
 
 def batches(
@@ -134,6 +147,8 @@ def begin_with(network: torch.nn.Module, file: Path, config: Config) -> dict[str
     """
     saved, state = load_checkpoint(file)
     ours, theirs = network.state_dict(), state["averaged"]
+    if saved.task == config.task and hasattr(network, "widened"):
+        theirs = network.widened(theirs)
     other = [n for n, value in theirs.items() if n not in ours or ours[n].shape != value.shape]
     if saved.task != config.task or other:
         raise CheckpointError(
@@ -199,9 +214,7 @@ def train(
     else:
         task.start()
     averaged = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(network, optimize), lr=optimize.learning_rate, betas=(0.9, 0.99)
-    )
+    optimizer = make_optimizer(network, optimize)
     if state is not None:
         averaged.load_state_dict(state["averaged"])
         optimizer.load_state_dict(state["optimizer"])

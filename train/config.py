@@ -21,6 +21,8 @@ from train.speech.data import SpeechData
 from train.speech.loss import SpeechLoss
 from train.speech.network import SpeechNetwork
 
+ALGORITHMS = ("adamw", "soap")
+
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and what is allowed."""
@@ -35,7 +37,11 @@ def _require(section: Optimize | Validate, **least: int) -> None:
 
 @dataclass(frozen=True)
 class Optimize:
-    """The optimizer and its schedule: AdamW, linear warm-up, cosine decay to `final_ratio`."""
+    """The optimizer and its schedule: linear warm-up, then a cosine down to `final_ratio`.
+
+    With `decay_steps` the rate is constant instead and falls linearly over the last so many steps,
+    so that a run can go on from before they began, with more steps.
+    """
 
     steps: int
     batch_size: int
@@ -47,9 +53,14 @@ class Optimize:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
     bfloat16: bool = False
+    algorithm: str = "adamw"
+    decay_steps: int = 0
 
     def __post_init__(self) -> None:
-        _require(self, steps=1, batch_size=1, warmup_steps=0)
+        _require(self, steps=1, batch_size=1, warmup_steps=0, decay_steps=0)
+        if self.algorithm not in ALGORITHMS:
+            known = ", ".join(ALGORITHMS)
+            raise ConfigError(f"optimize.algorithm is {self.algorithm!r}, expected one of {known}")
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ _FLOOR = math.log(0.03)
 # the first step away from zero and at later ones (`edgeae/codec.py` says why).
 _ERROR_PER_BIT = 2 * math.log(2) / 12
 _FIRST_STEP, _LATER_STEPS = 1.0, 0.5
+# The same for steps towards a predicted middle.
+_CENTERED_STEPS = 0.5
 # Limits of the integers that the network sees.
 ABS_LIMIT, SIGNED_LIMIT = 32, 511
 
@@ -60,6 +62,25 @@ def dead_zone_round(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     whole = (magnitudes + 0.5 - later.clamp_min(0)).floor()
     whole = torch.where(magnitudes < 0.5 + first.clamp_min(0), torch.zeros_like(whole), whole)
     return torch.copysign(whole, values)
+
+
+def centered_round(values: torch.Tensor, middle: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The nearest whole numbers, or their neighbors towards the middle where those save more bits
+    than they cost."""
+    near = values.round()
+    offset = near - middle
+    inner = near - torch.sign(offset) * (offset.abs() > 0.5)
+    saved = logistic_bits(offset, scale) - logistic_bits(inner - middle, scale)
+    lost = (values - inner).square() - (values - near).square()
+    pays = lost < _CENTERED_STEPS * _ERROR_PER_BIT * saved
+    return torch.where(pays, inner, near)
+
+
+def _chosen(values: torch.Tensor, raw: torch.Tensor, middle: torch.Tensor | None) -> torch.Tensor:
+    scale = logistic_scale(raw.float())
+    if middle is None:
+        return dead_zone_round(values, scale)
+    return centered_round(values, (middle.float() * 8).round() / 8, scale)
 
 
 def magnitude(symbols: torch.Tensor) -> torch.Tensor:
@@ -131,6 +152,11 @@ class SliceContext(nn.Module):
         return self.scale(x), None if self.middle is None else self.middle(x)
 
 
+# The axes of each layer's weights that grow with the channels of a context model.
+_HEADS = ("scale", "middle")
+_WIDE_AXES = {"mix": (0,), "gather": (0,), "join": (0, 1), "scale": (1,), "middle": (1,)}
+
+
 class ContextModel(nn.Module):
     """Bits of a whole latent under the slice contexts."""
 
@@ -163,24 +189,48 @@ class ContextModel(nn.Module):
         return bits
 
     @torch.no_grad()
+    def widened(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of a model with fewer channels, put into this one's shapes.
+
+        What is new sees what the others see, as a new network would, and nothing looks at it yet:
+        the wider model says exactly what the narrow one said. Other weights come back as they are.
+        """
+        found = dict(state)
+        for name, ours in self.state_dict().items():
+            layer, kind = name.split(".")[-2:]
+            theirs, axes = state.get(name), _WIDE_AXES[layer] if kind == "weight" else (0,)
+            if theirs is None or theirs.ndim != ours.ndim or (kind == "bias" and layer in _HEADS):
+                continue
+            changed = {axis for axis in range(ours.ndim) if ours.shape[axis] != theirs.shape[axis]}
+            if not changed or not changed <= set(axes):
+                continue
+            if any(theirs.shape[axis] > ours.shape[axis] for axis in changed):
+                continue
+            value = ours.clone()
+            if layer in _HEADS:  # their last input is the level
+                value.zero_()
+                value[:, : theirs.shape[1] - 1], value[:, -1] = theirs[:, :-1], theirs[:, -1]
+            else:
+                if layer == "join" and kind == "weight":
+                    value[: len(theirs)] = 0
+                value[tuple(slice(size) for size in theirs.shape)] = theirs
+            found[name] = value
+        return found
+
+    @torch.no_grad()
     def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Latents in quantization steps (N, latent, h, w) to the symbols that the codec picks.
 
-        Slices with a predicted middle are rounded plainly, the others with a dead zone as wide as
-        their spread, which the symbols before them tell, makes it pay.
+        They lie nearer to their middle, or to zero, by as much as their spread, which the symbols
+        before them tell, makes it pay.
         """
         parts: list[torch.Tensor] = []
         first = checkerboard(values.shape[2], values.shape[3], values.device)
         for context, value in zip(self.contexts, values.split(self.slices, dim=1), strict=True):
             assert isinstance(context, SliceContext)
-            if context.centered:
-                parts.append(value.round())
-                continue
-            raw, _ = context(parts, torch.zeros_like(value), 0.0, level)
-            own = dead_zone_round(value, logistic_scale(raw.float()))
+            own = _chosen(value, *context(parts, torch.zeros_like(value), 0.0, level))
             if context.two_phases:
-                raw, _ = context(parts, own * first, 1.0, level)
-                late = dead_zone_round(value, logistic_scale(raw.float()))
+                late = _chosen(value, *context(parts, own * first, 1.0, level))
                 own = torch.where(first > 0, own, late)
             parts.append(own)
         return torch.cat(parts, dim=1)

@@ -18,6 +18,7 @@ from edgeae import bundle, loading
 from edgeae.coding import container as bitstream
 from edgeae.coding import context
 from edgeae.coding.context import ContextModel
+from edgeae.coding.rounding import Rounding
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.image import alpha as plane
 from edgeae.image.codec import ImageCodec, Latent
@@ -152,7 +153,8 @@ def test_tiles_equal_the_whole(codec_path, tmp_path):
     whole = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "whole", tile=64))
     for side in (1, 3, 4, 7):
         tiled = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / f"{side}", tile=side))
-        tiled._dead_zones = whole._dead_zones = np.zeros_like(whole._dead_zones)
+        plain = Rounding(np.zeros_like(whole._rounding.zones), np.zeros_like(whole._rounding.saved))
+        tiled._rounding = whole._rounding = plain
         for size in [(50, 70), (16, 64), (5, 41)]:
             image = tiny.picture(*size, noise=20)
             of_tiles, of_whole = tiled.encode(image, quality=9), whole.encode(image, quality=9)

@@ -16,11 +16,12 @@ torch = pytest.importorskip("torch")
 from PIL import Image
 
 from benchmarks import training_curve
-from train.__main__ import learning_rate, main, parameter_groups, train
+from train.__main__ import learning_rate, main, make_optimizer, parameter_groups, train
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import ConfigError, Optimize, config_from_dict, read_config
 from train.entropy_model import (
     ContextModel,
+    centered_round,
     checkerboard,
     dead_zone_round,
     logistic_bits,
@@ -99,6 +100,8 @@ def test_every_configuration_that_ships_is_understood(file):
         ("optimize__bfloat16", 1, "optimize.bfloat16 must be bool, not 1"),
         ("optimize__steps", ..., "missing key optimize.steps"),
         ("optimize__steps", 0, "optimize.steps is 0, expected at least 1"),
+        ("optimize__decay_steps", -1, "optimize.decay_steps is -1, expected at least 0"),
+        ("optimize__algorithm", "sgd", "optimize.algorithm is 'sgd', expected one of adamw, soap"),
         ("optimize__batch_size", -1, "optimize.batch_size is -1, expected at least 1"),
         ("validate__every_steps", 0, "validate.every_steps is 0, expected at least 1"),
         ("validate__patience", 0, "validate.patience is 0, expected at least 1"),
@@ -252,6 +255,15 @@ def test_a_resumed_run_goes_on_exactly(short_run, tmp_path):
     assert whole["history"][-1]["score"] == parts["history"][-1]["score"]
 
 
+def test_a_resumed_run_of_soap_goes_on_exactly(tmp_path):
+    config = smoke(optimize__algorithm="soap")
+    whole = train(config, tmp_path / "whole")
+    train(config, tmp_path / "parts", max_minutes=0)
+    parts = train(config, tmp_path / "parts", resume=True)
+    for part in ("network", "averaged", "optimizer"):
+        assert same(whole[part], parts[part]), part
+
+
 def test_another_seed_is_another_run(short_run, tmp_path):
     state = train(smoke(seed=1), tmp_path)
     _, other = load_checkpoint(short_run / "last.pt")
@@ -329,6 +341,21 @@ def test_a_run_that_starts_from_another_keeps_its_history(short_run, tmp_path):
     assert points[-1]["steps"] > points[0]["steps"]
 
 
+def test_a_wider_context_model_begins_as_the_narrow_one(short_run, tmp_path):
+    wider = smoke(network__context_channels=24, optimize__learning_rate=1e-12, optimize__steps=1)
+    state = train(wider, tmp_path, start_from=short_run / "best.pt")
+    narrow, wide = PhotoCodec(smoke().network), PhotoCodec(wider.network)
+    narrow.load_state_dict(load_checkpoint(short_run / "best.pt")[1]["averaged"])
+    wide.load_state_dict(state["network"])
+    pixels, levels = torch.rand(2, 3, 64, 64), torch.tensor([0.2, 0.9])
+    with torch.no_grad():
+        expected, found = narrow.eval()(pixels, levels), wide.eval()(pixels, levels)
+    for one, other in zip(expected, found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
+    with pytest.raises(CheckpointError, match="holds another network"):
+        train(smoke(network__context_channels=8), tmp_path, start_from=short_run / "best.pt")
+
+
 def test_another_network_is_neither_resumed_nor_started_from(short_run, tmp_path):
     (tmp_path / "last.pt").write_bytes((short_run / "last.pt").read_bytes())
     other = smoke(network__slices=[2, 3, 4, 6])
@@ -343,6 +370,62 @@ def test_the_rate_warms_up_and_falls_to_its_end():
     assert rates[0] == pytest.approx(0.2) and max(rates) == rates[10] == rates[9] == 2.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[100] == pytest.approx(2.0 * optimize.final_ratio)
+
+
+def test_with_decay_steps_the_rate_is_constant_and_falls_in_a_line():
+    optimize = Optimize(steps=100, batch_size=1, learning_rate=2.0, warmup_steps=10, decay_steps=20)
+    rates = [learning_rate(step, optimize) for step in range(101)]
+    assert set(rates[10:81]) == {2.0}
+    assert rates[90] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(2.0 * optimize.final_ratio)
+    # A longer run of the same rate goes on from where the shorter one began to fall.
+    longer = dataclasses.replace(optimize, steps=200)
+    assert [learning_rate(step, longer) for step in range(81)] == rates[:81]
+
+
+def _left_over(algorithm, rate):
+    """What 60 steps leave of a badly conditioned quadratic in a matrix, from 1."""
+    rng = np.random.default_rng(0)
+    turn = [np.linalg.qr(rng.normal(size=(16, 16)))[0] for _ in range(2)]
+    rows, columns = (torch.from_numpy(q * np.geomspace(1, 30, 16)).float() for q in turn)
+    layer = torch.nn.Conv2d(16, 16, 1)
+    torch.nn.init.zeros_(layer.weight)
+    goal = torch.from_numpy(rng.normal(size=(16, 16))).float()
+
+    def loss():
+        return (rows.T @ (layer.weight[:, :, 0, 0] - goal) @ columns).square().mean()
+
+    before = float(loss().detach())
+    optimize = Optimize(steps=60, batch_size=1, learning_rate=rate, algorithm=algorithm)
+    optimizer = make_optimizer(layer, optimize)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss().backward()
+        optimizer.step()
+    return float(loss().detach()) / before
+
+
+def test_soap_turns_a_matrix_into_its_curvature():
+    rates = (0.01, 0.03, 0.1)
+    best = {name: min(_left_over(name, rate) for rate in rates) for name in ("adamw", "soap")}
+    assert best["soap"] < 0.5 * best["adamw"], best
+
+
+def test_soap_is_adam_for_vectors_and_for_layers_that_move_slowly():
+    changes = []
+    for algorithm in ("adamw", "soap"):
+        torch.manual_seed(0)
+        network = PhotoCodec(smoke().network)
+        optimize = Optimize(steps=3, batch_size=1, learning_rate=0.01, algorithm=algorithm)
+        optimizer = make_optimizer(network, optimize)
+        for _ in range(3):
+            for parameter in network.parameters():
+                parameter.grad = torch.ones_like(parameter) * parameter.detach().sin()
+            optimizer.step()
+        changes.append(dict(network.named_parameters()))
+    for name, value in changes[0].items():
+        if value.ndim == 1 or name.endswith("linear.weight"):
+            assert torch.allclose(value, changes[1][name], atol=1e-5), name
 
 
 def test_vectors_do_not_decay_and_the_linear_path_moves_slowly():
@@ -565,6 +648,21 @@ def test_a_scale_is_never_below_its_floor():
     assert (scale.diff() >= 0).all()
 
 
+@pytest.mark.parametrize("scale", [0.05, 0.3, 2.0])
+@pytest.mark.parametrize("middle", [-3.375, 0.0, 0.25])
+def test_rounding_towards_a_middle_only_ever_saves(scale, middle):
+    values = middle + torch.linspace(-4, 4, 4001)
+    middles, scales = torch.full_like(values, middle), torch.full_like(values, scale)
+    found = centered_round(values, middles, scales)
+    near = values.round()
+    moved = found != near
+    assert ((found - middles).abs() <= (near - middles).abs()).all()
+    assert ((found - near).abs() <= 1).all()
+    bits = logistic_bits(found - middles, scales) - logistic_bits(near - middles, scales)
+    assert (bits[moved] < 0).all()
+    assert scale == 2.0 or moved.any()
+
+
 def test_rounding_with_a_dead_zone_only_ever_saves():
     values = torch.linspace(-6, 6, 4001)
     for scale in (0.05, 0.3, 1.0, 20.0):
@@ -579,6 +677,9 @@ def test_rounding_with_a_dead_zone_only_ever_saves():
 
 def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
     network = PhotoCodec(PhotoNetwork(slices=(4, 8, 12, 16), context_channels=16))
+    with torch.no_grad():
+        for context in network.context.contexts[:2]:
+            torch.nn.init.normal_(context.middle.weight, std=0.5)
     generator = torch.Generator().manual_seed(3)
     values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
     level = torch.tensor([0.25, 0.75])
@@ -588,12 +689,13 @@ def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
         zip(parts, values.split(network.config.slices, dim=1), strict=True)
     ):
         context = network.context.contexts[i]
-        if context.centered:
-            assert torch.equal(own, value.round())
-        else:
-            # Each was rounded with the spread that a decoder knows before it has the symbol.
-            raw, _ = network.context.distribution(context, list(parts[:i]), own, level)
+        # Each was rounded with what a decoder knows before it has the symbol.
+        raw, middle = network.context.distribution(context, list(parts[:i]), own, level)
+        if middle is None:
             assert torch.equal(own, dead_zone_round(value, logistic_scale(raw)))
+        else:
+            eighths = (middle * 8).round() / 8
+            assert torch.equal(own, centered_round(value, eighths, logistic_scale(raw)))
 
 
 def test_the_magnitude_grows_ever_more_slowly():

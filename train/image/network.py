@@ -139,6 +139,13 @@ class PhotoCodec(nn.Module):
         bits = self.context(noisy, symbols.detach(), level)
         return self.synthesis(symbols * steps, level[:, None, None, None]), bits
 
+    def widened(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of a codec with a narrower context model, put into this one's shapes."""
+        prefix = "context."
+        inner = {n.removeprefix(prefix): v for n, v in state.items() if n.startswith(prefix)}
+        wide = {prefix + name: value for name, value in self.context.widened(inner).items()}
+        return {**state, **wide}
+
     @torch.no_grad()
     def start_linear(self, crops: np.ndarray) -> None:
         """Start from the principal components of uint8 crops (count, 16, 16, 3).
