@@ -1,6 +1,25 @@
 import js from "@eslint/js";
 import tseslint from "typescript-eslint";
 
+const NODE = ["Buffer", "URL", "console", "process"];
+const BROWSER = [
+  "AudioContext",
+  "AudioWorkletNode",
+  "Blob",
+  "OfflineAudioContext",
+  "crypto",
+  "document",
+  "fetch",
+  "navigator",
+  "performance",
+  "setTimeout",
+];
+
+/** @param {string[]} names */
+function named(names) {
+  return Object.fromEntries(names.map((name) => [name, "readonly"]));
+}
+
 export default tseslint.config(
   { ignores: ["dist", "build", "site", "node_modules"] },
   js.configs.recommended,
@@ -9,7 +28,7 @@ export default tseslint.config(
     extends: [...tseslint.configs.strictTypeChecked, ...tseslint.configs.stylisticTypeChecked],
     languageOptions: {
       parserOptions: {
-        project: ["tsconfig.json", "tsconfig.test.json"],
+        project: ["tsconfig.json", "tsconfig.test.json", "tsconfig.demo.json"],
         tsconfigRootDir: import.meta.dirname,
       },
     },
@@ -28,9 +47,8 @@ export default tseslint.config(
     rules: { "@typescript-eslint/no-floating-promises": "off" },
   },
   {
-    files: ["scripts/**/*.mjs"],
-    languageOptions: {
-      globals: { console: "readonly", process: "readonly", URL: "readonly", setTimeout: "readonly" },
-    },
+    files: ["scripts/**/*.mjs", "test/pages/*.js"],
+    // Some functions of the scripts run in a page.
+    languageOptions: { globals: { ...named(NODE), ...named(BROWSER) } },
   },
 );

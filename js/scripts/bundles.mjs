@@ -32,19 +32,42 @@ export function gzippedBytes(file) {
 /** In a page without a bundler the runtime is what a script tag has put into `ort`. */
 const runtimeIsGlobal = { "#runtime": "./dist/runtime.global.js" };
 
+/** A classic script knows its own address only while it is read. */
+const ownAddress = {
+  define: { "import.meta.url": "edgeaeScript" },
+  banner: { js: "var edgeaeScript=document.currentScript.src;" },
+};
+
 export async function bundleForBrowsers() {
+  // An AudioWorklet's module is added as it is, by bundlers too: it must stand alone.
+  for (const outfile of ["dist/browser/worklet.js", "dist/audio/worklet.js"]) {
+    await bundle({
+      entryPoints: ["dist/audio/worklet.js"],
+      outfile,
+      format: "esm",
+      allowOverwrite: true,
+    });
+  }
+  await bundle({
+    entryPoints: ["dist/index.js"],
+    outfile: "dist/browser/edgeae.mjs",
+    format: "esm",
+    alias: runtimeIsGlobal,
+  });
   await bundle({
     entryPoints: ["dist/index.js"],
     outfile: "dist/browser/edgeae.js",
     format: "iife",
     globalName: "edgeae",
     alias: runtimeIsGlobal,
+    ...ownAddress,
   });
+  // With the script of the runtime, but not its WebAssembly, which is looked for beside it.
   await bundle({
-    entryPoints: ["dist/index.js"],
-    outfile: "dist/browser/edgeae.mjs",
+    entryPoints: ["dist/worker.js"],
+    outfile: "dist/browser/worker.js",
     format: "esm",
-    alias: runtimeIsGlobal,
+    alias: { "#runtime": "./dist/runtime.js" },
   });
   const reader = gzippedBytes("dist/browser/edgeae.mjs");
   console.log(`edgeae.mjs: ${reader} bytes gzipped, allowed are ${READER_BYTES}`);

@@ -15,10 +15,10 @@ rmSync(`${root}build`, { recursive: true, force: true });
 run("node_modules/typescript/bin/tsc", "-p", "tsconfig.test.json");
 
 const wanted = process.argv.slice(2).map((file) => basename(file).replace(/(\.test)?(\.ts)?$/, ""));
-const files = readdirSync(`${root}build/test`)
+const files = readdirSync(`${root}build`)
   .filter((file) => file.endsWith(".test.js"))
   .filter((file) => !wanted.length || wanted.includes(file.replace(/\.test\.js$/, "")))
-  .map((file) => `build/test/${file}`);
+  .map((file) => `build/${file}`);
 const { status } = spawnSync(
   process.execPath,
   ["--test", "--test-concurrency=1", "--test-reporter=spec", ...files],

@@ -18,3 +18,7 @@ export type { DenoiseOptions, StreamOptions } from "./audio/denoiser.js";
 export type { Stream } from "./audio/stream.js";
 export { load, loadCodec, loadDenoiser } from "./load.js";
 export type { LoadOptions } from "./load.js";
+export { RemoteCodec, RemoteDenoiser } from "./remote.js";
+export type { RemoteOptions } from "./remote.js";
+export { SpeechDenoiserNode } from "./audio/node.js";
+export type { SpeechDenoiserOptions, SpeechDenoiserStats } from "./audio/node.js";

@@ -5,8 +5,8 @@ import { fileURLToPath } from "node:url";
 import type { ImageCodec, Runtime, SignalDenoiser } from "edgeae/node";
 import * as edgeae from "edgeae/node";
 
-/** The repository's root, from js/build/test. */
-export const ROOT = fileURLToPath(new URL("../../..", import.meta.url));
+/** The repository's root, from js/build. */
+export const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 export const GOLDEN = `${ROOT}tests/golden`;
 export const RUNTIMES = ["onnxruntime-web", "onnxruntime-node"] as const;
 export type RuntimeName = (typeof RUNTIMES)[number];

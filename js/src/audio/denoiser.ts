@@ -81,6 +81,11 @@ export class SignalDenoiser {
     return clean;
   }
 
+  /** How many samples at such a rate one step of the model stands for; not always a whole number. */
+  hopSamples(sampleRate: number): number {
+    return (this.spec.hopSamples * sampleRate) / this.spec.rateHz;
+  }
+
   /** Frees the runtime's memory. The denoiser and its streams cannot be used after that. */
   async close(): Promise<void> {
     await this.step.close();

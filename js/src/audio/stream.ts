@@ -86,6 +86,11 @@ export class Stream {
     this.restart();
   }
 
+  /** How many steps of the model have run. */
+  get hops(): number {
+    return this.hop;
+  }
+
   /** What the stream can give after this block: for each channel as many samples as are ready. */
   process(block: readonly Float32Array[]): Promise<Float32Array[]> {
     const frames = checkedBlock(block, this.channels.length);

@@ -1,0 +1,120 @@
+/** The worker's side of a live stream: takes sound as it comes, gives it back cleaned. */
+
+import type { LiveOptions, LiveReport } from "../messages.js";
+import type { SignalDenoiser } from "./denoiser.js";
+import { Ring } from "./ring.js";
+import type { Stream } from "./stream.js";
+
+const REPORT_MS = 500;
+// Longer than anyone would wait for sound: only so that a worker never sleeps for good.
+const WAIT_MS = 1000;
+const WARM_UP_HOPS = 60;
+
+interface Listener {
+  readonly report: (report: LiveReport) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** Begins, and gives the stream's delay in samples, and those of a step of the model. */
+export async function runLive(
+  denoiser: SignalDenoiser,
+  options: LiveOptions,
+  listener: Listener,
+): Promise<{ delay: number; hopSamples: number }> {
+  const { sampleRate, channels, blockSamples, shared, port } = options;
+  const stream = denoiser.stream({ sampleRate, channels, blockSamples });
+  const clean = timed(stream, listener);
+  const hopSamples = denoiser.hopSamples(sampleRate);
+  await warmUp(denoiser.stream({ sampleRate, channels }), channels, hopSamples);
+  // Only after the answer has gone: the loop over shared memory never looks at messages again.
+  if (shared) {
+    setTimeout(() => void overMemory(shared, options, stream, clean).catch(listener.fail));
+  }
+  if (port) overPort(port, clean, listener.fail);
+  return { delay: stream.delay, hopSamples };
+}
+
+/** The first steps of a graph take many times as long as later ones: engines compile meanwhile. */
+async function warmUp(stream: Stream, channels: number, hopSamples: number): Promise<void> {
+  const silence = new Float32Array(Math.ceil(WARM_UP_HOPS * hopSamples));
+  await stream.process(Array.from({ length: channels }, () => silence));
+}
+
+type Clean = (block: Float32Array[]) => Promise<Float32Array[]>;
+
+/** Processes blocks, keeps the time that it takes, and reports it. */
+function timed(stream: Stream, { report }: Listener): Clean {
+  let [hops, busyMs, worstMs, reported] = [0, 0, 0, 0];
+  return async (block) => {
+    const start = performance.now();
+    const before = stream.hops;
+    const out = await sounding(stream, block);
+    const took = performance.now() - start;
+    hops += stream.hops - before;
+    busyMs += took;
+    worstMs = Math.max(worstMs, took);
+    if (start - reported >= REPORT_MS) {
+      report({ hops, busyMs, worstMs });
+      reported = start;
+      worstMs = 0;
+    }
+    return out;
+  };
+}
+
+/** A block with NaN in it, which a broken node upstream may give, is as good as lost. */
+async function sounding(stream: Stream, block: Float32Array[]): Promise<Float32Array[]> {
+  try {
+    return await stream.process(block);
+  } catch (error) {
+    if (error instanceof RangeError) return await stream.skip(block[0]!.length);
+    throw error;
+  }
+}
+
+async function overMemory(
+  shared: NonNullable<LiveOptions["shared"]>,
+  { channels, sampleRate }: LiveOptions,
+  stream: Stream,
+  clean: Clean,
+): Promise<never> {
+  const input = new Ring(shared.input, channels);
+  const output = new Ring(shared.output, channels);
+  // The node makes its first sound after this has begun, so nothing was written before.
+  let position = 0;
+  for (;;) {
+    const there = input.since(position);
+    if (there === 0) {
+      Atomics.wait(input.counter, 0, position, WAIT_MS);
+      continue;
+    }
+    if (there > input.capacity / 2) {
+      // Half a ring behind: what came meanwhile is lost, but time goes on as if it had not been.
+      const frames = Math.min(there, sampleRate);
+      const lost = await stream.skip(frames);
+      output.write(lost, lost[0]!.length);
+      position = (position + frames) | 0;
+      continue;
+    }
+    const block = Array.from({ length: channels }, () => new Float32Array(there));
+    input.read(position, block, there);
+    position = (position + there) | 0;
+    const out = await clean(block);
+    output.write(out, out[0]!.length);
+  }
+}
+
+function overPort(port: MessagePort, clean: Clean, fail: (error: unknown) => void): void {
+  let last = Promise.resolve();
+  port.onmessage = ({ data }: MessageEvent<Float32Array[]>) => {
+    last = last
+      .then(async () => {
+        const out = await clean(data);
+        port.postMessage(
+          out,
+          out.map(({ buffer }) => buffer),
+        );
+      })
+      .catch(fail);
+  };
+}
