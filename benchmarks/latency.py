@@ -33,6 +33,7 @@ from edgeae.bench.measure import PACKAGES, measure, thread_counts
 from edgeae.bench.plots import number, quantity
 from edgeae.bench.timing import sample, summarize
 from edgeae.bundle import bundled_names
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import CPU, Graph
 
 WIDTHS = (640, 128, 128, 128, 128, 8, 128, 128, 128, 128, 640)
@@ -109,7 +110,7 @@ def reference(*, threads: Sequence[int], seconds: float) -> dict[str, Any]:
         work = work_of(file, [frame])
         latency = {}
         for count in threads:
-            graph = Graph(file, threads=count)
+            graph = Graph(read_graph(file), threads=count)
             run = functools.partial(graph, frame)
             sample(run, seconds=min(seconds, WARM_UP_S))
             times = sample(run, seconds=seconds, at_most=MAX_SAMPLES)

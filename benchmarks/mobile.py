@@ -30,6 +30,7 @@ from edgeae.bundle import Bundle, find
 from edgeae.image.codec import ImageCodec
 from edgeae.media import read_audio, read_image
 from edgeae.metrics import psnr_db, si_sdr_db
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from edgeae.signal.denoiser import SignalDenoiser
 from export.a16w8 import INTEGER, integer_copy, typical_inputs
@@ -199,7 +200,7 @@ def photo_rows(
 
 def _graph(file: Path, form: str) -> Graph:
     # An optimizer would see that rounding changes no type in the end, and take it out.
-    return Graph(file, optimization="disabled" if form == HALF else "all")
+    return Graph(read_graph(file), optimization="disabled" if form == HALF else "all")
 
 
 def _files(folder: Path) -> list[Path]:

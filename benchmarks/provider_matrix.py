@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from edgeae.bench.machine import machine
 from edgeae.bundle import Bundle, find
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.a16w8 import INTEGER, typical_inputs
 from export.mobile import Copy, make_mobile
@@ -128,7 +129,7 @@ def make_vectors(bundle: Bundle, copies: Sequence[Copy]) -> list[dict[str, Any]]
     vectors = []
     for copy in copies:
         inputs = typical.get(copy.form, typical["fp32"])[copy.role][-1]
-        graph, name = Graph(copy.file), copy.file.stem
+        graph, name = Graph(read_graph(copy.file)), copy.file.stem
         ports = {
             side: [
                 _write(folder, f"{name}.{side}{i}.bin", port.name, array)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeae.errors import EdgeaeError
+from edgeae.onnx_check import read_graph
 from edgeae.providers import parse
 from edgeae.runtime import Graph
 
@@ -30,7 +31,7 @@ def main(folder: Path, out: Path, provider: str) -> None:
             for port in vector["inputs"]
         ]
         try:
-            graph = Graph(folder / vector["file"], providers=[parse(provider)])
+            graph = Graph(read_graph(folder / vector["file"]), providers=[parse(provider)])
             outputs = graph(*inputs)
         except EdgeaeError as error:
             graphs[vector["graph"]] = {"error": str(error)}

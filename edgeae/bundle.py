@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from edgeae.errors import BundleError, UnknownCodec
-from edgeae.onnx_check import check_graph
+from edgeae.onnx_check import MAX_FILE_BYTES, CheckedGraph, check_graph
 
 __all__ = [
     "FORMAT",
@@ -31,8 +31,12 @@ MANIFEST = "manifest.json"
 
 # The manifests that ship are about 3 kB; a megabyte leaves room for any honest provenance.
 MAX_MANIFEST_BYTES = 1 << 20
-# Protobuf cannot hold more than 2 GiB in one message, so no .onnx without external data is larger.
-MAX_FILE_BYTES = (1 << 31) - 1
+# A model has a handful of graphs, each in two or three precisions.
+MAX_GRAPHS = 64
+MAX_FILES = 256
+# How deep a manifest's sections nest, and how long a string in them is.
+MAX_DEPTH = 32
+MAX_STRING = 1 << 16
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -98,8 +102,21 @@ class Bundle:
     manifest: Manifest
     id: str
 
+    def graph(self, role: str, precision: str) -> CheckedGraph:
+        """One graph, in bytes that are ready to run: read once, hashed, checked.
+
+        Raises:
+            BundleError: there is none of that role and precision, naming those that there are; or
+                the file has changed since the bundle was found.
+        """
+        entry = self._graph_entry(role, precision)
+        return check_graph(_read_entry(self.path, entry), name=self.path / entry.file)
+
     def graph_file(self, role: str, precision: str) -> Path:
         """The path of one .onnx file. Raises BundleError, naming what is there, if it is not."""
+        return self.path / self._graph_entry(role, precision).file
+
+    def _graph_entry(self, role: str, precision: str) -> FileEntry:
         graphs = self.manifest.graphs
         if role not in graphs:
             raise BundleError(
@@ -108,7 +125,7 @@ class Bundle:
         if precision not in graphs[role]:
             known = ", ".join(graphs[role])
             raise BundleError(f"{self.manifest.name} has no {precision!r} {role}: it has {known}")
-        return self.path / graphs[role][precision].file
+        return graphs[role][precision]
 
     def precision(self, asked: str | None) -> str:
         """The precision to run: `asked`, or for None "int8" if the encoder has it, else "fp32".
@@ -140,7 +157,7 @@ def find(model: str | Path) -> Bundle:
     """The bundle with that bundled name, or in that directory, every byte of it verified.
 
     Raises BundleError if it is not there, if a file differs from what the manifest says, or if a
-    graph is unsafe to open (see `onnx_wire`).
+    graph is unsafe to run (see `onnx_check`).
     """
     if not isinstance(model, (str, Path)):
         raise TypeError(f"model is a {type(model).__name__}: a name or a path is allowed")

@@ -1,318 +1,258 @@
-"""A look at an ONNX file before any library opens it: which files must not be run at all.
+"""Which ONNX files are run: the model is read, judged, and written anew before a session exists.
 
-Only the protobuf wire format is read, and only the few fields that matter, so the runtime needs no
-onnx package. Field numbers are those of onnx.proto (https://github.com/onnx/onnx, IR version 10).
-The walk never enters a tensor's data or a nested graph: its depth is fixed and its time is linear.
+The runtime needs no onnx package for it. `onnx_wire` reads the encoding, this judges what it says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
+from edgeae import onnx_sizes, onnx_wire
 from edgeae.errors import BundleError
+from edgeae.onnx_wire import Message
 
-__all__ = ["check_graph", "count_parameters", "matrix_product_model"]
+__all__ = ["CheckedGraph", "check_graph", "read_graph"]
 
-# A 1,000-node quantized graph has about 30,000 fields; a hostile file could hold one per two bytes.
-MAX_FIELDS = 2_000_000
+# Protobuf cannot hold more than 2 GiB in one message, so no .onnx without external data is larger.
+MAX_FILE_BYTES = (1 << 31) - 1
 
-STANDARD_DOMAINS = frozenset({b"", b"ai.onnx"})
-CONTROL_FLOW = frozenset({b"If", b"Loop", b"Scan", b"SequenceMap"})
+STANDARD_DOMAINS = frozenset(("", "ai.onnx"))
+CONTROL_FLOW = frozenset(("If", "Loop", "Scan", "SequenceMap"))
 
-# TensorProto.DataType: whole and floating-point numbers of 8 to 64 bits and booleans; no strings,
-# which onnxruntime keeps elsewhere, and no complex numbers.
-NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
+# The operators of ONNX 1.23 (https://onnx.ai/onnx/operators/) that go from tensors of numbers to
+# tensors of numbers. Control flow, sequences, optional values, strings and image files stay out;
+# so do operators of no use here whose result has a size that stands in one of their inputs.
+OPERATORS = frozenset(
+    """
+    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh Attention AveragePool
+    BatchNormalization Bernoulli BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor BlackmanWindow
+    Cast CastLike Ceil Celu Clip Compress Concat Constant ConstantOfShape Conv ConvInteger
+    ConvTranspose Cos Cosh CumSum DFT DeformConv DepthToSpace DequantizeLinear Det Div Dropout
+    DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather
+    GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
+    GreaterOrEqual GridSample GroupNormalization HammingWindow HannWindow HardSigmoid HardSwish
+    Hardmax Identity InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu Less
+    LessOrEqual Log LogSoftmax LpNormalization LpPool MatMul MatMulInteger Max MaxPool Mean
+    MeanVarianceNormalization Min Mish Mod Mul Neg NonZero Not OneHot Or PRelu Pad Pow QLinearConv
+    QLinearMatMul QuantizeLinear RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform
+    RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax
+    ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize ReverseSequence
+    RotaryEmbedding Round STFT Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin
+    Sinh Size Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Swish Tan Tanh
+    ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor
+    """.split()
+)
 
 # An axis, a kernel, a stride or a pad beyond this is none; nor is a tensor of more elements, since
 # its numbers must be inside the file.
 MAX_SIZE = (1 << 31) - 1
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# TensorProto.DataType: bits of an element, and the field that holds it where raw_data does not.
+# Strings and complex numbers stay out.
+_ELEMENTS = {
+    1: (32, "float_data"),
+    2: (8, "int32_data"),
+    3: (8, "int32_data"),
+    4: (16, "int32_data"),
+    5: (16, "int32_data"),
+    6: (32, "int32_data"),
+    7: (64, "int64_data"),
+    9: (8, "int32_data"),
+    10: (16, "int32_data"),
+    11: (64, "double_data"),
+    12: (32, "uint64_data"),
+    13: (64, "uint64_data"),
+    16: (16, "int32_data"),
+    **dict.fromkeys((17, 18, 19, 20), (8, "int32_data")),
+    **dict.fromkeys((21, 22), (4, "int32_data")),
+}
+# What a graph may take from and give to arrays: whole and floating-point numbers of 8 to 64 bits
+# and booleans.
+NUMBERS = frozenset({1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 13, 16})
 
-_Span = tuple[int, int]
-_Field = tuple[int, int, int, int]  # number, wire type, start (or the value of a varint), end
+_DATA = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "raw_data")
+_DATA_BYTES = {"float_data": 4, "double_data": 8}
 
-
-class _Walk:
-    """The bytes of one file, and how many fields of it may still be read."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        self.data = data
-        self.name = name
-        self.left = MAX_FIELDS
-
-    def refuse(self, offence: str) -> BundleError:
-        return BundleError(f"{self.name}: {offence}")
-
-    def varint(self, at: int, end: int) -> tuple[int, int]:
-        """(value, next position) of the base-128 number at `at`."""
-        value = shift = 0
-        data = self.data
-        while at < end:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-            shift += 7
-            if shift > 63:
-                break
-        raise self.refuse(f"not an ONNX file: bad number before byte {at}")
-
-    def fields(self, span: _Span) -> Iterator[_Field]:
-        """Every field of the message in `span`; raises BundleError where it is malformed."""
-        at, end = span
-        while at < end:
-            self.left -= 1
-            if self.left < 0:
-                raise self.refuse(f"not a usable ONNX file: over {MAX_FIELDS} fields")
-            key, at = self.varint(at, end)
-            number, wire = key >> 3, key & 7
-            if number == 0:
-                raise self.refuse(f"not an ONNX file: field number 0 before byte {at}")
-            if wire == _VARINT:
-                value, at = self.varint(at, end)
-                yield number, wire, value, at
-                continue
-            if wire == _BYTES:
-                size, at = self.varint(at, end)
-            elif wire == _FIXED64:
-                size = 8
-            elif wire == _FIXED32:
-                size = 4
-            else:
-                raise self.refuse(f"not an ONNX file: wire type {wire} before byte {at}")
-            if size > end - at:
-                raise self.refuse(f"not an ONNX file, or cut off: byte {at} announces {size} bytes")
-            yield number, wire, at, at + size
-            at += size
-
-    def messages(self, span: _Span, wanted: frozenset[int]) -> Iterator[tuple[int, _Span]]:
-        """(number, span) of the wanted fields, all of which are strings or messages."""
-        for number, wire, start, end in self.fields(span):
-            if number in wanted:
-                # A parser would skip such a field as unknown; no honest writer makes one.
-                if wire != _BYTES:
-                    raise self.refuse(f"not an ONNX file: field {number} has wire type {wire}")
-                yield number, (start, end)
-
-    def numbers(self, span: _Span, wanted: int) -> Iterator[int]:
-        """The values of a repeated int64 field, packed or not."""
-        for number, wire, start, end in self.fields(span):
-            if number != wanted:
-                continue
-            if wire == _VARINT:
-                yield _signed(start)
-            elif wire == _BYTES:
-                at = start
-                while at < end:
-                    value, at = self.varint(at, end)
-                    yield _signed(value)
-            else:
-                raise self.refuse(f"not an ONNX file: field {number} has wire type {wire}")
-
-    def text(self, span: _Span) -> str:
-        return self.data[span[0] : min(span[1], span[0] + 80)].decode("utf-8", "replace")
+# AttributeProto.AttributeType -> the field that holds such a value
+_VALUES = {1: "f", 2: "i", 3: "s", 4: "t", 6: "floats", 7: "ints", 8: "strings", 9: "tensors"}
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >> 63 else value
+@dataclass(frozen=True)
+class CheckedGraph:
+    """A model that `check_graph` has passed, in the bytes that are to be run.
 
-
-def check_graph(data: bytes, *, name: str) -> None:
-    """Returns if the ONNX model in `data` is safe to open; raises BundleError naming the offence.
-
-    Refused: external data, operators outside the ONNX domain, model functions, control flow and any
-    other nested graph, sparse tensors, training graphs, a number beyond 2 ** 31 in an attribute or
-    in a tensor's shape, and a graph input that is no tensor of numbers, is a scalar or does not
-    declare its rank (an int8 graph fed a scalar there aborts the process).
+    Attributes:
+        file: where it came from; it names the graph in messages and is not opened again.
+        data: what was understood of that file, written anew.
     """
-    walk = _Walk(data, name)
-    graphs = 0
-    # ModelProto: graph 7, training_info 20, functions 25
-    for number, span in walk.messages((0, len(data)), frozenset({7, 20, 25})):
-        if number == 20:
-            raise walk.refuse("holds a training graph")
-        if number == 25:
-            raise walk.refuse("holds model functions: inline them before export")
-        graphs += 1
-        _check_graph_proto(walk, span)
-    if graphs != 1:
-        raise walk.refuse(f"not an ONNX file: {graphs} graphs, 1 is allowed")
+
+    file: Path
+    data: bytes = field(repr=False)
 
 
-def _check_graph_proto(walk: _Walk, graph: _Span) -> None:
-    # GraphProto: node 1, initializer 5, input 11, sparse_initializer 15
-    for number, span in walk.messages(graph, frozenset({1, 5, 11, 15})):
-        if number == 1:
-            _check_node(walk, span)
-        elif number == 5:
-            _check_tensor(walk, span)
-        elif number == 11:
-            _check_input(walk, span)
-        else:
-            raise walk.refuse("holds a sparse initializer")
+def check_graph(data: bytes, *, name: str | Path) -> CheckedGraph:
+    """The ONNX model in `data` if it is safe to run, in bytes that leave nothing to interpretation.
+
+    Refused: whatever `onnx_wire.read` cannot understand to the last bit; external data; operators
+    outside `OPERATORS`, model functions, control flow and any other nested graph; sparse tensors,
+    strings, training graphs; an attribute that is not of its type; a tensor whose numbers do not
+    fill its shape; a number beyond 2 ** 31 in an attribute or in a tensor's shape; results whose
+    size stands in a value and is too large or not known beforehand (`onnx_sizes`); a graph input
+    that is no tensor of numbers, is a scalar or does not declare its rank (an int8 graph fed a
+    scalar there aborts the process).
+
+    Raises:
+        BundleError: naming the offence, with `name` in front.
+    """
+    model, written = onnx_wire.read(data, name=str(name))
+    try:
+        _check_model(model)
+    except _Offence as offence:
+        raise BundleError(f"{name}: {offence}") from None
+    # One copy instead of two in memory, and almost always the case.
+    return CheckedGraph(Path(name), data if written == data else written)
 
 
-def _check_node(walk: _Walk, node: _Span) -> None:
-    # NodeProto: op_type 4, attribute 5, domain 7
-    for number, (start, end) in walk.messages(node, frozenset({4, 5, 7})):
-        if number == 5:
-            _check_attribute(walk, (start, end))
-            continue
-        value = walk.data[start:end]
-        if number == 4 and value in CONTROL_FLOW:
-            raise walk.refuse(f"holds control flow: operator {value.decode()}")
-        if number == 7 and value not in STANDARD_DOMAINS:
-            raise walk.refuse(f"holds an operator of the custom domain {walk.text((start, end))!r}")
+def read_graph(file: str | Path) -> CheckedGraph:
+    """The ONNX model of a file outside a bundle, checked as one inside is.
+
+    Raises:
+        BundleError: the file cannot be read, or `check_graph` refuses it.
+    """
+    try:
+        with Path(file).open("rb") as stream:
+            data = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise BundleError(f"{file} has over {MAX_FILE_BYTES} bytes")
+    return check_graph(data, name=file)
 
 
-def _check_attribute(walk: _Walk, attribute: _Span) -> None:
-    # AttributeProto: t 5, g 6, tensors 10, graphs 11, sparse_tensor 22, sparse_tensors 23
-    # and i 3, ints 8
-    for field in (3, 8):
-        for value in walk.numbers(attribute, field):
-            if abs(value) > MAX_SIZE:
-                raise walk.refuse(f"holds an attribute of {value}: {MAX_SIZE} is allowed")
-    for number, span in walk.messages(attribute, frozenset({5, 6, 10, 11, 22, 23})):
-        if number in (5, 10):
-            _check_tensor(walk, span)
-        elif number in (6, 11):
-            raise walk.refuse("holds a graph nested in an operator (control flow)")
-        else:
-            raise walk.refuse("holds a sparse tensor")
+class _Offence(Exception):
+    """Why a model is refused."""
 
 
-def _check_tensor(walk: _Walk, tensor: _Span) -> None:
-    # TensorProto: name 8, external_data 13, data_location 14 (1 = external)
-    for number, wire, value, _ in walk.fields(tensor):
-        if number == 13 or (number == 14 and (wire != _VARINT or value != 0)):
-            raise walk.refuse("keeps weights in another file (external data)")
+def _check_model(model: Message) -> None:
+    graphs = model.get("graph", [])
+    if not graphs:
+        raise _Offence("not an ONNX file: 0 graphs, expected 1")
+    domains = ["" if d == "ai.onnx" else d for d in map(_domain, model.get("opset_import", []))]
+    if len(set(domains)) != len(domains):
+        raise _Offence("not an ONNX file: two versions of one operator set")
+    (graph,) = graphs
+    for node in graph.get("node", []):
+        _check_node(node)
+    for tensor in graph.get("initializer", []):
+        _check_tensor(tensor)
+    for value in graph.get("input", []):
+        _check_input(value)
+    for side in ("output", "value_info"):
+        for value in graph.get(side, []):
+            _check_value(value, f"graph {side}")
+    try:
+        onnx_sizes.check_sizes(graph)
+    except onnx_sizes.TooLarge as error:
+        raise _Offence(str(error)) from None
+
+
+def _domain(message: Message) -> str:
+    return str(message.get("domain", [""])[0])
+
+
+def _check_node(node: Message) -> None:
+    operator = node.get("op_type", [""])[0]
+    domain = _domain(node)
+    if domain not in STANDARD_DOMAINS:
+        raise _Offence(f"holds an operator of the custom domain {domain[:80]!r}")
+    if operator in CONTROL_FLOW:
+        raise _Offence(f"holds control flow: operator {operator}")
+    if operator not in OPERATORS:
+        raise _Offence(f"holds the operator {operator[:80]!r}, which is none of those allowed")
+    if node.get("overload", [""]) != [""]:
+        raise _Offence("holds an overload of a model function")
+    names = [attribute.get("name", [""])[0] for attribute in node.get("attribute", [])]
+    if len(set(names)) != len(names):
+        raise _Offence(f"not an ONNX file: an attribute of {operator} stands twice")
+    for attribute in node.get("attribute", []):
+        _check_attribute(attribute)
+
+
+def _check_attribute(attribute: Message) -> None:
+    name = attribute.get("name", [""])[0]
+    for value in (*attribute.get("i", []), *attribute.get("ints", [])):
+        if abs(value) > MAX_SIZE:
+            raise _Offence(f"holds an attribute of {value}: {MAX_SIZE} is allowed")
+    for tensor in (*attribute.get("t", []), *attribute.get("tensors", [])):
+        _check_tensor(tensor)
+    kind = attribute.get("type", [0])[0]
+    held = [field for field in _VALUES.values() if attribute.get(field)]
+    if kind not in _VALUES or held not in ([], [_VALUES[kind]]):
+        raise _Offence(
+            f"holds an attribute {name[:80]!r} of type {kind} whose value is in "
+            f"{' and '.join(held) or 'no field'}"
+        )
+
+
+def _check_tensor(tensor: Message) -> None:
+    """Raises unless the tensor's numbers are inside it, as many as its shape says."""
+    if tensor.get("data_location", [0]) != [0]:
+        raise _Offence("keeps weights in another file (external data)")
+    dims = tensor.get("dims", [])
     elements = 1
-    for size in walk.numbers(tensor, 1):
+    for size in dims:
         elements *= size
         if size < 0 or elements > MAX_SIZE:
-            raise walk.refuse(f"holds a tensor with an axis of {size}, {elements} elements so far")
-
-
-def _check_input(walk: _Walk, value_info: _Span) -> None:
-    # ValueInfoProto: name 1, type 2
-    label = "?"
-    types: list[_Span] = []
-    for number, span in walk.messages(value_info, frozenset({1, 2})):
-        if number == 1:
-            label = walk.text(span)
-        else:
-            types.append(span)
-    # TypeProto: tensor_type 1, denotation 6, every other field is another kind of value
-    kinds = [field for span in types for field in walk.fields(span) if field[0] != 6]
-    if len(kinds) != 1 or kinds[0][0] != 1 or kinds[0][1] != _BYTES:
-        raise walk.refuse(f"graph input {label!r} is not declared as one tensor")
-    # TypeProto.Tensor: elem_type 1, shape 2. Two shapes would be merged by a parser into one.
-    tensor = kinds[0][2], kinds[0][3]
-    if not NUMBERS.issuperset(elements := [*walk.numbers(tensor, 1)]) or len(elements) != 1:
-        raise walk.refuse(f"graph input {label!r} is not declared as a tensor of numbers")
-    shapes = list(walk.messages(tensor, frozenset({2})))
-    if len(shapes) != 1:
-        raise walk.refuse(f"graph input {label!r} does not declare its rank")
-    # TensorShapeProto: dim 1. onnxruntime shows a scalar and an undeclared rank alike.
-    axes = [span for _, span in walk.messages(shapes[0][1], frozenset({1}))]
-    if not axes:
-        raise walk.refuse(f"graph input {label!r} is a scalar: at least one axis is needed")
-    # TensorShapeProto.Dimension: dim_value 1
-    for size in (size for axis in axes for size in walk.numbers(axis, 1)):
-        if not 0 <= size <= MAX_SIZE:
-            raise walk.refuse(f"graph input {label!r} has an axis of {size}")
-
-
-# TensorProto.DataType -> bytes of an element
-_FLOAT, _UINT8, _INT8, _INT32, _INT64 = 1, 2, 3, 6, 7
-_ELEMENT_BYTES = {_FLOAT: 4, _UINT8: 1, _INT8: 1, 4: 2, 5: 2, _INT32: 4, 10: 2, 11: 8, 16: 2}
-
-
-def count_parameters(data: bytes, *, name: str) -> tuple[int, int]:
-    """(numbers, bytes) in the tensors of the ONNX model in `data`, initializers and constants.
-
-    int64 tensors hold shapes and axes and are not counted; scales and zero points are. Raises
-    BundleError as `check_graph` does.
-    """
-    walk = _Walk(data, name)
-    numbers = size_bytes = 0
-    for _, graph in walk.messages((0, len(data)), frozenset({7})):
-        for number, span in walk.messages(graph, frozenset({1, 5})):
-            tensors = [span] if number == 5 else _constants(walk, span)
-            for tensor in tensors:
-                count, kind = _elements(walk, tensor)
-                if kind != _INT64:
-                    numbers += count
-                    size_bytes += count * _ELEMENT_BYTES.get(kind, 0)
-    return numbers, size_bytes
-
-
-def _constants(walk: _Walk, node: _Span) -> list[_Span]:
-    attributes = [span for _, span in walk.messages(node, frozenset({5}))]
-    return [span for a in attributes for _, span in walk.messages(a, frozenset({5}))]
-
-
-def _elements(walk: _Walk, tensor: _Span) -> tuple[int, int]:
-    """The number of elements and their type of one TensorProto: dims 1, data_type 2."""
-    count, kind = 1, 0
-    for number, wire, start, end in walk.fields(tensor):
-        if number == 1 and wire == _VARINT:
-            count *= start
-        elif number == 1 and wire == _BYTES:
-            while start < end:
-                size, start = walk.varint(start, end)
-                count *= size
-        elif number == 2 and wire == _VARINT:
-            kind = start
-    return count, kind
-
-
-def matrix_product_model(side: int, *, precision: str) -> bytes:
-    """An ONNX model of one product of an input `x` and a constant, both (side, side).
-
-    `precision` "fp32" is MatMul of float32, "int8" MatMulInteger of uint8 and int8. It serves to
-    measure what onnxruntime can do at most, so its weights mean nothing.
-    """
-    if precision == "fp32":
-        operator, kinds = b"MatMul", (_FLOAT, _FLOAT, _FLOAT)
-        weights = b"\x00\x00\x80\x3f" * (side * side)  # 1.0
-    elif precision == "int8":
-        operator, kinds = b"MatMulInteger", (_UINT8, _INT8, _INT32)
-        weights = b"\x01" * (side * side)
+            raise _Offence(f"holds a tensor with an axis of {size}, {elements} elements so far")
+    kind = tensor.get("data_type", [0])[0]
+    if kind not in _ELEMENTS:
+        raise _Offence(f"holds a tensor of type {kind}, which is no number")
+    bits, usual = _ELEMENTS[kind]
+    held = [field for field in _DATA if tensor.get(field, [b""])[0]]
+    if not elements and not held:
+        return
+    if held == ["raw_data"]:
+        expected, found = -(-elements * bits // 8), len(tensor["raw_data"][0])
+    elif held == [usual]:
+        data = tensor[usual][0]
+        size = _DATA_BYTES.get(usual)
+        expected = elements if bits > 4 else -(-elements // 2)
+        found = len(data) // size if size else onnx_wire.count_varints(data)
     else:
-        raise ValueError(f"precision is {precision!r}: fp32 and int8 are allowed")
-    shape = _field(1, side) * 2
-
-    def port(name: bytes, kind: int) -> bytes:
-        axes = _field(1, _field(1, side)) * 2
-        return _field(1, name) + _field(2, _field(1, _field(1, kind) + _field(2, axes)))
-
-    node = _field(1, b"x") + _field(1, b"w") + _field(2, b"y") + _field(4, operator)
-    tensor = shape + _field(2, kinds[1]) + _field(8, b"w") + _field(9, weights)
-    graph = (
-        _field(1, node)
-        + _field(2, b"product")
-        + _field(5, tensor)
-        + _field(11, port(b"x", kinds[0]))
-        + _field(12, port(b"y", kinds[2]))
-    )
-    opset = _field(1, b"") + _field(2, 20)
-    return _field(1, 10) + _field(7, graph) + _field(8, opset)
+        raise _Offence(f"holds a tensor of type {kind} whose numbers are in {held or 'no field'}")
+    if expected != found:
+        raise _Offence(f"holds a tensor of shape {dims} with {found} in {held[0]}: {expected} fit")
 
 
-def _field(number: int, value: int | bytes) -> bytes:
-    """One field of a protobuf message: a number, or bytes."""
-    if isinstance(value, int):
-        return _number(number << 3 | _VARINT) + _number(value)
-    return _number(number << 3 | _BYTES) + _number(len(value)) + value
+def _check_value(value: Message, where: str) -> Message | None:
+    """The declared tensor type of a value, if it has one. Raises if it is declared as no tensor."""
+    label = value.get("name", ["?"])[0][:80]
+    types = value.get("type", [])
+    if not types:
+        return None
+    tensors = types[0].get("tensor_type", [])
+    if not tensors:
+        raise _Offence(f"{where} {label!r} is not declared as one tensor")
+    tensor: Message = tensors[0]
+    for shape in tensor.get("shape", []):
+        for axis in shape.get("dim", []):
+            if "dim_value" in axis and "dim_param" in axis:
+                raise _Offence(f"{where} {label!r} has an axis with both a size and a name")
+            if not 0 <= axis.get("dim_value", [0])[0] <= MAX_SIZE:
+                raise _Offence(f"{where} {label!r} has an axis of {axis['dim_value'][0]}")
+    return tensor
 
 
-def _number(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+def _check_input(value: Message) -> None:
+    label = value.get("name", ["?"])[0][:80]
+    tensor = _check_value(value, "graph input")
+    if tensor is None:
+        raise _Offence(f"graph input {label!r} is not declared as one tensor")
+    if tensor.get("elem_type", [0])[0] not in NUMBERS:
+        raise _Offence(f"graph input {label!r} is not declared as a tensor of numbers")
+    if not tensor.get("shape"):
+        raise _Offence(f"graph input {label!r} does not declare its rank")
+    # onnxruntime shows a scalar and an undeclared rank alike.
+    if not tensor["shape"][0].get("dim"):
+        raise _Offence(f"graph input {label!r} is a scalar: at least one axis is needed")

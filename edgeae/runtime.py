@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
-import tempfile
+import os
 import threading
 import time
 from collections import Counter
@@ -17,22 +16,25 @@ from typing import Any
 import numpy as np
 
 from edgeae.errors import BundleError, EdgeaeError, ProviderError
+from edgeae.onnx_check import CheckedGraph
 from edgeae.providers import CPU, KNOWN, Choice, Provider, alternatives
 
 __all__ = [
     "CPU",
     "Graph",
     "Hardware",
-    "NodeRun",
     "Port",
     "Run",
     "available_providers",
     "hardware",
-    "profile",
+    "profile_events",
     "register_provider",
 ]
 
 OPTIMIZATIONS = ("disabled", "basic", "extended", "all")
+# Each thread is one of the system's, with a stack: 4,000 of them take a minute and 2 GB. The
+# largest servers have about this many cores in a socket.
+MAX_THREADS = 256
 
 # onnxruntime's own names of the element types that numpy has too
 _DTYPES = {
@@ -68,24 +70,8 @@ class Run:
     inputs: tuple[np.ndarray[Any, Any], ...] = ()
 
 
-@dataclass(frozen=True)
-class NodeRun:
-    """What onnxruntime's profiler tells of one node.
-
-    `inputs` and `outputs` are shapes. A weight that was packed beforehand leaves an input without
-    a shape of its own. `moved_bytes` are those of the activations read and of the outputs written.
-    """
-
-    operator: str
-    provider: str
-    seconds: float
-    inputs: tuple[tuple[int, ...], ...]
-    outputs: tuple[tuple[int, ...], ...]
-    moved_bytes: int
-
-
 class Graph:
-    """One onnxruntime session over one .onnx file; safe to call from many threads.
+    """One onnxruntime session over one checked model; safe to call from many threads.
 
     `inputs` and `outputs` are the graph's ports, in its order.
     """
@@ -95,7 +81,7 @@ class Graph:
 
     def __init__(
         self,
-        file: Path,
+        model: CheckedGraph,
         *,
         providers: Sequence[Provider] | None = None,
         device: str | None = None,
@@ -103,18 +89,23 @@ class Graph:
         strict: bool = False,
         optimization: str = "all",
     ) -> None:
-        """Opens the file, on the CPU unless `providers` or `device` says otherwise.
+        """Opens the model, on the CPU unless `providers` or `device` says otherwise.
+
+        What runs are the bytes that were checked, `Bundle.graph` or `read_graph` gives them; no
+        file is opened.
 
         `providers` are onnxruntime's names, or pairs of a name and its options. `device` is "cpu",
         "gpu", "npu", or "auto": a GPU if there is one that runs the graph, else the CPU.
 
         onnxruntime runs on the CPU whatever the providers cannot; `strict` refuses that. Raises
-        ProviderError for a provider that is not there or gets no node, BundleError for a file
+        ProviderError for a provider that is not there or gets no node, BundleError for a model
         that onnxruntime cannot load. To name the CPU after another provider is a permission, so
         the CPU alone may end up without a node.
         """
-        if type(threads) is not int or threads < 1:
-            raise ValueError(f"threads is {threads!r}: a whole number from 1 is allowed")
+        if not isinstance(model, CheckedGraph):
+            raise TypeError(f"model is a {type(model).__name__}, expected a CheckedGraph")
+        if type(threads) is not int or not 1 <= threads <= MAX_THREADS:
+            raise ValueError(f"threads is {threads!r}, expected 1 to {MAX_THREADS}")
         if optimization not in OPTIMIZATIONS:
             raise ValueError(
                 f"optimization is {optimization!r}: {', '.join(OPTIMIZATIONS)} are allowed"
@@ -127,11 +118,11 @@ class Graph:
             strict=strict,
             available=onnxruntime.get_available_providers(),
         )
-        self.file = Path(file)
+        self.file = model.file
         self._asked = tuple(choice.name for choice in ways[0]) if device is None else (device,)
         self._threads = threads
         self._session, self._nodes = _first_that_runs(
-            onnxruntime, self.file, ways, self._asked, threads, strict, optimization
+            onnxruntime, model, ways, self._asked, threads, strict, optimization
         )
         self.inputs = tuple(_port(node, self.file) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node, self.file) for node in self._session.get_outputs())
@@ -290,55 +281,29 @@ class _Watch:
         return tuple(array.copy() for array in inputs) if self._keep else ()
 
 
-def profile(
-    file: Path,
+def profile_events(
+    model: CheckedGraph,
     inputs: Sequence[np.ndarray[Any, Any]],
+    folder: Path,
     *,
     optimization: str = "all",
-    repeats: int = 1,
-) -> tuple[NodeRun, ...]:
-    """The nodes of a graph in the order they ran on the CPU, one thread, as profiled.
+    runs: int = 1,
+) -> str:
+    """What onnxruntime's profiler writes, JSON, about so many runs on the CPU with one thread.
 
-    `optimization` "disabled" gives the nodes of the file, "all" those that really run. `seconds`
-    are the median over `repeats` runs after a first one. Raises what `Graph` raises.
+    `folder` is where it writes. Raises what `Graph` raises.
     """
-    graph = Graph(file, optimization=optimization)
+    graph = Graph(model, optimization=optimization)
     graph._check(inputs)
     onnxruntime = _onnxruntime()
     options = _session_options(onnxruntime, 1, False, optimization)
     options.enable_profiling = True
-    with tempfile.TemporaryDirectory() as folder:
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(str(file), options, providers=[CPU])
-        feed = {port.name: array for port, array in zip(graph.inputs, inputs, strict=True)}
-        for _ in range(1 + repeats):
-            session.run(None, feed)
-        events = json.loads(Path(session.end_profiling()).read_text())
-    kernels = [
-        event
-        for event in events
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time")
-    ]
-    # Runs follow each other, each with the same nodes in the same order.
-    count = len(kernels) // (1 + repeats)
-    runs = [kernels[run * count : (run + 1) * count] for run in range(1, 1 + repeats)]
-    return tuple(_node_run(events) for events in zip(*runs, strict=True))
-
-
-def _node_run(events: Sequence[dict[str, Any]]) -> NodeRun:
-    told = events[0]["args"]
-
-    def shapes(key: str) -> tuple[tuple[int, ...], ...]:
-        return tuple(tuple(shape) for port in told.get(key, ()) for shape in port.values())
-
-    return NodeRun(
-        operator=told["op_name"],
-        provider=told["provider"],
-        seconds=float(np.median([event["dur"] for event in events])) * 1e-6,
-        inputs=shapes("input_type_shape"),
-        outputs=shapes("output_type_shape"),
-        moved_bytes=int(told["activation_size"]) + int(told["output_size"]),
-    )
+    options.profile_file_prefix = str(folder / "profile")
+    session = _session(onnxruntime, model, options, [CPU])
+    feed = {port.name: array for port, array in zip(graph.inputs, inputs, strict=True)}
+    for _ in range(runs):
+        session.run(None, feed)
+    return Path(session.end_profiling()).read_text(encoding="utf-8")
 
 
 def available_providers() -> list[str]:
@@ -349,7 +314,16 @@ def available_providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
+# onnxruntime 1.32 tells its maker what it is used for, keeps a database of it in the user's cache
+# and follows a link that anyone can plant in the temporary folder. It reads this when imported.
+_NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+# With this one set, a session made of bytes is refused, whatever else is asked.
+_CONFIG_FROM_MODEL = "ORT_LOAD_CONFIG_FROM_MODEL"
+_environment = threading.Lock()
+
+
 def _onnxruntime() -> Any:
+    os.environ[_NO_TELEMETRY] = "1"
     try:
         import onnxruntime
     except ImportError as error:
@@ -363,7 +337,7 @@ def _onnxruntime() -> Any:
 
 def _first_that_runs(
     onnxruntime: Any,
-    file: Path,
+    model: CheckedGraph,
     ways: Sequence[tuple[Choice, ...]],
     asked: Sequence[str],
     threads: int,
@@ -387,12 +361,12 @@ def _first_that_runs(
                         asked=asked,
                         available=available,
                     )
-            session = _open(onnxruntime, file, way, threads, strict, optimization)
+            session = _open(onnxruntime, model, way, threads, strict, optimization)
             nodes = _nodes_by_provider(session, onnxruntime.__version__)
             for choice in way:
                 if choice.name != CPU and choice.name not in nodes:
                     raise ProviderError(
-                        f"{choice.name} runs no node of {file.name}: its nodes run on "
+                        f"{choice.name} runs no node of {model.file.name}: its nodes run on "
                         f"{', '.join(nodes) or 'nothing'}",
                         asked=asked,
                         available=available,
@@ -405,7 +379,7 @@ def _first_that_runs(
 
 def _open(
     onnxruntime: Any,
-    file: Path,
+    model: CheckedGraph,
     way: Sequence[Choice],
     threads: int,
     strict: bool,
@@ -413,27 +387,47 @@ def _open(
 ) -> Any:
     options = _session_options(onnxruntime, threads, strict, optimization)
     try:
-        return onnxruntime.InferenceSession(
-            str(file),
-            options,
-            providers=_ask_for(onnxruntime, options, way),
-            # By default a provider that fails is replaced by the CPU, with a print.
-            enable_fallback=0,
-            # By default an environment variable lets the file bring its own session options.
-            read_config_from_model=0,
-        )
+        return _session(onnxruntime, model, options, _ask_for(onnxruntime, options, way))
     except Exception as error:
         names = [choice.name for choice in way]
         if names == [CPU]:
-            raise BundleError(f"onnxruntime cannot load {file}: {_first_line(error)}") from error
+            raise BundleError(
+                f"onnxruntime cannot load {model.file}: {_first_line(error)}"
+            ) from error
         # The CPU runs every sound graph: if it loads this one, the provider is to blame.
-        _open(onnxruntime, file, [Choice(CPU)], threads, False, optimization)
+        _open(onnxruntime, model, [Choice(CPU)], threads, False, optimization)
         raise ProviderError(
-            f"{', '.join(names)} cannot run {file.name}"
+            f"{', '.join(names)} cannot run {model.file.name}"
             f"{' without the CPU' if strict else ''}: {_first_line(error)}",
             asked=names,
             available=onnxruntime.get_available_providers(),
         ) from error
+
+
+def _session(
+    onnxruntime: Any, model: CheckedGraph, options: Any, providers: Sequence[Any] | None
+) -> Any:
+    """A session over the model's bytes; nothing but its arguments has a say in it."""
+
+    def opened() -> Any:
+        return onnxruntime.InferenceSession(
+            model.data,
+            options,
+            providers=providers,
+            # By default a provider that fails is replaced by the CPU, with a print.
+            enable_fallback=0,
+            read_config_from_model=0,
+        )
+
+    if _CONFIG_FROM_MODEL not in os.environ and not _environment.locked():
+        return opened()
+    with _environment:
+        set_before = os.environ.pop(_CONFIG_FROM_MODEL, None)
+        try:
+            return opened()
+        finally:
+            if set_before is not None:
+                os.environ[_CONFIG_FROM_MODEL] = set_before
 
 
 def _ask_for(onnxruntime: Any, options: Any, way: Sequence[Choice]) -> list[Any] | None:
@@ -563,6 +557,8 @@ def _session_options(onnxruntime: Any, threads: int, strict: bool, optimization:
     # Threads that spin between two hops burn a core for nothing.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    # By default the first bytes decide: a flatbuffer inside protobuf would be run as another model.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1" if strict else "0")
     # Every failure is raised, and the promise is one line on stderr: log what is fatal only.

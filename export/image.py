@@ -18,6 +18,7 @@ from edgeae.coding import context, entropy
 from edgeae.coding.rounding import rounding
 from edgeae.image.codec import LEVELS, ImageCodec
 from edgeae.metrics import psnr_db
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.image_graphs import (
     activation_peaks,
@@ -142,7 +143,9 @@ def _write_transforms(
             model = onnx.load_model(file)
             store_half(model)
             onnx.save_model(model, file)
-    run_encoder, run_decoder = Graph(out / "encoder.fp32.onnx"), Graph(out / "decoder.fp32.onnx")
+    run_encoder, run_decoder = (
+        Graph(read_graph(out / f"{role}.fp32.onnx")) for role in ("encoder", "decoder")
+    )
     # The second shape is not square and smaller than the receptive field.
     for planes in (floats[0], floats[0][:, :, :48, :80]):
         planes = np.ascontiguousarray(planes)
@@ -195,7 +198,7 @@ def _write_contexts(
 
 def _model(network: PhotoCodec, out: Path) -> context.ContextModel:
     parts = _slices(network)
-    graphs = [Graph(out / f"context{i}.fp32.onnx") for i in range(len(parts))]
+    graphs = [Graph(read_graph(out / f"context{i}.fp32.onnx")) for i in range(len(parts))]
     return context.ContextModel(parts, graphs)
 
 

@@ -31,6 +31,7 @@ from onnxruntime.tools.mobile_helpers import usability_checker
 
 from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
+from edgeae.onnx_check import read_graph
 from edgeae.providers import CPU
 from edgeae.runtime import Graph, hardware
 from export.a16w8 import INTEGER, integer_copy, typical_inputs
@@ -113,7 +114,7 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Cop
             source = bundle.graph_file(role, precision)
             cells = size[0] // stride, size[1] // stride
             # Only an encoder sees pixels; everything behind it sees latents.
-            graph = Graph(source)
+            graph = Graph(read_graph(source))
             shapes = _shapes(graph, size if role == "encoder" else cells)
             free = any(isinstance(axis, str) for p in graph.inputs for axis in p.shape)
             end = f".{size[0]}x{size[1]}.onnx" if free else ".onnx"
@@ -276,9 +277,9 @@ def asked(file: Path) -> list[Verdict]:
         if provider in (CPU, "AzureExecutionProvider"):
             continue
         try:
-            nodes = Graph(file, providers=[provider]).report()["nodes"]
+            nodes = Graph(read_graph(file), providers=[provider]).report()["nodes"]
         except ProviderError:
-            nodes = Graph(file).report()["nodes"]
+            nodes = Graph(read_graph(file)).report()["nodes"]
         taken, total = nodes.get(provider, 0), sum(nodes.values())
         target = provider.removesuffix("ExecutionProvider")
         verdicts.append(Verdict(file.stem, target, taken, total, (), "session"))
@@ -300,7 +301,10 @@ def _shapes(graph: Graph, sides: tuple[int, int]) -> dict[str, Shape]:
 def _check_same(source: Path, copy: Path, shapes: Mapping[str, Shape], *, allowed: float) -> None:
     """Raises ExportError unless both give the same numbers, up to a part of the largest."""
     rng = np.random.default_rng(0)
-    before, after = Graph(source, optimization="disabled"), Graph(copy, optimization="disabled")
+    before, after = (
+        Graph(read_graph(source), optimization="disabled"),
+        Graph(read_graph(copy), optimization="disabled"),
+    )
     inputs = [rng.random(shapes[port.name]).astype(port.dtype) for port in before.inputs]
     for port, one, other in zip(before.outputs, before(*inputs), after(*inputs), strict=True):
         # Written so that NaN fails too.

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from edgeae.bench.arithmetic import work_of
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.parity import ExportError
 from train.speech.loss import spectrum_of
@@ -72,7 +73,7 @@ def export_denoiser(
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, file)
-    _compare(network, Graph(file), file, hops)
+    _compare(network, Graph(read_graph(file)), file, hops)
     hop = [np.zeros((1, 2, config.bins), np.float32)]
     work = work_of(
         file, hop + [np.zeros(shape, np.float32) for shape in shapes.values()], repeats=1

@@ -16,6 +16,7 @@ from edgeae.coding import container as bitstream
 from edgeae.coding import context, entropy, latent
 from edgeae.image import packets as datagram
 from edgeae.image.codec import PACKET_LIMITS, ImageCodec, Latent
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 
 PAGE = (Path(__file__).parent.parent / "docs" / "FORMAT.md").read_text(encoding="utf-8")
@@ -64,7 +65,8 @@ class Bundle:
         manifest = json.loads((path / "manifest.json").read_text())
         self.spec, self.id = manifest["latent"], bytes.fromhex(manifest["codec_id"])
         self.contexts = [
-            Graph(path / f"context{i}.fp32.onnx") for i in range(len(self.spec["slices"]))
+            Graph(read_graph(path / f"context{i}.fp32.onnx"))
+            for i in range(len(self.spec["slices"]))
         ]
         self.channels = sum(part["channels"] for part in self.spec["slices"])
         data = (path / "tables.bin").read_bytes()

@@ -7,7 +7,6 @@ product of two matrices for arithmetic, a copy for memory.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.bench.onnx_models import count_parameters, matrix_product_model
+from edgeae.bench.profiling import NodeRun, profile
 from edgeae.bench.timing import sample
-from edgeae.onnx_check import count_parameters, matrix_product_model
-from edgeae.runtime import Graph, NodeRun, profile
+from edgeae.onnx_check import read_graph
+from edgeae.runtime import Graph
 
 __all__ = ["Ceilings", "Work", "ceilings", "multiply_adds", "work_of"]
 
@@ -69,9 +70,10 @@ class Ceilings:
 
 def work_of(file: Path, inputs: Sequence[npt.NDArray[Any]], *, repeats: int = 3) -> Work:
     """What a run of the graph in `file` on these inputs amounts to. Raises what `Graph` raises."""
-    parameters, parameter_bytes = count_parameters(file.read_bytes(), name=str(file))
-    counts = [multiply_adds(node) for node in profile(file, inputs, optimization="disabled")]
-    nodes = profile(file, inputs, repeats=repeats)
+    model = read_graph(file)
+    parameters, parameter_bytes = count_parameters(model)
+    counts = [multiply_adds(node) for node in profile(model, inputs, optimization="disabled")]
+    nodes = profile(model, inputs, repeats=repeats)
     seconds: dict[str, float] = {}
     for node in nodes:
         seconds[node.operator] = seconds.get(node.operator, 0.0) + node.seconds
@@ -106,15 +108,12 @@ def multiply_adds(node: NodeRun) -> int | str:
 
 def ceilings(*, seconds: float = 0.3) -> Ceilings:
     """Measures them, about so many seconds each; the best of many tries counts."""
-    with tempfile.TemporaryDirectory() as folder:
-        products = {}
-        for precision in ("fp32", "int8"):
-            file = Path(folder) / f"{precision}.onnx"
-            file.write_bytes(matrix_product_model(PRODUCT_SIDE, precision=precision))
-            graph = Graph(file)
-            (port,) = graph.inputs
-            left = np.ones((PRODUCT_SIDE, PRODUCT_SIDE), port.dtype)
-            products[precision] = PRODUCT_SIDE**3 / _best_time(graph, left, seconds=seconds)
+    products = {}
+    for precision in ("fp32", "int8"):
+        graph = Graph(matrix_product_model(PRODUCT_SIDE, precision=precision))
+        (port,) = graph.inputs
+        left = np.ones((PRODUCT_SIDE, PRODUCT_SIDE), port.dtype)
+        products[precision] = PRODUCT_SIDE**3 / _best_time(graph, left, seconds=seconds)
     return Ceilings(
         multiply_adds_per_s=products,
         memory_bytes_per_s=_copy_bytes_per_s(MEMORY_COPY_BYTES, seconds=seconds),

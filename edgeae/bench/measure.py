@@ -23,6 +23,7 @@ from edgeae.bench.workloads import Workload
 from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, ProviderError
 from edgeae.loading import load, trials_of
+from edgeae.onnx_check import read_graph
 from edgeae.providers import CPU, Provider
 from edgeae.runtime import Graph, Run, hardware
 
@@ -374,7 +375,7 @@ def _graph_figures(
 
 def _opening_ms(file: Path) -> float:
     start = time.perf_counter()
-    Graph(file)
+    Graph(read_graph(file))
     return (time.perf_counter() - start) * 1e3
 
 

@@ -102,7 +102,7 @@ class ImageCodec:
             there = bundle.manifest.graphs.get(role, {})
             kind = self.precision if self.precision in there else "fp32"
             return Graph(
-                bundle.graph_file(role, kind),
+                bundle.graph(role, kind),
                 providers=providers,
                 device=device,
                 threads=threads,
@@ -114,7 +114,7 @@ class ImageCodec:
         self._context = context.ContextModel(
             self._spec.slices,
             [
-                Graph(bundle.graph_file(f"context{i}", "fp32"), providers=[CPU], threads=threads)
+                Graph(bundle.graph(f"context{i}", "fp32"), providers=[CPU], threads=threads)
                 for i in range(len(self._spec.slices))
             ],
         )

@@ -82,8 +82,8 @@ class SignalDenoiser:
             )
         stream_spec(bundle)  # another kind is refused before its graph is opened
         precision = bundle.precision(precision)
-        file = bundle.graph_file("step", precision)
-        step = Graph(file, providers=providers, device=device, threads=threads, strict=strict)
+        graph = bundle.graph("step", precision)
+        step = Graph(graph, providers=providers, device=device, threads=threads, strict=strict)
         return cls(bundle, precision=precision, step=step)
 
     def denoise(

@@ -24,6 +24,7 @@ from edgeae.coding.context import SYMBOL_LIMIT
 from edgeae.errors import BundleError
 from edgeae.image.codec import ImageCodec
 from edgeae.metrics import psnr_db
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
 from export.bundle import add_figures, codec_id
 from export.image_graphs import (
@@ -351,12 +352,14 @@ def test_the_transforms_agree_with_torch(size, tmp_path):
     pixels = torch.rand(1, 3, *size)
     with torch.no_grad():
         latents = network.analysis(pixels)
-        (found,) = Graph(tmp_path / "encoder.onnx")(pixels.numpy())
+        (found,) = Graph(read_graph(tmp_path / "encoder.onnx"))(pixels.numpy())
         assert np.abs(found - latents.numpy()).max() < 1e-4
         for level in (0.0, 0.7):
             setting = torch.full((1, 1, 1, 1), level)
             restored = network.synthesis(latents, setting)
-            (found,) = Graph(tmp_path / "decoder.onnx")(latents.numpy(), setting.numpy())
+            (found,) = Graph(read_graph(tmp_path / "decoder.onnx"))(
+                latents.numpy(), setting.numpy()
+            )
             assert found.shape == (1, 3, *size)
             assert np.abs(found - restored.numpy()).max() < 1e-4
 
@@ -383,7 +386,7 @@ def contexts(tmp_path_factory):
         file = folder / f"context{i}.onnx"
         signed = sum(SMALL.slices[: min(i, 2)])
         onnx.save(context_graph(part, sum(SMALL.slices[:i]), signed, peaks[i]), file)
-        graphs.append(Graph(file))
+        graphs.append(Graph(read_graph(file)))
     return model, graphs, symbols, levels
 
 
@@ -435,7 +438,7 @@ def extreme_inputs(graph, rng):
 def test_integer_contexts_are_exact_however_they_run(codec_folder, optimization):
     for file in sorted(codec_folder.glob("context*.onnx")):
         plain = ReferenceEvaluator(onnx.load(file))
-        one, two = (Graph(file, optimization=optimization, threads=n) for n in (1, 2))
+        one, two = (Graph(read_graph(file), optimization=optimization, threads=n) for n in (1, 2))
         rng = np.random.default_rng(0)
         for _ in range(3):
             arrays = extreme_inputs(one, rng)

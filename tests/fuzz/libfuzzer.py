@@ -13,10 +13,10 @@ import zlib
 from pathlib import Path
 
 from edgeae import bundle
-from edgeae import onnx_check as onnx_wire
 from edgeae.coding import container as bitstream
 from edgeae.errors import EdgeaeError
 from edgeae.image import packets as datagram
+from edgeae.onnx_check import check_graph
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CODEC_ID = bytes(range(16))
@@ -40,7 +40,7 @@ def one_input(data: bytes) -> str | None:
             crc = zlib.crc32(CODEC_ID + body)
             datagram.read(body + crc.to_bytes(4, "little"), CODEC_ID)
         elif form == "graph":
-            onnx_wire.check_graph(body, name="input")
+            check_graph(body, name="input")
         elif form == "manifest":
             bundle._manifest(body, Path("manifest.json"))
         else:

@@ -23,6 +23,7 @@ from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.image import alpha as plane
 from edgeae.image.codec import ImageCodec, Latent
 from edgeae.metrics import psnr_db
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
 
 # (H, W), (H, W, 1), (H, W, 3) and (H, W, 4).
@@ -405,7 +406,7 @@ def test_eight_threads_on_one_codec_give_equal_bytes(model):
 
 def contexts(model, **options):
     files = [graph.file for graph in model._context.graphs]
-    return ContextModel(model._spec.slices, [Graph(file, **options) for file in files])
+    return ContextModel(model._spec.slices, [Graph(read_graph(file), **options) for file in files])
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edgeae import bundle
-from edgeae import onnx_check as onnx_wire
 from edgeae.errors import BundleError, UnknownCodec
+from edgeae.onnx_check import check_graph
 
 
 @pytest.fixture
@@ -507,17 +507,17 @@ def test_every_cut_of_a_graph_is_refused_or_loses_a_whole_field_only(path):
     data = (path / "step.fp32.onnx").read_bytes()
     for size in range(len(data)):
         try:
-            onnx_wire.check_graph(data[:size], name="cut")
+            check_graph(data[:size], name="cut")
         except BundleError:
             continue
         tiny.onnx.load_from_string(data[:size])  # what is left is a whole message
 
 
 def test_a_graph_of_endless_fields_is_refused_in_bounded_time():
-    data = b"\x08\x0a" * 8_000_000
+    data = b"\x42\x00" * 8_000_000  # operator sets without a name
     start = time.process_time()
     with pytest.raises(BundleError, match="over 2000000 fields"):
-        onnx_wire.check_graph(data, name="spam")
+        check_graph(data, name="spam")
     assert time.process_time() - start < 20
 
 
@@ -528,7 +528,7 @@ def test_a_large_tensor_is_stepped_over_not_read():
     )
     data = model.SerializeToString()
     start = time.process_time()
-    onnx_wire.check_graph(data, name="large")
+    check_graph(data, name="large")
     assert time.process_time() - start < 1
 
 
@@ -590,9 +590,9 @@ def test_any_value_put_anywhere_in_a_manifest_raises_nothing_but_bundle_errors(s
 @example(b"\x3a\x04\x5a\x02\x12\x00")
 def test_any_bytes_for_a_graph_raise_nothing_but_bundle_errors(data):
     with pytest.raises(BundleError):
-        onnx_wire.check_graph(b"\x00" + data, name="any")
+        check_graph(b"\x00" + data, name="any")
     try:
-        onnx_wire.check_graph(data, name="any")
+        check_graph(data, name="any")
     except BundleError as error:
         assert "\n" not in str(error)
 
@@ -605,7 +605,7 @@ def test_any_bytes_changed_in_a_graph_raise_nothing_but_bundle_errors(data):
     gone = data.draw(st.integers(0, 8))
     put = data.draw(st.binary(max_size=8))
     try:
-        onnx_wire.check_graph(graph[:at] + put + graph[at + gone :], name="changed")
+        check_graph(graph[:at] + put + graph[at + gone :], name="changed")
     except BundleError as error:
         assert "\n" not in str(error)
 

@@ -26,7 +26,7 @@ class ScentCodec:
 
     def __init__(self, bundle, **options):
         self.bundle, self.options = bundle, options
-        self.graphs = {"encoder": Graph(bundle.graph_file("encoder", "fp32"))}
+        self.graphs = {"encoder": Graph(bundle.graph("encoder", "fp32"))}
 
     @classmethod
     def load(cls, model, **options):

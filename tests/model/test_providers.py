@@ -6,7 +6,6 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import tiny
@@ -17,6 +16,7 @@ import edgeae.media
 from edgeae import providers, runtime
 from edgeae.cli.app import app
 from edgeae.errors import ProviderError
+from edgeae.onnx_check import check_graph
 from edgeae.providers import CPU, KNOWN, Choice, alternatives, parse
 from edgeae.runtime import Graph
 
@@ -28,9 +28,8 @@ without_gpu = pytest.mark.skipif(
 
 
 @pytest.fixture
-def relu(tmp_path):
-    onnx.save(tiny.relu_model(), tmp_path / "relu.onnx")
-    return tmp_path / "relu.onnx"
+def relu():
+    return check_graph(tiny.relu_model().SerializeToString(), name="relu.onnx")
 
 
 def ways(given=None, device=None, *, strict=False, available=HERE):

@@ -46,6 +46,7 @@ from edgeae.errors import BitstreamError, BundleError, EdgeaeError
 from edgeae.image import packets as datagram
 from edgeae.image.codec import ImageCodec
 from edgeae.media import read_audio, read_image
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
 from edgeae.signal.denoiser import SignalDenoiser
 
@@ -420,7 +421,10 @@ def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
     files = [graph.file for graph in model._context.graphs]
     settings = [(level, threads) for level in OPTIMIZATIONS for threads in (1, 2)]
     contexts = [
-        ContextModel(model._spec.slices, [Graph(file, optimization=o, threads=t) for file in files])
+        ContextModel(
+            model._spec.slices,
+            [Graph(read_graph(file), optimization=o, threads=t) for file in files],
+        )
         for o, t in settings
     ]
     photo = read_image(Path(edgeae.__file__).parent / "assets" / "photo.webp")

@@ -432,7 +432,7 @@ def drop_graph(model: onnx.ModelProto) -> None:
     model.ClearField("graph")
 
 
-# What `edgeae.onnx_wire` refuses, and what it says of it.
+# What `edgeae.onnx_check` refuses, and what it says of it.
 UNSAFE_GRAPHS: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (add_external_data, "external data"),
     (drop_data_location, "external data"),
@@ -446,9 +446,9 @@ UNSAFE_GRAPHS: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (add_operator("Relu", "AI.ONNX"), "custom domain 'AI.ONNX'"),
     (add_operator("Relu", "ai.onnx "), "custom domain 'ai.onnx '"),
     (add_function, "model functions"),
-    (add_if, "control flow: operator If"),
-    (add_loop, "control flow: operator Loop"),
-    (add_scan, "control flow: operator Scan"),
+    (add_if, "a graph nested in an operator .control flow."),
+    (add_loop, "a graph nested in an operator .control flow."),
+    (add_scan, "a graph nested in an operator .control flow."),
     (add_operator("SequenceMap"), "control flow: operator SequenceMap"),
     (add_operator("Loop"), "control flow: operator Loop"),
     (add_nested_graph, "a graph nested in an operator"),
@@ -457,24 +457,24 @@ UNSAFE_GRAPHS: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (add_sparse_constant, "a sparse tensor"),
     (add_sparse_constants, "a sparse tensor"),
     (add_training_graph, "training graph"),
-    (drop_graph, "0 graphs, 1 is allowed"),
+    (drop_graph, "0 graphs, expected 1"),
     (undeclare_rank, "'spectrum' does not declare its rank"),
     (declare_input(1, _tensor(TensorProto.FLOAT, None)), "'h0' does not declare its rank"),
     (undeclare_type, "'spectrum' is not declared as one tensor"),
     (make_input_scalar, "'spectrum' is a scalar"),
     (declare_input(1, _tensor(TensorProto.FLOAT, [])), "'h0' is a scalar"),
-    (make_input_a_sequence, "'spectrum' is not declared as one tensor"),
+    (make_input_a_sequence, "a value that is no tensor"),
     (
         declare_input(0, helper.make_optional_type_proto(_tensor(TensorProto.FLOAT))),
-        "'spectrum' is not declared as one tensor",
+        "a value that is no tensor",
     ),
     (
         declare_input(1, helper.make_map_type_proto(TensorProto.INT64, _tensor(TensorProto.FLOAT))),
-        "'h0' is not declared as one tensor",
+        "a value that is no tensor",
     ),
     (
         declare_input(0, helper.make_sparse_tensor_type_proto(TensorProto.FLOAT, [1, 3])),
-        "'spectrum' is not declared as one tensor",
+        "a value that is no tensor",
     ),
     (declare_input(0, _tensor(TensorProto.STRING)), "'spectrum' is not .* a tensor of numbers"),
     (declare_input(1, _tensor(TensorProto.COMPLEX64)), "'h0' is not .* a tensor of numbers"),

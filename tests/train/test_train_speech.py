@@ -389,11 +389,12 @@ def test_a_network_that_cannot_be_is_refused(changes):
 def test_the_exported_step_agrees_with_torch(tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
+    from edgeae.onnx_check import read_graph
     from edgeae.runtime import Graph
     from export.speech import export_denoiser
 
     result = export_denoiser(_audible(SMALL), SMALL, tmp_path, hops=20)
-    graph = Graph(result["graphs"]["step"]["fp32"])
+    graph = Graph(read_graph(result["graphs"]["step"]["fp32"]))
     state = result["stream"]["state"]
     assert [port.name for port in graph.inputs] == ["spectrum", *state]
     assert [port.name for port in graph.outputs] == ["clean", *(f"{n}_next" for n in state)]
