@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
 import stat
 from collections.abc import Mapping, Sequence
@@ -22,21 +24,31 @@ __all__ = [
     "Manifest",
     "bundled_names",
     "bundled_with_codec_id",
+    "codec_id",
     "find",
 ]
 
 FORMAT = 1
 TASKS = ("codec", "denoiser", "detector", "autoencoder")
 MANIFEST = "manifest.json"
+CARD = "CARD.md"
 
 # The manifests that ship are about 3 kB; a megabyte leaves room for any honest provenance.
 MAX_MANIFEST_BYTES = 1 << 20
 # A model has a handful of graphs, each in two or three precisions.
 MAX_GRAPHS = 64
 MAX_FILES = 256
-# How deep a manifest's sections nest, and how long a string in them is.
+# How deep a manifest's sections nest and how long a string in them is: text on a screen.
 MAX_DEPTH = 32
-MAX_STRING = 1 << 16
+MAX_STRING = 1 << 14
+# What a stream carries from hop to hop, in numbers: 16 MB of float32 for each channel.
+MAX_STATE = 1 << 22
+MAX_WINDOW_SAMPLES = 1 << 16
+MAX_LOOKAHEAD_HOPS = 64
+# Usual rates of sound, 8,000 to 192,000 Hz, are multiples of this. Between two that have no large
+# common divisor a resampler's filters take minutes to make and hundreds of megabytes.
+MAX_AUDIO_RATE_HZ = 192_000
+AUDIO_RATE_STEP_HZ = 25
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _WORD = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -55,7 +67,12 @@ _REQUIRED: dict[str, type] = {
     "provenance": dict,
     "figures": dict,
 }
-_OPTIONAL: dict[str, type] = {"latent": dict, "stream": dict, "codec_id": str}
+_OPTIONAL: dict[str, type] = {
+    "latent": dict,
+    "stream": dict,
+    "codec_id": str,
+    "documents": dict,
+}
 _REQUIRED_BY_TASK: dict[str, tuple[str, ...]] = {
     "codec": ("latent", "codec_id"),
     "denoiser": ("stream",),
@@ -78,7 +95,13 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The contents of manifest.json, type-checked; `graphs` is role -> precision -> file."""
+    """The contents of manifest.json, type-checked.
+
+    Attributes:
+        graphs: role -> precision -> file.
+        files: what else a model is made of.
+        documents: texts about it for people, who may edit them: nothing depends on their bytes.
+    """
 
     format: int
     task: str
@@ -89,6 +112,7 @@ class Manifest:
     stream: Mapping[str, Any] | None
     graphs: Mapping[str, Mapping[str, FileEntry]]
     files: Mapping[str, FileEntry]
+    documents: Mapping[str, FileEntry]
     codec_id: str | None
     provenance: Mapping[str, Any]
     figures: Mapping[str, Any]
@@ -152,6 +176,28 @@ class Bundle:
             raise BundleError(f"{self.manifest.name} has no file {file!r}: it has {known}")
         return _read_entry(self.path, entry)
 
+    def document(self, file: str) -> str:
+        """The text of a document, or nothing if there is none that can be read.
+
+        Documents are not held to their hash: see `changed_documents`.
+        """
+        if file not in self.manifest.documents:
+            return ""
+        try:
+            return _read_file(self.path, file, MAX_MANIFEST_BYTES).decode("utf-8", "replace")
+        except BundleError:
+            return ""
+
+    def changed_documents(self) -> list[str]:
+        """The documents that are not, or no longer, what the manifest says."""
+        changed = []
+        for name, entry in self.manifest.documents.items():
+            try:
+                _read_entry(self.path, entry)
+            except BundleError:
+                changed.append(name)
+        return changed
+
 
 def find(model: str | Path) -> Bundle:
     """The bundle with that bundled name, or in that directory, every byte of it verified.
@@ -164,12 +210,46 @@ def find(model: str | Path) -> Bundle:
     path = _directory(model)
     data = _read_file(path, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _manifest(data, path / MANIFEST)
-    for entry in manifest.files.values():
+    # A file that stands in the manifest many times is looked into once.
+    for entry in set(manifest.files.values()):
         _read_entry(path, entry)
-    for precisions in manifest.graphs.values():
-        for entry in precisions.values():
-            check_graph(_read_entry(path, entry), name=str(path / entry.file))
-    return Bundle(path=path, manifest=manifest, id=hashlib.sha256(data).hexdigest())
+    graphs = {entry for files in manifest.graphs.values() for entry in files.values()}
+    for entry in graphs:
+        check_graph(_read_entry(path, entry), name=path / entry.file)
+    found = Bundle(path=path, manifest=manifest, id=hashlib.sha256(data).hexdigest())
+    if manifest.task == "codec":
+        _check_codec_id(found)
+    return found
+
+
+def codec_id(latent: Mapping[str, Any], tables: bytes, contexts: Sequence[bytes]) -> str:
+    """What names all that a reader must share with a writer to recover symbols: 32 hex digits.
+
+    Args:
+        latent: the manifest's section.
+        tables: tables.bin, or nothing if a codec has none.
+        contexts: the files of the context graphs, fp32, in the order of their roles.
+    """
+    digest = hashlib.sha256(json.dumps(latent, sort_keys=True).encode())
+    for part in (tables, *contexts):
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _check_codec_id(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    tables = bundle.read("tables.bin") if "tables.bin" in manifest.files else b""
+    contexts = [
+        _read_entry(bundle.path, manifest.graphs[role]["fp32"])
+        for role in sorted(manifest.graphs)
+        if role.startswith("context") and "fp32" in manifest.graphs[role]
+    ]
+    expected = codec_id(manifest.latent or {}, tables, contexts)
+    if manifest.codec_id != expected:
+        raise BundleError(
+            f"{bundle.path / MANIFEST}: codec_id is {manifest.codec_id}, expected {expected} for "
+            "this latent section, tables and context graphs"
+        )
 
 
 def bundled_names() -> list[str]:
@@ -225,20 +305,30 @@ def _read_file(directory: Path, file: str, max_bytes: int, size_bytes: int | Non
         real = path.resolve(strict=True)
         if real.parent != directory.resolve():
             raise BundleError(f"{path} is a link out of the model's directory")
-        status = real.stat()
-        # A pipe or a device would block or never end.
-        if not stat.S_ISREG(status.st_mode):
-            raise BundleError(f"{path} is not a regular file")
-        if size_bytes is not None and status.st_size != size_bytes:
-            raise BundleError(f"{path} has {status.st_size} bytes: {MANIFEST} says {size_bytes}")
-        if status.st_size > max_bytes:
-            raise BundleError(f"{path} has {status.st_size} bytes: {max_bytes} are allowed")
-        with real.open("rb") as stream:
+        with open(real, "rb", opener=_open_at_once) as stream:
+            # Of what was opened, not of what the name means by now.
+            status = os.fstat(stream.fileno())
+            # A pipe or a device would block or never end.
+            if not stat.S_ISREG(status.st_mode):
+                raise BundleError(f"{path} is not a regular file")
+            if size_bytes is not None and status.st_size != size_bytes:
+                raise BundleError(
+                    f"{path} has {status.st_size} bytes: {MANIFEST} says {size_bytes}"
+                )
+            if status.st_size > max_bytes:
+                raise BundleError(f"{path} has {status.st_size} bytes: {max_bytes} are allowed")
             return stream.read(max_bytes + 1)
     except FileNotFoundError:
         raise BundleError(f"{path} is missing") from None
+    except IsADirectoryError:
+        raise BundleError(f"{path} is not a regular file") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, up to Python 3.12
         raise BundleError(f"cannot read {path}: {error}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file without waiting for the other end of a pipe, or following a last link."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
 
 
 def _read_entry(directory: Path, entry: FileEntry) -> bytes:
@@ -276,6 +366,19 @@ def _manifest(data: bytes, path: Path) -> Manifest:
     _expect_match(sections["version"], _VERSION, "version", path)
     if "codec_id" in sections:
         _expect_match(sections["codec_id"], _CODEC_ID, "codec_id", path)
+    layout = sections["layout"]
+    if "kind" not in layout:
+        raise BundleError(f"{path}: key 'kind' is missing in layout")
+    _expect(layout["kind"], str, "layout.kind", path)
+    _expect_match(layout["kind"], _WORD, "layout.kind", path)
+    _check_amounts(layout, sections.get("stream", {}), path)
+    files = _entries(sections["files"], "files", path)
+    documents = _entries(sections.get("documents", {}), "documents", path)
+    both = sorted(documents.keys() & files.keys())
+    if both:
+        raise BundleError(f"{path}: {_quote(both[0])} is a file and a document, expected one")
+    # Before documents had a section of their own, the card stood among the files.
+    documents |= {name: entry for name, entry in files.items() if name == CARD}
     return Manifest(
         format=FORMAT,
         task=task,
@@ -285,10 +388,8 @@ def _manifest(data: bytes, path: Path) -> Manifest:
         latent=sections.get("latent"),
         stream=sections.get("stream"),
         graphs=_graphs(sections["graphs"], path),
-        files={
-            name: _entry(name, entry, f"files.{_quote(name)}", path)
-            for name, entry in sections["files"].items()
-        },
+        files={name: entry for name, entry in files.items() if name not in documents},
+        documents=documents,
         codec_id=sections.get("codec_id"),
         provenance=sections["provenance"],
         figures=sections["figures"],
@@ -313,7 +414,70 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is not JSON: {error}") from error
     if not isinstance(sections, dict):
         raise BundleError(f"{path} holds a {type(sections).__name__}: an object is allowed")
+    _check_text(sections, path)
     return sections
+
+
+def _check_text(sections: dict[str, Any], path: Path) -> None:
+    """Raises BundleError where sections nest too deep or a string is too long to be shown."""
+    level: list[Any] = [sections]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner += [*value, *value.values()]
+            elif isinstance(value, list):
+                inner += value
+            elif isinstance(value, str) and len(value) > MAX_STRING:
+                raise BundleError(
+                    f"{path}: {_quote(value[:80])} has {len(value)} characters, "
+                    f"expected at most {MAX_STRING}"
+                )
+        level = inner
+    if level:
+        raise BundleError(f"{path}: sections nest deeper than {MAX_DEPTH}")
+
+
+def _check_amounts(layout: Mapping[str, Any], stream: Mapping[str, Any], path: Path) -> None:
+    """Raises BundleError for a rate, window or state that would take minutes or gigabytes.
+
+    Only what is a number is judged here; the model's class says what it must be.
+    """
+
+    def at_most(section: Mapping[str, Any], key: str, most: int) -> None:
+        value = section.get(key)
+        if isinstance(value, int) and value > most:
+            raise BundleError(f"{path}: {key} is {_quote(value)}, expected at most {most}")
+
+    rate_hz = layout.get("sample_rate_hz")
+    if layout["kind"] == "audio":
+        at_most(layout, "sample_rate_hz", MAX_AUDIO_RATE_HZ)
+        if isinstance(rate_hz, int) and rate_hz % AUDIO_RATE_STEP_HZ:
+            raise BundleError(
+                f"{path}: sample_rate_hz is {_quote(rate_hz)}, expected a multiple of "
+                f"{AUDIO_RATE_STEP_HZ}"
+            )
+    at_most(stream, "window_samples", MAX_WINDOW_SAMPLES)
+    at_most(stream, "hop_samples", MAX_WINDOW_SAMPLES)
+    at_most(stream, "lookahead_hops", MAX_LOOKAHEAD_HOPS)
+    state = stream.get("state")
+    shapes = list(state.values()) if isinstance(state, dict) else []
+    numbers = sum(
+        math.prod(abs(axis) for axis in shape if isinstance(axis, int))
+        for shape in shapes
+        if isinstance(shape, list)
+    )
+    if numbers > MAX_STATE:
+        raise BundleError(f"{path}: state holds {numbers} numbers, expected at most {MAX_STATE}")
+
+
+def _entries(section: dict[str, Any], where: str, path: Path) -> dict[str, FileEntry]:
+    if len(section) > MAX_FILES:
+        raise BundleError(f"{path}: {where} has {len(section)} entries, expected {MAX_FILES}")
+    return {
+        name: _entry(name, entry, f"{where}.{_quote(name)}", path)
+        for name, entry in section.items()
+    }
 
 
 def _graphs(roles: dict[str, Any], path: Path) -> dict[str, dict[str, FileEntry]]:
@@ -334,6 +498,14 @@ def _graphs(roles: dict[str, Any], path: Path) -> dict[str, dict[str, FileEntry]
                 raise BundleError(f"{path}: key 'file' is missing in {where}")
             rest = {key: value for key, value in entry.items() if key != "file"}
             graphs[role][precision] = _entry(entry["file"], rest, where, path)
+            # The suffix says which format is run, to people and to other programs.
+            if not entry["file"].endswith(".onnx"):
+                raise BundleError(
+                    f"{path}: {where}.file is {_quote(entry['file'])}, expected .onnx"
+                )
+    count = sum(map(len, graphs.values()))
+    if count > MAX_GRAPHS:
+        raise BundleError(f"{path}: graphs has {count} files, expected at most {MAX_GRAPHS}")
     return graphs
 
 

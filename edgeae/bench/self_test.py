@@ -25,6 +25,8 @@ def check_bundle(
     bundle = find(model)
     graphs = [entry for files in bundle.manifest.graphs.values() for entry in files.values()]
     yield f"{len(graphs) + len(bundle.manifest.files)} files have the size and sha256 they should"
+    for name in bundle.changed_documents():
+        yield f"{name} is not as it was shipped, which no result depends on"
     yield f"{len(graphs)} graphs keep their weights inside and hold standard operators only"
     for precision in _precisions(bundle):
         loaded = load(bundle.path, precision=precision, providers=providers, threads=threads)

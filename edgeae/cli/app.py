@@ -716,15 +716,14 @@ def _show_bundle(model: str) -> None:
         for role, precisions in manifest.graphs.items()
         for precision, entry in precisions.items()
     ]
-    files += [("", "", entry.file, f"{entry.bytes:,}") for entry in manifest.files.values()]
+    others = (*manifest.files.values(), *manifest.documents.values())
+    files += [("", "", entry.file, f"{entry.bytes:,}") for entry in others]
     _table(("graph", "precision", "file", "bytes"), files, right=(3,))
     for title, section in (("figures", manifest.figures), ("provenance", manifest.provenance)):
         if section:
             _table((title, ""), list(_flat(section)))
-    if "CARD.md" in manifest.files:
-        data = _section(bundle.read("CARD.md").decode("utf-8", "replace"), "Data")
-        if data:
-            print(f"data and licences, from CARD.md:\n\n{data}\n")
+    if data := _section(bundle.document("CARD.md"), "Data"):
+        print(f"data and licences, from CARD.md:\n\n{data}\n")
     print(f"providers on this machine: {', '.join(_providers())}")
 
 

@@ -19,7 +19,11 @@ from edgeae.onnx_check import check_graph
 
 @pytest.fixture
 def path(tmp_path):
-    return tiny.tiny_denoiser_bundle(tmp_path / "tiny")
+    """A denoiser's bundle with a graph, a file, and a document among the files."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    (folder / "notes.bin").write_bytes(bytes(range(200)))
+    return tiny.tiny_denoiser_bundle(folder, files=["notes.bin", "CARD.md"])
 
 
 def refused(path, match):
@@ -78,21 +82,20 @@ def test_files_outside_the_manifest_are_left_alone(path):
 
 
 def test_read_gives_the_bytes_of_a_file(path):
-    assert bundle.find(path).read("CARD.md") == (path / "CARD.md").read_bytes()
+    assert bundle.find(path).read("notes.bin") == bytes(range(200))
 
 
 def test_read_refuses_a_file_that_the_manifest_does_not_name(path):
     (path / "notes.txt").write_text("mine")
-    with pytest.raises(BundleError, match="has no file 'notes.txt': it has CARD.md"):
+    with pytest.raises(BundleError, match="has no file 'notes.txt': it has notes.bin"):
         bundle.find(path).read("notes.txt")
 
 
 def test_read_refuses_a_file_changed_after_the_bundle_was_found(path):
     found = bundle.find(path)
-    card = path / "CARD.md"
-    card.write_bytes(card.read_bytes().swapcase())
-    with pytest.raises(BundleError, match="CARD.md has changed"):
-        found.read("CARD.md")
+    (path / "notes.bin").write_bytes(bytes(200))
+    with pytest.raises(BundleError, match="notes.bin has changed"):
+        found.read("notes.bin")
 
 
 def test_an_unknown_role_or_precision_names_those_there(path):
@@ -150,15 +153,179 @@ def test_every_bundled_model_is_sound():
         assert bundle.find(name).manifest.name == name
 
 
-def test_a_codec_is_found_by_its_id(monkeypatch, path, tmp_path):
-    codec_id = bytes(range(16))
+def test_a_codec_is_found_by_its_id(monkeypatch, codec_path):
+    monkeypatch.setattr(bundle, "_MODELS", codec_path.parent)
+    codec_id = bytes.fromhex(tiny.load_manifest(codec_path)["codec_id"])
+    assert bundle.bundled_with_codec_id(codec_id).path == codec_path
+    assert bundle.bundled_with_codec_id(codec_id[:4]).path == codec_path
 
-    def to_codec(manifest):
-        manifest.update(task="codec", latent={}, codec_id=codec_id.hex())
 
-    tiny.change_manifest(path, to_codec)
-    monkeypatch.setattr(bundle, "_MODELS", tmp_path)
-    assert bundle.bundled_with_codec_id(codec_id).path == path
+# What names a codec
+
+
+@pytest.fixture
+def codec(tmp_path):
+    return tiny.tiny_codec_bundle(tmp_path / "codec")
+
+
+def test_a_codec_id_that_is_not_that_of_the_latent_and_tables_is_refused(codec):
+    set_key(codec, "0" * 32, "codec_id")
+    refused(codec, f"codec_id is {'0' * 32}, expected [0-9a-f]{{32}} for this latent section")
+
+
+def test_another_latent_section_table_or_context_graph_has_another_codec_id(codec):
+    sound = (codec / "manifest.json").read_bytes()
+    set_key(codec, 0, "latent", "decoder_halo")
+    refused(codec, "codec_id is .*, expected")
+    (codec / "manifest.json").write_bytes(sound)
+
+    tables = codec / "tables.bin"
+    tables.write_bytes(tables.read_bytes()[:-1] + b"\x01")
+    entry = tiny.fingerprint(tables)
+    set_key(codec, entry, "files", "tables.bin")
+    refused(codec, "codec_id is .*, expected")
+
+
+def test_other_encoders_decoders_cards_and_figures_leave_the_codec_id(codec):
+    tiny.change_graph(codec, lambda model: setattr(model, "producer_name", "x"), role="encoder")
+    tiny.change_graph(codec, lambda model: setattr(model, "producer_name", "x"), role="decoder")
+    set_key(codec, {"measured": 1}, "figures")
+    assert bundle.find(codec).manifest.codec_id
+    tiny.change_graph(codec, lambda model: setattr(model, "producer_name", "x"), role="context1")
+    refused(codec, "codec_id is .*, expected")
+
+
+# What people may edit
+
+
+def test_an_edited_card_is_noted_and_not_refused(path):
+    assert bundle.find(path).changed_documents() == []
+    (path / "CARD.md").write_text("# mine")
+    found = bundle.find(path)
+    assert found.changed_documents() == ["CARD.md"]
+    assert found.document("CARD.md") == "# mine"
+    (path / "CARD.md").unlink()
+    assert bundle.find(path).changed_documents() == ["CARD.md"]
+    assert found.document("CARD.md") == found.document("other.md") == ""
+
+
+def test_documents_have_a_section_of_their_own(path):
+    (path / "LICENSE.md").write_text("free")
+    set_key(path, {"LICENSE.md": tiny.fingerprint(path / "LICENSE.md")}, "documents")
+    (path / "LICENSE.md").write_text("freer")
+    found = bundle.find(path)
+    assert list(found.manifest.files) == ["notes.bin"]
+    assert list(found.manifest.documents) == ["LICENSE.md", "CARD.md"]
+    assert found.changed_documents() == ["LICENSE.md"]
+    assert found.document("LICENSE.md") == "freer"
+
+
+def test_what_a_model_needs_is_no_document(path):
+    set_key(path, {"notes.bin": tiny.fingerprint(path / "notes.bin")}, "documents")
+    refused(path, '"notes.bin" is a file and a document')
+
+
+# What would take hours or gigabytes
+
+
+def test_one_graph_named_seven_thousand_times_is_refused(path):
+    entry = tiny.load_manifest(path)["graphs"]["step"]["fp32"]
+    set_key(path, {f"p{i}": entry for i in range(5000)}, "graphs", "step")
+    refused(path, "graphs has 5000 files, expected at most 64")
+    set_key(path, {"fp32": entry}, "graphs", "step")
+    card = tiny.load_manifest(path)["files"]["CARD.md"]
+    set_key(path, {f"f{i}": card for i in range(5000)}, "files")
+    refused(path, "files has 5000 entries")
+
+
+def test_one_graph_named_many_times_is_looked_into_once(path, monkeypatch):
+    entry = tiny.load_manifest(path)["graphs"]["step"]["fp32"]
+    set_key(path, {f"p{i}": entry for i in range(64)}, "graphs", "step")
+    seen = []
+    monkeypatch.setattr(bundle, "check_graph", lambda data, name: seen.append(name))
+    bundle.find(path)
+    assert seen == [path / "step.fp32.onnx"]
+
+
+@pytest.mark.parametrize("section", ["provenance", "figures", "layout", "stream"])
+def test_sections_that_nest_deep_and_long_strings_are_refused(path, section):
+    set_key(path, "@", section, "deep")
+    manifest = path / "manifest.json"
+    text = manifest.read_text()
+    for depth in (40, 700):
+        manifest.write_text(text.replace('"@"', "[" * depth + "]" * depth))
+        refused(path, "nest deeper than 32|is not JSON")
+    manifest.write_text(text)
+    set_key(path, {"a": ["x" * 900_000]}, section, "deep")
+    refused(path, "has 900000 characters, expected at most 16384")
+    set_key(path, 1, section, "deep")
+    set_key(path, 1, section, "x" * 20_000)
+    refused(path, "has 20000 characters")
+
+
+@pytest.mark.parametrize(
+    ("value", "keys"),
+    [
+        (1_048_573, ("layout", "sample_rate_hz")),
+        (1_048_575, ("layout", "sample_rate_hz")),
+        (95_989, ("layout", "sample_rate_hz")),
+        (192_025, ("layout", "sample_rate_hz")),
+        (1 << 17, ("stream", "window_samples")),
+        (1 << 17, ("stream", "hop_samples")),
+        (65, ("stream", "lookahead_hops")),
+        ([1 << 20, 1 << 10], ("stream", "state", "h0")),
+        ([1 << 200], ("stream", "state", "h0")),
+    ],
+)
+def test_an_absurd_rate_window_or_state_is_refused(path, value, keys):
+    set_key(path, value, *keys)
+    refused(path, "expected (at most|a multiple of)")
+
+
+def test_a_layout_without_a_kind_is_refused(path):
+    set_key(path, ..., "layout", "kind")
+    refused(path, "key 'kind' is missing in layout")
+    for kind in (None, 3, [], "", "Au dio", "x" * 65):
+        set_key(path, kind, "layout", "kind")
+        refused(path, "layout.kind is")
+
+
+@pytest.mark.parametrize("name", ["step.fp32.ort", "step.fp32", "step.onnx.bin", "CARD.md"])
+def test_a_graph_is_an_onnx_file_by_its_name(path, name):
+    set_key(path, name, "graphs", "step", "fp32", "file")
+    refused(path, "expected .onnx")
+
+
+# Check and use are of the same bytes
+
+
+def test_a_kept_bundle_refuses_a_graph_that_changed_later(path):
+    found = bundle.find(path)
+    graph = found.graph("step", "fp32")
+    assert graph.data == (path / "step.fp32.onnx").read_bytes()
+    other = tiny.denoiser_step_model(bins=257, gain=2.0).SerializeToString()
+    assert len(other) == len(graph.data)
+    (path / "step.fp32.onnx").write_bytes(other)
+    with pytest.raises(BundleError, match="step.fp32.onnx has changed"):
+        found.graph("step", "fp32")
+
+
+def test_a_graph_is_read_once_and_those_bytes_are_handed_on(path, monkeypatch):
+    found, opened = bundle.find(path), []
+
+    def swapping(file, flags):
+        opened.append(file)
+        descriptor = os.open(file, flags)
+        (path / "other").write_bytes(b"not what was opened")
+        os.replace(path / "other", file)
+        return descriptor
+
+    good = (path / "step.fp32.onnx").read_bytes()
+    monkeypatch.setattr(bundle, "_open_at_once", swapping)
+    assert found.graph("step", "fp32").data == good
+    assert len(opened) == 1
+    with pytest.raises(BundleError, match="step.fp32.onnx has"):
+        found.graph("step", "fp32")
 
 
 def test_an_unknown_codec_id_is_named_in_full():
@@ -188,7 +355,7 @@ def test_a_model_that_is_neither_name_nor_path_is_a_type_error():
 # Files that are not what the manifest says
 
 
-@pytest.mark.parametrize("file", ["step.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("file", ["step.fp32.onnx", "notes.bin"])
 def test_a_changed_byte_in_any_file_is_refused(path, file):
     data = bytearray((path / file).read_bytes())
     for at in range(0, len(data), max(1, len(data) // 40)):
@@ -213,13 +380,13 @@ def test_a_changed_byte_in_the_manifest_is_refused_or_changes_the_id(path):
     assert refusals > len(data) // 2
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "notes.bin"])
 def test_a_missing_file_is_refused(path, file):
     (path / file).unlink()
     refused(path, f"{file} is missing")
 
 
-@pytest.mark.parametrize("file", ["step.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("file", ["step.fp32.onnx", "notes.bin"])
 def test_a_cut_or_grown_file_is_refused(path, file):
     data = (path / file).read_bytes()
     for changed in (data[:-1], data + b"\0", b""):
@@ -227,7 +394,7 @@ def test_a_cut_or_grown_file_is_refused(path, file):
         refused(path, f"{file} has {len(changed)} bytes: manifest.json says {len(data)}")
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "notes.bin"])
 def test_a_directory_in_the_place_of_a_file_is_refused(path, file):
     (path / file).unlink()
     (path / file).mkdir()
@@ -235,14 +402,14 @@ def test_a_directory_in_the_place_of_a_file_is_refused(path, file):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
-@pytest.mark.parametrize("file", ["manifest.json", "CARD.md"])
+@pytest.mark.parametrize("file", ["manifest.json", "notes.bin"])
 def test_a_pipe_in_the_place_of_a_file_is_refused_at_once(path, file):
     (path / file).unlink()
     os.mkfifo(path / file)
     refused(path, f"{file} is not a regular file")
 
 
-@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "CARD.md"])
+@pytest.mark.parametrize("file", ["manifest.json", "step.fp32.onnx", "notes.bin"])
 def test_a_link_out_of_the_directory_is_refused(path, tmp_path, file):
     shutil.move(path / file, tmp_path / file)
     (path / file).symlink_to(tmp_path / file)
@@ -250,9 +417,9 @@ def test_a_link_out_of_the_directory_is_refused(path, tmp_path, file):
 
 
 def test_a_link_to_itself_is_refused(path):
-    (path / "CARD.md").unlink()
-    (path / "CARD.md").symlink_to("CARD.md")
-    refused(path, "cannot read .*CARD.md|CARD.md is missing")
+    (path / "notes.bin").unlink()
+    (path / "notes.bin").symlink_to("notes.bin")
+    refused(path, "cannot read .*notes.bin|notes.bin is missing")
 
 
 @pytest.mark.parametrize(

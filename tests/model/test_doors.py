@@ -80,14 +80,16 @@ def scent_bundle(path, **sections):
     path.mkdir(parents=True)
     tiny.onnx.save(tiny.relu_model(), path / "encoder.fp32.onnx")
     graphs = {"encoder": {"fp32": "encoder.fp32.onnx"}}
+    (path / "tables.bin").write_bytes(b"rose")
     latent = {"notes": 3}
     manifest = {
         "task": "codec",
         "name": "rose-codec",
         "layout": {"kind": "scent"},
         "latent": latent,
-        "codec_id": "c0" * 16,
+        "codec_id": tiny.codec_id(path, latent, graphs),
         "graphs": graphs,
+        "files": ["tables.bin"],
     }
     return tiny.write_manifest(path, **{**manifest, **sections})
 
@@ -127,7 +129,7 @@ def test_a_codec_of_a_kind_without_a_door_is_refused_in_one_line(tmp_path):
 
 @pytest.mark.parametrize("kind", [None, 7, [], "imag"])
 def test_a_kind_that_is_none_is_refused(tmp_path, kind):
-    with pytest.raises(BundleError, match="cannot run"):
+    with pytest.raises(BundleError, match="cannot run|layout.kind is"):
         edgeae.load(scent_bundle(tmp_path / "rose", layout={"kind": kind}))
 
 
