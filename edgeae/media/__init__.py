@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         write_audio,
     )
     from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing
-    from edgeae.media.images import IMAGE_SUFFIXES, image_writer, read_image, write_image
+    from edgeae.media.image_writing import image_writer, write_image
+    from edgeae.media.images import IMAGE_SUFFIXES, read_image, read_image_metadata
 
 _HOMES = {
     "AUDIO_SUFFIXES": "edgeae.media.audio",
@@ -28,14 +29,15 @@ _HOMES = {
     "audio_blocks": "edgeae.media.audio",
     "audio_info": "edgeae.media.audio",
     "audio_subtype": "edgeae.media.audio",
-    "image_writer": "edgeae.media.images",
+    "image_writer": "edgeae.media.image_writing",
+    "read_image_metadata": "edgeae.media.images",
     "keep_time": "edgeae.media.files",
     "read_audio": "edgeae.media.audio",
     "read_bytes": "edgeae.media.files",
     "read_image": "edgeae.media.images",
     "replacing": "edgeae.media.files",
     "write_audio": "edgeae.media.audio",
-    "write_image": "edgeae.media.images",
+    "write_image": "edgeae.media.image_writing",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "read_audio",
     "read_bytes",
     "read_image",
+    "read_image_metadata",
     "replacing",
     "write_audio",
     "write_image",

@@ -1,277 +1,435 @@
-"""Images from files and back.
+"""Images from files.
 
-Reading converts only where the meaning stays (orientation, color profile, 16 bits to 8) and
-refuses the rest by name.
+Reading converts only where the meaning stays (orientation, color space, 16 bits to 8) and refuses
+the rest by name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
-import os
-import struct
 import threading
 import warnings
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.errors import MediaError
-from edgeae.media.files import atomic_write, first_line, named, read_bytes, unreadable, unwritable
+from edgeae.media import color, exif
+from edgeae.media.exif import Metadata
+from edgeae.media.files import (
+    Source,
+    first_line,
+    opened,
+    unreadable,
+)
+from edgeae.media.image_parts import BROKEN_PROFILE, DamagedImage, ImageParts, parts
+from edgeae.media.image_writing import IMAGE_WRITERS, TIFF_DESCRIPTION, TIFF_FOLDERS
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
-__all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_writer", "read_image", "write_image"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_PIXELS",
+    "read_image",
+    "read_image_metadata",
+]
 
-# Just above 16,000 x 16,000, the largest picture that edgeae promises to take.
+# Just above 16,000 x 16,000, the largest image that edgeae promises to take.
 MAX_PIXELS = 2**28
 
-# A short file may unfold to a picture of any usual camera; a larger one needs a byte for so many of
+# A short file may unfold to an image of any usual camera; a larger one needs a byte for so many of
 # its pixels. A blank bilevel PNG has 8256, the most that deflate can do.
 _USUAL_PIXELS = 2**25
 _PIXELS_PER_BYTE = 2**14
-# The most bytes that deflate makes of one: 258 for two bits (RFC 1951).
-_DEFLATE_MOST = 1032
+# Decoders that take 16 to 27 bytes of memory for a pixel where the others take 3 to 8.
+_PIXELS_PER_BYTE_OF = {"WEBP": 2**10, "AVIF": 2**10, "HEIF": 2**10, "JPEG2000": 2**10}
 
 # What Pillow may try to open. An allow-list: some of its other readers start outside programs
 # (EPS) or are seldom looked after, and a file's bytes are not to choose among them.
 _IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
-
-# How each suffix is written. The lossy ones are as near to lossless as they go in usual viewers.
-_IMAGE_WRITERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True, "exact": True}),
-    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".bmp": ("BMP", {}),
-    ".ppm": ("PPM", {}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".avif": ("AVIF", {"quality": 95, "subsampling": "4:4:4"}),
+# How files of these formats begin.
+_BEGINNINGS = (
+    b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"BM",
+    b"GIF87a", b"GIF89a", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"\0\0\0\x0cjP  ",
+    b"\xff\x4f\xff\x51",
+)  # fmt: skip
+# Those of kinds that people try, by what they are and what to do.
+_OTHERS = {
+    b"P7\n": "PAM",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "SVG or other XML",
+    b"\x76\x2f\x31\x01": "OpenEXR",
+    b"\0\0\1\0": "Windows icon",
+    b"qoif": "QOI",
+    b"\x89EAE": "a compressed .eae",
 }
-_WITH_TRANSPARENCY = ("PNG", "WEBP", "TIFF", "AVIF")
-IMAGE_SUFFIXES = frozenset({*_IMAGE_WRITERS, ".gif", ".jp2", ".j2k", ".pgm", ".pnm"})
+
+IMAGE_SUFFIXES = frozenset(
+    {*IMAGE_WRITERS, ".apng", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k", ".jp2", ".jpx"}
+    | {".mpo", ".pbm", ".pgm", ".pnm"}
+)
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """The picture as uint8 (H, W, 3) in sRGB, (H, W, 1) if it is gray, upright.
+# --- reading ----------------------------------------------------------------------------------
 
-    Transparency that shows makes it (H, W, 4), not premultiplied; an alpha channel that is opaque
-    everywhere is left out. The EXIF orientation is applied, an embedded ICC profile is converted
-    to sRGB, and 16 bits become 8. Refused by name (MediaError): CMYK without a profile, floating
-    point, several frames, more than 2**28 pixels, more than 2**25 that a file of so few bytes can
-    hardly hold, and whatever is cut off, damaged or no picture.
+
+def read_image(source: Source) -> NDArray[np.uint8]:
+    """The image as uint8 (H, W, 3) in sRGB, (H, W, 1) if it is gray, upright.
+
+    `source` is a path, bytes or a binary file object. Transparency that shows makes it (H, W, 4),
+    not premultiplied; an alpha channel that is opaque everywhere is left out. The orientation of
+    EXIF or XMP is applied; ICC profiles, PNG's cICP, gAMA and cHRM, AVIF's and HEIF's nclx and
+    cameras' Adobe RGB are converted to sRGB; 16 bits become 8. HEIC takes `edgeae[heic]`.
+
+    Raises:
+        MediaError: it is no image, damaged, cut off (every PNG chunk's checksum and the end of a
+            JPEG's last scan are looked at) or more than 2**28 pixels, or more than 2**25 that so
+            few coded bytes can hardly hold; and by name: CMYK without a profile, PQ and HLG,
+            floating point, signed and 32-bit samples, several frames.
     """
-    from PIL import ImageOps
-
-    data = read_bytes(path)
-    # Decoders fail in as many ways as there are of them (OSError, SyntaxError, ValueError,
-    # struct.error, zlib.error, IndexError ...); all of them mean that the file is at fault.
-    try:
-        picture = _open_image(path, data)
+    with _decoding(source):
+        found, picture = _open(source)
         picture.load()
-        upright = ImageOps.exif_transpose(picture)
-    except MediaError:
+        if found.scan is not None:
+            _check_scan(found, picture, found.scan)
+        pixels, alpha = _to_srgb(source, found, picture)
+    turned = exif.orientation(_metadata_of(found, picture))
+    if alpha is not None:
+        pixels = np.dstack([np.broadcast_to(pixels, (*pixels.shape[:2], 3)), alpha])
+    return np.ascontiguousarray(_upright(pixels, turned))
+
+
+def read_image_metadata(source: Source) -> Metadata:
+    """EXIF and XMP of an image as bytes, made true of what `read_image` gives back.
+
+    The orientation is set to 1 and the color space to sRGB, since both are applied. What cannot be
+    read is None. MediaError as `read_image`, except for damage that only decoding shows.
+    """
+    with _decoding(source):
+        found, picture = _open(source)
+        if found.tiff is not None:
+            found = replace(found, metadata=_tiff_metadata(source, found))
+        return exif.neutral(_metadata_of(found, picture))
+
+
+@contextlib.contextmanager
+def _decoding(source: Source) -> Iterator[None]:
+    """Turns what decoders raise into a MediaError.
+
+    They fail in as many ways as there are of them (OSError, SyntaxError, ValueError, struct.error,
+    zlib.error, IndexError ...); all of them mean that the file is at fault.
+    """
+    try:
+        yield
+    except (MediaError, TypeError):  # TypeError is how a wrong argument is said
         raise
+    except (DamagedImage, color.UnreadableColor) as error:
+        raise unreadable(source, first_line(error)) from error
     except MemoryError:
-        raise unreadable(path, "not enough memory for the picture") from None
+        raise unreadable(source, "not enough memory for the image") from None
     except Exception as error:
-        raise unreadable(path, _image_fault(error)) from error
-    opaque, alpha = _split(path, upright)
-    plain = np.array(_to_srgb(path, opaque, upright.info.get("icc_profile")), dtype=np.uint8)
-    if alpha is None:
-        return plain if plain.ndim == 3 else plain[:, :, None]
-    colors = plain if plain.ndim == 3 else np.repeat(plain[:, :, None], 3, axis=2)
-    return np.dstack([colors, np.asarray(alpha)])
+        raise unreadable(source, _fault(error)) from error
 
 
-# Pillow's own limit is a module variable: it is lifted only while a header is read, by one thread.
-_pillow_limit = threading.Lock()
+def _fault(error: Exception) -> str:
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known kind, or its beginning is damaged"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"too many pixels, at most {MAX_PIXELS:,} are allowed"
+    return f"the image is cut off or damaged ({first_line(error)})"
 
 
-def _open_image(path: str | os.PathLike[str], data: bytes) -> Image.Image:
+def _image_bytes(source: Source) -> bytes:
+    """All bytes; MediaError from the first few where no image begins like that."""
+    with opened(source) as file:
+        head = file.read(32)
+        brand = head[4:8] == b"ftyp"
+        for beginning, kind in _OTHERS.items():
+            if head.startswith(beginning):
+                raise unreadable(source, f"{kind} is not read; convert it to PNG first")
+        if not (brand or head.startswith(_BEGINNINGS)):
+            raise unreadable(source, "not an image of a known kind, or its beginning is damaged")
+        return head + file.read()
+
+
+# Pillow's own limit is a module variable, and so are the filters of warnings: both are changed only
+# while a header is read, by one thread.
+_pillow = threading.Lock()
+
+
+def _open(source: Source) -> tuple[ImageParts, Image.Image]:
+    """The parts of a file and its image, checked and not yet decoded."""
+    data = _image_bytes(source)
+    formats = (*_IMAGE_FORMATS, *_heif(source, data))
+    found = parts(data)
+    try:
+        picture = _pillow_open(found.data, formats)
+    except Exception:
+        # The AVIF reader parses EXIF at once, and fails on what is broken.
+        hidden = _without_exif(found.data)
+        if found.tiff is not None:
+            raise unreadable(source, f"{found.tiff}, which is not read") from None
+        if hidden is None:
+            raise
+        picture = _pillow_open(hidden, formats)
+    _check_size(source, found, picture, len(data))
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1:
+        raise unreadable(source, f"it holds {frames} frames; save the one you want as its own file")
+    page = found.tiff
+    if page is not None and page.small_palette is not None:
+        from PIL import ImagePalette
+
+        picture.palette = ImagePalette.raw("RGB;L", page.small_palette)
+    return found, picture
+
+
+def _pillow_open(data: bytes, formats: tuple[str, ...]) -> ImageFile.ImageFile:
     from PIL import Image
 
     Image.init()  # `formats` may only name readers that are loaded
-    with _pillow_limit, warnings.catch_warnings():
+    with _pillow, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = MAX_PIXELS
         try:
-            picture = Image.open(io.BytesIO(data), formats=_IMAGE_FORMATS)
+            return Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
+
+
+# Brands of HEIF with HEVC inside; AVIF's are avif and avis.
+_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+def _heif(source: Source, data: bytes) -> tuple[str, ...]:
+    """Pillow's name of the HEIF reader if the file needs it; MediaError if it is not installed."""
+    size = int.from_bytes(data[:4], "big")
+    brands = [data[i : i + 4] for i in (8, *range(16, min(size, 256), 4))]
+    if data[4:8] != b"ftyp" or b"avif" in brands or not set(brands) & set(_HEIC_BRANDS):
+        return ()
+    try:
+        import pillow_heif
+    except ImportError:
+        raise unreadable(
+            source, "HEIC is read through pillow-heif: pip install 'edgeae[heic]'"
+        ) from None
+    pillow_heif.register_heif_opener()
+    return ("HEIF",)
+
+
+def _without_exif(data: bytes) -> bytes | None:
+    """An AVIF file whose Exif items have another name; None if it has none."""
+    end = data.find(b"mdat")
+    head = data[:end] if end > 0 else data
+    if data[4:8] != b"ftyp" or b"Exif" not in head:
+        return None
+    return head.replace(b"Exif", b"xxxx") + data[len(head) :]
+
+
+def _check_size(source: Source, found: ImageParts, picture: Image.Image, size: int) -> None:
+    """MediaError where the pixels are none, too many, or more than the coded bytes can make."""
     pixels = picture.width * picture.height
+    shape = f"{picture.width}x{picture.height}"
     if pixels > MAX_PIXELS:
         raise unreadable(
-            path,
-            f"{picture.width}x{picture.height} is {pixels:,} pixels,"
-            f" at most {MAX_PIXELS:,} are allowed",
+            source, f"{shape} is {pixels:,} pixels, at most {MAX_PIXELS:,} are allowed"
         )
     if pixels == 0:
-        raise unreadable(path, "the picture has no pixels")
-    held = _PIXELS_PER_BYTE * len(data)
-    if pixels > max(_USUAL_PIXELS, held) or (picture.format == "PNG" and not _png_can_hold(data)):
+        raise unreadable(source, "the image has no pixels")
+    per_byte = _PIXELS_PER_BYTE_OF.get(picture.format or "", _PIXELS_PER_BYTE)
+    most = max(_USUAL_PIXELS, per_byte * found.coded_bytes)
+    if found.most_pixels is not None:
+        most = min(most, found.most_pixels)
+    if pixels > most:
         raise unreadable(
-            path,
-            f"{picture.width}x{picture.height} pixels,"
-            f" of which its {len(data):,} bytes can hold a part at most",
+            source, f"{shape} pixels, of which its {size:,} bytes can hold a part at most"
         )
-    # An MPO is a photo with extra views for other devices; its first frame is the photo.
-    frames = getattr(picture, "n_frames", 1)
-    if frames > 1 and picture.format != "MPO":
-        raise unreadable(path, f"it holds {frames} frames; save the one you want as its own file")
-    return picture
 
 
-def _png_can_hold(data: bytes) -> bool:
-    """Whether deflate could make all pixels that a PNG announces of the data that it has.
+# Bytes without a marker, about half of their bits set.
+_NOISE = bytes(np.random.default_rng(0).integers(1, 255, 96).astype(np.uint8))
+_LAST_BYTES = 16
 
-    Pillow leaves black what is missing, as long as the data end well.
+
+def _check_scan(found: ImageParts, picture: Image.Image, scan: tuple[int, int]) -> None:
+    """DamagedImage unless a JPEG's last scan ends where its data end.
+
+    libjpeg fills in what is missing with gray, and skips what is too much, with a warning that
+    Pillow drops. So the scan is decoded again with noise after its end: where it was whole the
+    noise is not read. And with noise in place of its last bytes: where it was whole they were.
     """
-    width, height, depth, kind = struct.unpack_from(">IIBB", data, 16)
-    bits = width * height * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(kind, 4)
-    there, position = 0, 8
-    while position + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        there += length if name == b"IDAT" else 0
-        position += 12 + length
-    return bool(bits <= 8 * _DEFLATE_MOST * there)
+    whole, data = np.asarray(picture), found.data
+
+    def same(changed: bytes) -> bool:
+        return np.array_equal(np.asarray(_pillow_open(changed, ("JPEG",))), whole)
+
+    start, end = scan
+    if not same(data[:end] + _NOISE + data[end:]):
+        raise DamagedImage("the image is cut off or damaged: its last scan ends too early")
+    last = start + len(data[start:end].rstrip(b"\0\xff"))  # some cameras fill up with these
+    if found.progressive or last - start <= 2 * _LAST_BYTES:
+        return  # a last refinement can be one code for many blocks, and noise another like it
+    if same(data[: last - _LAST_BYTES] + _NOISE + data[end:]):
+        # Unless noise changes nothing anywhere: a blank image needs one code alone.
+        if not same(data[:start] + _NOISE + data[start + _LAST_BYTES :]):
+            raise DamagedImage("the image is damaged: its last scan ends before its data do")
 
 
-def _image_fault(error: Exception) -> str:
-    from PIL import Image, UnidentifiedImageError
+def _metadata_of(found: ImageParts, picture: Image.Image) -> Metadata:
+    """What the parts hold, or else what Pillow found."""
+    if found.metadata != Metadata():
+        return found.metadata
+    values = (picture.info.get(key) for key in ("exif", "xmp"))
+    return Metadata(*(value if isinstance(value, bytes) and value else None for value in values))
 
-    if isinstance(error, UnidentifiedImageError):
-        return "not a picture of a known kind, or its beginning is damaged"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels, at most {MAX_PIXELS:,} are allowed"
-    return f"the picture is cut off or damaged ({first_line(error)})"
+
+def _tiff_metadata(source: Source, found: ImageParts) -> Metadata:
+    """EXIF gathered from all over a TIFF; None of it if any is broken."""
+    from PIL import Image
+
+    try:
+        with _pillow, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            whole = Image.open(io.BytesIO(_image_bytes(source)), formats=("TIFF",)).getexif()
+            kept = Image.Exif()
+            for tag in TIFF_DESCRIPTION:
+                if tag in whole:
+                    kept[tag] = whole[tag]
+            for folder in TIFF_FOLDERS:
+                if fields := whole.get_ifd(folder):
+                    kept.get_ifd(folder).update(fields)
+                    kept[folder] = kept.get_ifd(folder)
+            return Metadata(kept.tobytes() if len(kept) else None, found.metadata.xmp)
+    except Exception:
+        return Metadata(None, found.metadata.xmp)
+
+
+def _upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+    """The image (H, W, C) as an orientation of TIFF 6.0, 1 to 8, says it is to be seen."""
+    if turned >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if turned in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if turned in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+# --- depth and color --------------------------------------------------------------------------
 
 
 def _to_srgb(
-    path: str | os.PathLike[str], picture: Image.Image, profile: bytes | None
-) -> Image.Image:
-    """The picture as L or RGB in sRGB; MediaError names a mode that has no one meaning there."""
-    if picture.mode.startswith("I;16"):
-        picture = _sixteen_to_eight(picture)
-    elif picture.mode == "1":
-        picture = picture.convert("L")
+    source: Source, found: ImageParts, picture: Image.Image
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """uint8 (H, W, 1 or 3) in sRGB, and (H, W) of transparency if anything shines through."""
+    profile = found.profile
+    if profile is None and found.space is None:
+        profile = picture.info.get("icc_profile") or None
+    if profile == BROKEN_PROFILE:
+        raise color.UnreadableColor("its ICC profile is broken; convert it to sRGB first")
+    opaque, alpha = _eight_bits(source, found, picture)
+    if opaque.mode == "CMYK" and profile is None:
+        raise unreadable(
+            source,
+            "CMYK without an ICC profile has no defined colors; convert it to RGB first",
+        )
+    if profile is not None:
+        opaque = color.profile_to_srgb(opaque, profile)
+    pixels = np.asarray(opaque)
+    pixels = pixels if pixels.ndim == 3 else pixels[:, :, None]
+    return (color.to_srgb(pixels, found.space) if found.space is not None else pixels), alpha
+
+
+def _eight_bits(
+    source: Source, found: ImageParts, picture: Image.Image
+) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """The picture as L, RGB or CMYK, and its transparency if anything shines through."""
+    page = found.tiff
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        levels = np.asarray(picture).astype(np.uint32)
+        if page is not None and page.bits < 16:
+            levels = levels * 65535 // ((1 << page.bits) - 1)
+        if page is not None and page.photometric == 0:
+            levels = 65535 - levels
+        return _from_sixteen(levels, found.key_16)
+    low = _low_bytes(found, picture)
+    if low is not None:
+        levels = np.asarray(picture).astype(np.uint32) * 256 + low
+        return _from_sixteen(levels, found.key_16)
+    if picture.mode == "1":
+        picture = picture.convert("L") if not picture.has_transparency_data else picture
+    alpha = None
+    if picture.has_transparency_data:
+        gray = picture.mode in ("L", "LA", "La", "1")
+        with_alpha = picture.convert("LA" if gray else "RGBA")
+        channel = with_alpha.getchannel("A")
+        if channel.getextrema()[0] != 255:
+            alpha = np.asarray(channel)
+        picture = with_alpha.convert("L" if gray else "RGB")
     elif picture.mode in ("P", "YCbCr"):
         picture = picture.convert("RGB")
-    if picture.mode == "CMYK" and not profile:
-        raise unreadable(
-            path, "CMYK without an ICC profile has no defined colors; convert it to RGB first"
-        )
     if picture.mode not in ("L", "RGB", "CMYK"):
+        kind = picture.mode
+        kind += f" ({page})" if page is not None else ""
         raise unreadable(
-            path,
-            f"pixels of kind {picture.mode} have no defined 8-bit colors;"
-            " convert it to 8-bit RGB first",
-        )
-    return _apply_profile(path, picture, profile) if profile else picture
-
-
-def _split(
-    path: str | os.PathLike[str], picture: Image.Image
-) -> tuple[Image.Image, Image.Image | None]:
-    """The picture without its alpha channel, and that channel (L) if anything shines through."""
-    if not picture.has_transparency_data:
-        return picture, None
-    if picture.mode.startswith("I"):  # one transparent level of a 16-bit gray PNG
-        raise unreadable(path, "16-bit gray with transparency; flatten it first")
-    gray = picture.mode in ("L", "LA", "La", "1")
-    with_alpha = picture.convert("LA" if gray else "RGBA")
-    alpha = with_alpha.getchannel("A")
-    lowest, _ = alpha.getextrema()
-    return with_alpha.convert("L" if gray else "RGB"), alpha if lowest != 255 else None
-
-
-def _sixteen_to_eight(picture: Image.Image) -> Image.Image:
-    from PIL import Image
-
-    levels = np.asarray(picture).astype(np.uint32)
-    return Image.fromarray(((levels + 128) // 257).astype(np.uint8))  # 65535 / 257 = 255
-
-
-def _apply_profile(
-    path: str | os.PathLike[str], picture: Image.Image, profile: bytes
-) -> Image.Image:
-    """The picture in sRGB: L stays L, RGB and CMYK become RGB."""
-    from PIL import Image, ImageCms
-
-    gray = picture.mode == "L"
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
-        if gray and space == "RGB":
-            picture = picture.convert("RGB")
-        transform = ImageCms.buildTransform(
             source,
-            ImageCms.createProfile("sRGB"),
-            picture.mode,
-            "RGB",
-            ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            f"pixels of kind {kind} have no defined 8-bit colors; convert it to 8-bit RGB first",
         )
-        if picture.mode == "RGB":
-            # A profile that is sRGB by another name would only add rounding errors.
-            levels = np.linspace(0, 255, 9).round().astype(np.uint8)
-            cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
-            probe = np.asarray(transform.apply(Image.fromarray(cube)))
-            if np.abs(probe.astype(int) - cube).max() <= 1:
-                return picture.getchannel("G") if gray else picture
-        moved = transform.apply(picture)
-        return moved.getchannel("G") if gray else moved  # a gray of any space is a gray of sRGB
-    except (ImageCms.PyCMSError, OSError, ValueError) as error:
-        raise unreadable(
-            path,
-            f"its ICC profile does not fit {picture.mode} pixels"
-            f" ({first_line(error)}); convert it to sRGB first",
-        ) from error
+    return picture, alpha
 
 
-def write_image(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> None:
-    """Write uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), format by suffix, atomically.
-
-    Without loss as .png .webp .tif .bmp .ppm; as .jpg or .avif at quality 95 without chroma
-    subsampling. ValueError for any other suffix, shape or dtype, MediaError for a fourth channel,
-    which is transparency, in a format that has none.
-    """
+def _from_sixteen(
+    levels: NDArray[np.uint32], key: tuple[int, ...] | None
+) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """uint32 (H, W) or (H, W, 3 or 4) of 0 to 65535 in 8 bits, less the transparent level `key`."""
     from PIL import Image
 
-    format_name, options = image_writer(path)
-    plane = image[:, :, 0] if getattr(image, "shape", ())[2:] == (1,) else image
-    if (
-        not isinstance(plane, np.ndarray)
-        or plane.dtype != np.uint8
-        or not (plane.ndim == 2 or (plane.ndim == 3 and plane.shape[2] in (3, 4)))
-        or plane.size == 0
-    ):
-        came = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
-        raise ValueError(
-            f"an image must be uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), got {came}"
-        )
-    if plane.shape[2:] == (4,) and format_name not in _WITH_TRANSPARENCY:
-        raise unwritable(path, f"{format_name} has no transparency, .png .webp .tif .avif have")
-    buffer = io.BytesIO()
-    try:
-        Image.fromarray(np.ascontiguousarray(plane)).save(buffer, format_name, **options)
-    except (OSError, ValueError) as error:  # WebP ends at 16,383 pixels a side
-        raise MediaError(
-            f"cannot write {named(path)} as {format_name}: {first_line(error)}"
-        ) from error
-    atomic_write(path, buffer.getvalue())
+    eight = ((levels + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
+    alpha = None
+    if levels.ndim == 3 and levels.shape[2] == 4:
+        alpha = eight[:, :, 3]
+        eight = np.ascontiguousarray(eight[:, :, :3])
+    elif key is not None:
+        hit = levels == key[0] if levels.ndim == 2 else (levels == np.array(key)).all(axis=2)
+        alpha = np.where(hit, np.uint8(0), np.uint8(255))
+    shows = alpha is not None and alpha.min() < 255
+    return Image.fromarray(eight), alpha if shows else None
 
 
-def image_writer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
-    """Pillow's format name and options for a suffix; ValueError names the known ones."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in _IMAGE_WRITERS:
-        raise ValueError(
-            f"cannot tell the picture format of {named(path)!r}:"
-            f" the name must end in {' '.join(_IMAGE_WRITERS)}"
-        )
-    return _IMAGE_WRITERS[suffix]
+def _low_bytes(found: ImageParts, picture: Image.Image) -> NDArray[np.uint8] | None:
+    """The lower bytes of 16-bit colors, of which Pillow keeps the upper ones; None if it has none.
+
+    They are what Pillow reads if the order of bytes is turned round.
+    """
+    if picture.format not in ("PNG", "TIFF") or picture.mode not in ("RGB", "RGBA"):
+        return None
+    again = _pillow_open(found.data, (picture.format,))
+    turned = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
+    tiles = []
+    for tile in again.tile:
+        arguments = tile.args or ("",)
+        mode = arguments if isinstance(arguments, str) else str(arguments[0])
+        color_mode, _, order = mode.partition(";")
+        if color_mode not in ("RGB", "RGBA", "RGBX") or order not in turned:
+            return None
+        swapped = f"{color_mode};{turned[order]}"
+        rest = swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
+        tiles.append(tile._replace(args=rest))
+    again.tile = tiles
+    again.load()
+    return np.asarray(again)
+
+
+_LITTLE = bool(np.little_endian)

@@ -276,7 +276,7 @@ def test_a_file_goes_into_a_folder_that_exists(tmp_path):
     ("make", "said"),
     [
         (lambda path: path.touch(), "the file is empty"),
-        (lambda path: path.write_text("hello there"), "not a picture"),
+        (lambda path: path.write_text("hello there"), "not an image"),
         (lambda path: None, "No such file"),
     ],
 )

@@ -227,7 +227,7 @@ print("failed", failed)
 def test_processes_that_write_one_file_all_succeed(tmp_path: Path) -> None:
     root = Path(media.__file__).parents[2]
     out = subprocess.run(
-        [sys.executable, "-c", MANY_WRITERS, str(tmp_path / "a.bin"), "400"],
+        [sys.executable, "-c", MANY_WRITERS, str(tmp_path / "a.bin"), "50"],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},

@@ -176,7 +176,7 @@ def test_a_missing_an_empty_and_a_wrong_kind_of_file_are_named(tmp_path: Path) -
     with pytest.raises(MediaError, match=r"empty\.png: the file is empty"):
         media.read_image(tmp_path / "empty.png")
     (tmp_path / "text.png").write_text("no picture at all")
-    with pytest.raises(MediaError, match=r"text\.png: not a picture"):
+    with pytest.raises(MediaError, match=r"text\.png: not an image"):
         media.read_image(tmp_path / "text.png")
     with pytest.raises(MediaError, match="cannot read"):
         media.read_image(tmp_path)
