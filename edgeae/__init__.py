@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         UnknownCodec,
     )
     from edgeae.image.codec import ImageCodec, Latent
+    from edgeae.inspection import info
     from edgeae.loading import decompress, load
     from edgeae.signal.denoiser import SignalDenoiser
 
@@ -36,6 +37,7 @@ _HOMES = {
     "ProviderError": "edgeae.errors",
     "UnknownCodec": "edgeae.errors",
     "decompress": "edgeae.loading",
+    "info": "edgeae.inspection",
     "load": "edgeae.loading",
 }
 
@@ -52,6 +54,7 @@ __all__ = [
     "UnknownCodec",
     "__version__",
     "decompress",
+    "info",
     "load",
 ]
 

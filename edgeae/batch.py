@@ -1,20 +1,45 @@
-"""One file or a folder of them: what becomes what, one by one, with the failures at the end."""
+"""Many files through one function: what becomes what, in this process or in several.
+
+The work on one file is a picklable function `work(job, tick) -> Done`, usually a
+`functools.partial` of a verb in `edgeae.cli.image_files` or `edgeae.cli.audio_files`, which loads
+its model once in each process through `loaded`.
+"""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+import signal
+import stat
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeae.errors import EdgeaeError, MediaError
+from edgeae.providers import Provider
 
-__all__ = ["Job", "plan", "progress_bar", "run"]
+__all__ = [
+    "Done",
+    "Job",
+    "LeftOut",
+    "Loading",
+    "Outcome",
+    "Plan",
+    "execute",
+    "forget",
+    "loaded",
+    "plan",
+]
+
+# Jobs that wait in the queue of a pool beside those that run: enough that no process idles.
+_WAITING = 2
 
 Tick = Callable[[float], None]
-Work = Callable[[Path, Path, Tick], str]
 
 
 @dataclass(frozen=True)
@@ -25,99 +50,152 @@ class Job:
     target: Path
 
 
+@dataclass(frozen=True)
+class Done:
+    """What came of one file: a line for the user, and bytes read and written."""
+
+    line: str
+    read_bytes: int
+    written_bytes: int
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended; `done` is None if it failed, and `message` then says why, in one line."""
+
+    job: Job
+    done: Done | None
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file of a folder that no job reads, and why."""
+
+    path: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of a command over IN and OUT; `many` is whether they are those of a folder."""
+
+    jobs: list[Job]
+    left_out: list[LeftOut]
+    many: bool
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How to load a model, as `edgeae.load` takes it; picklable, with None for a file's own."""
+
+    model: str | None
+    precision: str | None = None
+    providers: tuple[Provider, ...] | None = None
+    device: str | None = None
+    threads: int = 1
+
+
+_models: dict[str, Any] = {}
+
+
+def loaded(loading: Loading) -> Any:
+    """The model, loaded once in this process. Raises what `edgeae.load` raises."""
+    key = repr(loading)
+    if key not in _models:
+        import edgeae
+
+        if loading.model is None:
+            raise ValueError("model is None, expected a name or a directory")
+        _models[key] = edgeae.load(
+            loading.model,
+            precision=loading.precision,
+            providers=None if loading.providers is None else list(loading.providers),
+            device=loading.device,
+            threads=loading.threads,
+        )
+    return _models[key]
+
+
+def forget() -> None:
+    """Lets go of the models of `loaded`."""
+    _models.clear()
+
+
+# --- what becomes what ------------------------------------------------------------------------
+
+
 def plan(
-    source: Path, target: Path, *, suffixes: Collection[str], new_suffix: str | None
-) -> tuple[list[Job], int]:
-    """The jobs of a command over IN and OUT, and how many files of other kinds were passed over.
+    sources: Sequence[Path],
+    target: Path,
+    *,
+    suffixes: Collection[str],
+    new_suffix: str | None,
+    keep_suffix: bool = False,
+    into_folder: bool = False,
+    why_not: Callable[[Path], str] = lambda path: "another kind of file",
+) -> Plan:
+    """The jobs of a command over IN... and OUT, and what it leaves out.
 
-    A file goes to OUT, or into it if that is a folder. A folder's files with one of `suffixes` go
-    to the same places under OUT, sorted; hidden files and folders are left out, as is OUT itself if
-    it lies inside. `new_suffix` replaces theirs, None keeps it. MediaError where there is nothing.
+    One file goes to OUT, or into it if that is a folder or `into_folder` says so; several files
+    go into it. A folder's files with one of `suffixes` go to the same places under OUT, sorted;
+    hidden files and folders are passed over, as is OUT itself if it lies inside. `new_suffix`
+    replaces a name's suffix, or with `keep_suffix` follows it; None keeps the name.
+
+    Raises:
+        MediaError: there is nothing to read.
+        ValueError: OUT is IN, or a file where a folder is needed.
     """
-    if source.is_dir():
-        if target.exists() and not target.is_dir():
-            raise MediaError(f"{source} is a folder, so {target} must be one: it is a file")
-        found = list(_files(source, target))
-        known = [path for path in found if path.suffix.lower() in suffixes]
-        if not known:
-            kinds = " ".join(sorted(suffixes))
-            raise MediaError(f"{source} holds no file that ends in {kinds}")
-        jobs = [
-            Job(path, _renamed(target / path.relative_to(source), new_suffix)) for path in known
+    into_folder = into_folder or target.is_dir() or len(sources) > 1
+    folders = [source for source in sources if source.is_dir()]
+    if folders and len(sources) > 1:
+        raise ValueError(f"{folders[0]} is a folder, expected files, or one folder alone")
+    if target.exists() and not target.is_dir() and (folders or into_folder):
+        raise ValueError(f"{target} is a file, expected a folder")
+
+    def renamed(path: Path) -> Path:
+        if new_suffix is None:
+            return path
+        name = path.name if keep_suffix else path.stem
+        return path.with_name(name if name.lower().endswith(new_suffix) else name + new_suffix)
+
+    if not folders:
+        for source in sources:
+            if not source.exists():
+                raise MediaError(f"cannot read {source}: No such file or directory")
+        made = [
+            Job(source, renamed(target / source.name) if into_folder else target)
+            for source in sources
         ]
-        return jobs, len(found) - len(known)
-    if not source.exists():
-        raise MediaError(f"cannot read {source}: No such file or directory")
-    if target.is_dir():
-        return [Job(source, _renamed(target / source.name, new_suffix))], 0
-    return [Job(source, target)], 0
+        for job in made:
+            refuse_same_file(job)
+        return Plan(made, [], many=len(sources) > 1)
+    (folder,) = folders
+    jobs, left_out = [], []
+    for path in _files(folder, target):
+        job = Job(path, renamed(target / path.relative_to(folder)))
+        if not _is_regular(path):
+            left_out.append(LeftOut(path, "not a regular file"))
+        elif path.suffix.lower() not in suffixes:
+            left_out.append(LeftOut(path, why_not(path)))
+        else:
+            refuse_same_file(job)
+            jobs.append(job)
+    if not jobs:
+        raise MediaError(f"{folder} holds no file that ends in {' '.join(sorted(suffixes))}")
+    return Plan(jobs, left_out, many=True)
 
 
-def run(source: Path, target: Path, jobs: list[Job], work: Work, *, force: bool, bar: bool) -> int:
-    """Does `work(source, target, tick)` for each job, prints the line it returns; how many failed.
-
-    For a single file the error is raised. In a folder the others go on, and each failure is told
-    on stderr at the end. A file that exists is refused without `force`.
-    """
-    whole_folder = source.is_dir()
-    failures: list[str] = []
-    made: dict[Path, Path] = {}
-    with progress_bar(len(jobs), shown=bar or whole_folder) as show:
-        for index, job in enumerate(jobs):
-
-            def tick(fraction: float, index: int = index, name: str = job.source.name) -> None:
-                show(index + fraction, name)
-
-            tick(0.0)
-            try:
-                if job.target in made:
-                    raise MediaError(
-                        f"{job.source} would take the place of {job.target},"
-                        f" just made from {made[job.target]}"
-                    )
-                refuse_existing(job.target, force=force)
-                if whole_folder:
-                    job.target.parent.mkdir(parents=True, exist_ok=True)
-                print(work(job.source, job.target, tick), flush=True)
-                made[job.target] = job.source
-            except BrokenPipeError:
-                raise
-            except (EdgeaeError, ValueError, OSError) as error:
-                if not whole_folder:
-                    raise
-                failures.append(_about(error, job.source))
-    for failure in failures:
-        print(f"edgeae: {failure}", file=sys.stderr, flush=True)
-    if failures:
-        print(f"edgeae: {len(failures)} of {len(jobs)} files failed", file=sys.stderr, flush=True)
-    return len(failures)
-
-
-def refuse_existing(target: Path, *, force: bool) -> None:
-    """MediaError if there is a file at `target` and `force` is not set."""
-    if target.exists() and not force:
-        raise MediaError(f"{target} exists: --force replaces it")
-
-
-@contextmanager
-def progress_bar(total: float, *, shown: bool) -> Iterator[Callable[[float, str], None]]:
-    """A function (done, name) that moves a bar on stderr, if that is a terminal."""
-    if not (shown and sys.stderr.isatty()):
-        yield lambda done, name: None
+def refuse_same_file(job: Job) -> None:
+    """ValueError if the job would write over the file that it reads, through a link too."""
+    try:
+        same = os.path.samefile(job.source, job.target)
+    except OSError:  # one of them is not there
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeRemainingColumn()
-    # Lines on stdout pass above the bar only where both are the terminal; a pipe stays a pipe.
-    with Progress(
-        *columns,
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-    ) as progress:
-        task = progress.add_task("", total=total)
-        yield lambda done, name: progress.update(task, completed=done, description=name)
+    if same:
+        raise ValueError(f"OUT {job.target} is IN {job.source}, expected another file")
 
 
 def _files(source: Path, target: Path) -> Iterator[Path]:
@@ -133,8 +211,121 @@ def _files(source: Path, target: Path) -> Iterator[Path]:
         yield from (here / name for name in sorted(names) if not name.startswith("."))
 
 
-def _renamed(path: Path, new_suffix: str | None) -> Path:
-    return path if new_suffix is None else path.with_suffix(new_suffix)
+def _is_regular(path: Path) -> bool:
+    """Whether it can be read to an end: a pipe or a device may wait for ever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+# --- one after the other, or side by side -----------------------------------------------------
+
+
+def execute(
+    jobs: Iterable[Job],
+    work: Callable[[Job, Tick], Done],
+    *,
+    processes: int = 1,
+    tick: Callable[[Job, float], None] = lambda job, done: None,
+) -> Generator[Outcome, None, None]:
+    """The outcome of each job as it ends, in this process or in a pool of new ones.
+
+    `tick` hears how much of a job is done, 0 to 1; only of those of this process. With several
+    processes `work` must be picklable. Memory does not grow with the number of jobs. A job whose
+    process dies counts as failed, and the others go on. If the iterator is closed, or an exception
+    is thrown into it, no further job begins and those that run end first.
+    """
+    if processes == 1:
+        for job in jobs:
+            yield _outcome(job, work, lambda done, job=job: tick(job, done))  # type: ignore[misc]
+        return
+    yield from _side_by_side(iter(jobs), work, processes)
+
+
+def _outcome(job: Job, work: Callable[[Job, Tick], Done], tick: Tick) -> Outcome:
+    start = time.perf_counter()
+    done, message = None, ""
+    try:
+        done = work(job, tick)
+    except (EdgeaeError, ValueError, OSError) as error:
+        message = _about(error, job.source)
+    except MemoryError:
+        message = f"{job.source}: there is not enough memory for this"
+    return Outcome(job, done, message, time.perf_counter() - start)
+
+
+def _side_by_side(
+    jobs: Iterator[Job], work: Callable[[Job, Tick], Done], processes: int
+) -> Iterator[Outcome]:
+    doubtful: deque[Job] = deque()
+    pool = _pool(processes)
+    running: dict[Future[Outcome], Job] = {}
+    try:
+        while True:
+            while len(running) < processes * _WAITING and (job := next(jobs, None)) is not None:
+                running[pool.submit(_outcome_elsewhere, job, work)] = job
+            if not running:
+                break
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                job = running.pop(future)
+                try:
+                    outcome = future.result()
+                except BrokenProcessPool:
+                    doubtful.append(job)
+                    continue
+                yield outcome
+            if doubtful:
+                # One of them killed its process: each alone shows which.
+                doubtful.extend(running.values())
+                running.clear()
+                pool.shutdown(wait=True, cancel_futures=True)
+                while doubtful:
+                    yield _alone(doubtful.popleft(), work)
+                pool = _pool(processes)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _alone(job: Job, work: Callable[[Job, Tick], Done]) -> Outcome:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(_outcome_elsewhere, job, work).result()
+        except BrokenProcessPool:
+            return Outcome(job, None, f"{job.source}: its process was killed or crashed", 0.0)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    import multiprocessing
+
+    # An onnxruntime session does not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(processes, mp_context=context, initializer=_begin_worker)
+
+
+def _begin_worker() -> None:
+    """A worker ends the file that it is at, whatever key is pressed, and ends with its parent."""
+    import multiprocessing
+    import warnings
+    from multiprocessing.connection import wait as wait_for
+
+    warnings.simplefilter("ignore")
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            wait_for([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _outcome_elsewhere(job: Job, work: Callable[[Job, Tick], Done]) -> Outcome:
+    return _outcome(job, work, lambda done: None)
 
 
 def _about(error: Exception, source: Path) -> str:

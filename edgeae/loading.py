@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeae.bundle import Bundle, bundled_with_codec_id, find
 from edgeae.errors import BitstreamError, BundleError
@@ -18,9 +18,19 @@ if TYPE_CHECKING:
     from edgeae.image.codec import ImageCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
-    Model = ImageCodec | SignalDenoiser
+    Model: TypeAlias = ImageCodec | SignalDenoiser
 
-__all__ = ["DOORS", "Door", "class_of", "decompress", "load", "trials_of"]
+__all__ = [
+    "DOORS",
+    "Door",
+    "class_of",
+    "decompress",
+    "file_codec_id",
+    "file_info",
+    "files_of",
+    "load",
+    "trials_of",
+]
 
 
 @dataclass(frozen=True)
@@ -29,15 +39,18 @@ class Door:
 
     Attributes:
         module, name: the class that runs it. The module of a codec also has
-            `file_codec_id(data, **options)`, the id that a file's bytes carry.
+            `file_codec_id(data, **options)`, the id that a file's bytes carry, and
+            `file_info(data)`, what else its header says.
         trials: the module with its workloads for `bench` and its self-test for `verify`, see
             `edgeae.bench.workloads`.
+        files: the module with the work of the command's verbs on one file, see `edgeae.batch`.
         magics: for a codec, how its files begin.
     """
 
     module: str
     name: str
     trials: str
+    files: str
     magics: tuple[bytes, ...] = ()
 
 
@@ -47,12 +60,14 @@ DOORS: dict[tuple[str, str], Door] = {
         module="edgeae.image.codec",
         name="ImageCodec",
         trials="edgeae.bench.image_codec",
+        files="edgeae.cli.image_files",
         magics=(b"\x89EAE\r\n\x1a\n", b"\x89e"),
     ),
     ("denoiser", "audio"): Door(
         module="edgeae.signal.denoiser",
         name="SignalDenoiser",
         trials="edgeae.bench.signal_denoiser",
+        files="edgeae.cli.audio_files",
     ),
 }
 
@@ -109,14 +124,27 @@ def file_codec_id(data: bytes, **options: Any) -> bytes:
 
     `options` are those of `decompress`. Raises BitstreamError if no kind of codec reads the bytes.
     """
+    found: bytes = _first_that_reads(data, "file_codec_id", **options)
+    return found
+
+
+def file_info(data: bytes) -> dict[str, Any]:
+    """What a compressed file's header says, "kind" and "codec_id" (hexadecimal) among it.
+
+    Raises BitstreamError if no kind of codec reads the bytes.
+    """
+    found: dict[str, Any] = _first_that_reads(data, "file_info")
+    return found
+
+
+def _first_that_reads(data: bytes, function: str, **options: Any) -> Any:
     doors = [door for (task, _), door in DOORS.items() if task == "codec"]
     # A damaged file may begin otherwise than it did, so the others are asked too.
     doors.sort(key=lambda door: not data.startswith(door.magics))
     refused: BitstreamError | None = None
     for door in doors:
         try:
-            found: bytes = import_module(door.module).file_codec_id(data, **options)
-            return found
+            return getattr(import_module(door.module), function)(data, **options)
         except BitstreamError as error:
             refused = refused or error
     raise refused or BitstreamError("this is not an .eae file")
@@ -134,6 +162,16 @@ def trials_of(bundle: Bundle) -> ModuleType:
     Raises BundleError if there is none.
     """
     return import_module(_door(bundle).trials)
+
+
+def files_of(bundle: Bundle, task: str) -> ModuleType:
+    """The module with the verbs for the files of a bundle's kind of model.
+
+    Raises BundleError if there is none, or if the bundle is of another task.
+    """
+    if bundle.manifest.task != task:
+        raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, not a {task}")
+    return import_module(_door(bundle).files)
 
 
 def _door(bundle: Bundle) -> Door:

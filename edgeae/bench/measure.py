@@ -413,7 +413,8 @@ def _rounded(value: float) -> float:
 
 @dataclass(frozen=True)
 class Difference:
-    """One workload in one configuration that both measurements have: medians in ms, the change."""
+    """One workload in one configuration that both measurements have: medians in ms, the change,
+    and the samples."""
 
     workload: str
     provider: str
@@ -422,6 +423,8 @@ class Difference:
     first_ms: float
     second_ms: float
     change: Change
+    first_samples_ms: Sequence[float] = field(repr=False)
+    second_samples_ms: Sequence[float] = field(repr=False)
 
     @property
     def verdict(self) -> str:
@@ -439,7 +442,12 @@ def compare_results(first: Mapping[str, Any], second: Mapping[str, Any]) -> list
     sides = [_samples_by_key(side) for side in (first, second)]
     found = [
         Difference(
-            *key, summarize(ms).p50, summarize(sides[1][key]).p50, compare(ms, sides[1][key])
+            *key,
+            summarize(ms).p50,
+            summarize(sides[1][key]).p50,
+            compare(ms, sides[1][key]),
+            ms,
+            sides[1][key],
         )
         for key, ms in sides[0].items()
         if key in sides[1] and min(len(ms), len(sides[1][key])) > 1

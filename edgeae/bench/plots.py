@@ -229,9 +229,12 @@ def roofline(spots: Sequence[Spot], roofs: Sequence[Roof]) -> str:
         )
         parts.append(_text(quantity(tick), left - 8, y + 4, "end", "small faint"))
     parts.append(_text("multiply-adds a second", left - 50, top - 10, "start", "small faint"))
+    names = _Names(left, WIDTH - 4)
+    for spot in spots:  # no name may lie on a dot
+        names.take(x_axis(spot.intensity) - 7, y_axis(spot.speed) - 7, 14, 14)
+    # The limits' names lie along their lines and move least.
     for roof in roofs:
-        parts += _roof(roof, x_axis, y_axis, max(flat))
-    taken: list[tuple[float, float]] = []
+        parts += _roof(roof, x_axis, y_axis, max(flat), names)
     for spot in sorted(spots, key=lambda spot: -spot.speed):
         x, y = x_axis(spot.intensity), y_axis(spot.speed)
         told = (
@@ -242,41 +245,87 @@ def roofline(spots: Sequence[Spot], roofs: Sequence[Roof]) -> str:
             f'<circle class="c{spot.color % COLORS}" cx="{x:.1f}" cy="{y:.1f}" r="6">'
             f"<title>{escape(told)}</title></circle>"
         )
-        # Names of neighbors go below each other.
-        at = y + 4
-        while any(abs(x - other_x) < 150 and abs(at - other) < 14 for other_x, other in taken):
-            at += 14
-        taken.append((x, at))
-        side, shift = ("end", -11) if x > WIDTH - 180 else ("start", 11)
-        parts.append(_text(spot.name, x + shift, at, side, "small ink"))
+        at_x, at_y = names.place(spot.name, x, y)
+        if abs(at_y - y) > 16:  # a name that had to go elsewhere is tied to its dot
+            parts.append(
+                f'<line class="ink" x1="{x:.1f}" y1="{y:.1f}" x2="{at_x:.1f}" y2="{at_y - 4:.1f}"/>'
+            )
+        parts.append(_text(spot.name, at_x, at_y, "start", "small ink"))
     return _svg(bottom + 50, parts)
 
 
-def _roof(roof: Roof, x_axis: _Axis, y_axis: _Axis, most: float) -> list[str]:
+# Of the small text: its height, and about the width of one of its characters.
+_LINE, _CHARACTER = 14.0, 6.7
+
+
+class _Names:
+    """Places for names that lie on nothing that is there already."""
+
+    def __init__(self, left: float, right: float) -> None:
+        self._left, self._right = left, right
+        self._boxes: list[tuple[float, float, float, float]] = []
+
+    def take(self, x: float, y: float, width: float, height: float) -> None:
+        """Nothing else may lie in this box from now on."""
+        self._boxes.append((x, y, x + width, y + height))
+
+    def is_free(self, x: float, y: float, width: float, height: float) -> bool:
+        """Whether nothing lies in the box yet, and the plot holds it."""
+        return (
+            self._left <= x
+            and x + width <= self._right
+            and not any(
+                x < right and left < x + width and y < low and top < y + height
+                for left, top, right, low in self._boxes
+            )
+        )
+
+    def place(self, name: str, x: float, y: float) -> tuple[float, float]:
+        """Where the name of the dot at (x, y) begins: beside it, or as near as there is room."""
+        width = _CHARACTER * len(name)
+        for step in range(40):
+            for side in (y + 4 + step * _LINE / 2, y + 4 - step * _LINE / 2):
+                for begin in (x + 11, x - 11 - width):
+                    if self.is_free(begin, side - 11, width, _LINE):
+                        self.take(begin, side - 11, width, _LINE)
+                        return begin, side
+        return x + 11, y + 4
+
+
+def _roof(roof: Roof, x_axis: _Axis, y_axis: _Axis, most: float, names: _Names) -> list[str]:
+    label = f"{roof.name}: {quantity(roof.limit)}{'B' if roof.per_byte else ''}/s"
+    width = _CHARACTER * len(label)
     if not roof.per_byte:
         y = y_axis(roof.limit)
         ends_x = f'x1="{x_axis.start}" x2="{x_axis.stop}"'
+        # Above its line at the right end; where another lies there, further left, or below.
+        places = [(x_axis.stop - 4 - k * 20 - width, y + d) for k in range(25) for d in (-6, 13)]
+        x, at = next((p for p in places if names.is_free(p[0], p[1] - 11, width, _LINE)), places[0])
+        names.take(x, at - 11, width, _LINE)
         return [
             f'<line class="roof" {ends_x} y1="{y:.1f}" y2="{y:.1f}"/>',
-            _text(
-                f"{roof.name}: {quantity(roof.limit)}/s",
-                x_axis.stop - 4,
-                y - 6,
-                "end",
-                "small faint",
-            ),  # fmt: skip
+            _text(label, x, at, "start", "small faint"),
         ]
     ends = (x_axis.low, most / roof.limit)
     (x1, y1), (x2, y2) = ((x_axis(x), y_axis(max(x * roof.limit, 1e-9))) for x in ends)
-    angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
-    at = max(x_axis.low * 1.1, y_axis.low * 1.5 / roof.limit)
-    x, y = x_axis(at), y_axis(at * roof.limit)
-    name = escape(f"{roof.name}: {quantity(roof.limit)}B/s")
+    slope = (y2 - y1) / (x2 - x1)
+    angle = math.atan(slope)
+    first = x_axis(max(x_axis.low * 1.1, y_axis.low * 1.5 / roof.limit))
+
+    def boxes(x: float) -> list[tuple[float, float, float, float]]:
+        """Of a slanted text: a row of small ones."""
+        along = [x + part * math.cos(angle) for part in range(0, int(width), 10)]
+        return [(at, y1 + (at - x1) * slope - 18, 10.0, 16.0) for at in along]
+
+    places_x = [first + 15 * k for k in range(20)]
+    x = next((p for p in places_x if all(names.is_free(*box) for box in boxes(p))), first)
+    for box in boxes(x):
+        names.take(*box)
     return [
         f'<line class="roof" clip-path="url(#roof)" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" '
         f'y2="{y2:.1f}"/>',
-        f'<text class="small faint" transform="translate({x:.1f},{y:.1f}) rotate({angle:.1f})" '
-        f'dy="-6">{name}</text>',
+        f'<text class="small faint" transform="translate({x:.1f},{y1 + (x - x1) * slope:.1f}) '
+        f'rotate({math.degrees(angle):.1f})" dy="-6">{escape(label)}</text>',
     ]
 
 

@@ -23,9 +23,9 @@ from edgeae.bench.plots import (
     quantity,
     roofline,
 )
-from edgeae.runtime import CPU
+from edgeae.providers import CPU, KNOWN
 
-__all__ = ["Table", "comparison", "notes", "page", "tables"]
+__all__ = ["Table", "comparison", "comparison_page", "notes", "page", "tables"]
 
 OUTSIDE = "outside the graphs"
 # A single thread that computes all the time has a processor time close to the wall's.
@@ -62,18 +62,22 @@ def comparison(found: Sequence[Difference]) -> Table:
         )
         for difference in found
     ]
-    columns = ("task", "on", "B is", "A ms", "B ms", "B/A", "at least", "at most")
+    columns = ("workload", "on", "B is", "A ms", "B ms", "B/A", "at least", "at most")
     return Table("Medians, and their ratio with 95 % confidence", columns, tuple(rows), words=3)
 
 
 def notes(result: Mapping[str, Any]) -> list[str]:
     """What a reader must know before believing the tables."""
-    found = [f"{name} was left out: {why}" for name, why in result["absent"].items()]
+    # onnxruntime also lists providers that run nothing of a usual model; those are no news.
+    known = {provider.name for provider in KNOWN}
+    found = [
+        f"{name} was left out: {why}" for name, why in result["absent"].items() if name in known
+    ]
     shares = [
-        task["processor_ms"] / task["ms"]["mean"]
+        workload["processor_ms"] / workload["ms"]["mean"]
         for entry in result["configurations"]
         if (entry["provider"], entry["threads"]) == (CPU, 1)
-        for task in entry["tasks"].values()
+        for workload in entry["tasks"].values()
     ]
     if shares and min(shares) < BUSY_BELOW:
         found.append(
@@ -119,13 +123,40 @@ def page(result: Mapping[str, Any]) -> str:
         _section("Figures", "", *map(_html_table, tables(result))),
     ]
     warnings = "".join(f'<p class="note">{escape(note)}</p>' for note in notes(result))
+    return _document(title, told, f"{_cards(result)}{warnings}", sections)
+
+
+def comparison_page(
+    first: Mapping[str, Any], second: Mapping[str, Any], found: Sequence[Difference]
+) -> str:
+    """One HTML page that sets two results side by side: a table, and the samples of both."""
+    title = f"{first['bundle']['name']}: two measurements"
+    told = [
+        f"{name}: {result['bundle']['name']} {result['bundle']['version']} "
+        f"{result['bundle']['id'][:16]} on {result['machine']['cpu']}, "
+        f"{result['machine']['cores']} cores, {result['time']}"
+        for name, result in zip("AB", (first, second), strict=True)
+    ]
+    plots = [
+        f"<h3>{escape(f'{one.workload}, {_on(one.provider, one.precision, one.threads)}')}</h3>"
+        + distributions({"A": one.first_samples_ms, "B": one.second_samples_ms}, unit="ms")
+        for one in found
+    ]
+    sections = [
+        _section("B against A", "", _html_table(comparison(found))),
+        _section("Samples", "Each is one call; see the median and how far the rest lies.", *plots),
+    ]
+    return _document(title, told, "", sections)
+
+
+def _document(title: str, told: Sequence[str], more: str, sections: Sequence[str]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>edgeae bench: {escape(title)}</title><style>{_STYLE}</style></head><body><main>"
         f"<header><p>edgeae bench</p><h1>{escape(title)}</h1>"
         + "".join(f"<p>{escape(line)}</p>" for line in told)
-        + f"</header>{_cards(result)}{warnings}{''.join(sections)}</main></body></html>\n"
+        + f"</header>{more}{''.join(sections)}</main></body></html>\n"
     )
 
 
@@ -138,12 +169,12 @@ def _latency(result: Mapping[str, Any]) -> Table:
         (
             name,
             _name(entry),
-            str(task["ms"]["count"]),
-            *(number(task["ms"][key]) for key in keys),
+            str(workload["ms"]["count"]),
+            *(number(workload["ms"][key]) for key in keys),
         )
-        for entry, name, task in _rows(result)
+        for entry, name, workload in _rows(result)
     ]
-    columns = ("task", "on", "calls", "p50", "p90", "p95", "p99", "mean", "sd", "min")
+    columns = ("workload", "on", "calls", "p50", "p90", "p95", "p99", "mean", "sd", "min")
     return Table("Latency in ms", columns, tuple(rows), words=2)
 
 
@@ -152,24 +183,24 @@ def _throughput(result: Mapping[str, Any]) -> Table:
         (
             name,
             _name(entry),
-            _speed(task),
-            number(task["processor_ms"]),
-            f"{quantity(task['multiply_adds_per_s'])}/s",
-            f"{task['outside_graphs']:.0%}",
+            _speed(workload),
+            number(workload["processor_ms"]),
+            f"{quantity(workload['multiply_adds_per_s'])}/s",
+            f"{workload['outside_graphs']:.0%}",
         )
-        for entry, name, task in _rows(result)
+        for entry, name, workload in _rows(result)
     ]
-    columns = ("task", "on", "speed", "processor ms", "multiply-adds", "outside graphs")
+    columns = ("workload", "on", "speed", "processor ms", "multiply-adds", "outside graphs")
     return Table("Throughput", columns, tuple(rows), words=2)
 
 
 def _rows(
     result: Mapping[str, Any],
 ) -> Iterator[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
-    """(configuration, task's name, its figures), task by task."""
-    for name, _, found in _by_task(result):
-        for entry, task in found:
-            yield entry, name, task
+    """(configuration, workload's name, its figures), workload by workload."""
+    for name, _, found in _by_workload(result):
+        for entry, workload in found:
+            yield entry, name, workload
 
 
 def _graphs(result: Mapping[str, Any]) -> Table:
@@ -215,10 +246,10 @@ def _start(result: Mapping[str, Any]) -> Table:
         ("check and load the bundle", median("load_ms", "ms")),
         *(
             (
-                f"first {task}",
-                f"{number(np.median([process['first_ms'][task] for process in processes]))} ms",
+                f"first {workload}",
+                f"{number(np.median([process['first_ms'][workload] for process in processes]))} ms",
             )
-            for task in processes[0]["first_ms"]
+            for workload in processes[0]["first_ms"]
         ),
         ("memory after the imports", median("imported_mb", "MB")),
         ("memory with the model loaded", median("loaded_mb", "MB")),
@@ -241,11 +272,11 @@ def _limits(result: Mapping[str, Any]) -> Table:
     return Table("What one thread of this machine can do", ("what", "most"), tuple(rows))
 
 
-def _speed(task: Mapping[str, Any]) -> str:
-    per_s = task["amount_per_s"]
-    if task["unit"] == "second of sound":
+def _speed(workload: Mapping[str, Any]) -> str:
+    per_s = workload["amount_per_s"]
+    if workload["unit"] == "second of sound":
         return f"{number(per_s)}x real time"
-    return f"{number(per_s)} {task['unit']}s/s"
+    return f"{number(per_s)} {workload['unit']}s/s"
 
 
 def _graph_speed(graph: Mapping[str, Any]) -> float | None:
@@ -270,12 +301,12 @@ def _cards(result: Mapping[str, Any]) -> str:
             (entry for entry in result["configurations"] if name in entry["tasks"]),
             key=lambda entry: entry["tasks"][name]["ms"]["p50"],
         )
-        task = best["tasks"][name]
+        workload = best["tasks"][name]
         cards.append(
             (
                 f"{name}, fastest median",
-                f"{number(task['ms']['p50'])} ms",
-                f"{_speed(task)}; {_name(best)}",
+                f"{number(workload['ms']['p50'])} ms",
+                f"{_speed(workload)}; {_name(best)}",
             )
         )
     peaks = [process["peak_mb"] for process in result["cold_start"]["processes"]]
@@ -303,17 +334,17 @@ def _cards(result: Mapping[str, Any]) -> str:
 
 
 def _latency_plots(result: Mapping[str, Any]) -> Iterator[str]:
-    for name, what, found in _by_task(result):
-        rows = {_name(entry): task["samples_ms"] for entry, task in found}
+    for name, what, found in _by_workload(result):
+        rows = {_name(entry): workload["samples_ms"] for entry, workload in found}
         yield f"<h3>{escape(name)}</h3><p>{escape(what)}</p>{distributions(rows, unit='ms')}"
 
 
 def _speed_plots(result: Mapping[str, Any]) -> Iterator[str]:
-    for name, _, found in _by_task(result):
+    for name, _, found in _by_workload(result):
         series: dict[str, list[tuple[float, float]]] = {}
-        for entry, task in found:
+        for entry, workload in found:
             points = series.setdefault(f"{_short(entry['provider'])} {entry['precision']}", [])
-            points.append((entry["threads"], task["amount_per_s"]))
+            points.append((entry["threads"], workload["amount_per_s"]))
         unit = found[0][1]["unit"]
         title = "times real time" if unit == "second of sound" else f"{unit}s a second"
         yield f"<h3>{escape(name)}</h3>{lines(series, x_title='threads', y_title=title)}"
@@ -324,17 +355,17 @@ def _share_plots(result: Mapping[str, Any]) -> Iterator[str]:
     for entry in result["configurations"]:
         if entry["threads"] != 1:
             continue
-        for name, task in entry["tasks"].items():
-            mean = task["ms"]["mean"]
+        for name, workload in entry["tasks"].items():
+            mean = workload["ms"]["mean"]
             parts = {
                 role: graph["runs_per_call"] * graph["ms"]["mean"]
-                for role, graph in task["graphs"].items()
+                for role, graph in workload["graphs"].items()
             }
             contexts = sum(ms for role, ms in parts.items() if role.startswith("context"))
             parts = {role: ms for role, ms in parts.items() if not role.startswith("context")}
             if contexts:
                 parts["contexts"] = contexts
-            parts[OUTSIDE] = max(0.0, mean * task["outside_graphs"])
+            parts[OUTSIDE] = max(0.0, mean * workload["outside_graphs"])
             rows[f"{name}, {_short(entry['provider'])} {entry['precision']}"] = parts
     if rows:
         yield bars(rows, unit="ms a call")
@@ -390,10 +421,10 @@ def _roofline_plots(result: Mapping[str, Any]) -> Iterator[str]:
     yield roofline(spots, roofs)
 
 
-def _by_task(
+def _by_workload(
     result: Mapping[str, Any],
 ) -> Iterator[tuple[str, str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]]:
-    """(name, in words, the configurations that ran it with its figures) of each task."""
+    """(name, in words, the configurations that ran it with its figures) of each workload."""
     names = dict.fromkeys(n for entry in result["configurations"] for n in entry["tasks"])
     for name in names:
         found = [(e, e["tasks"][name]) for e in result["configurations"] if name in e["tasks"]]

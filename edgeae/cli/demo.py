@@ -1,208 +1,26 @@
-"""`edgeae demo`: the bundled models on one photograph and one recording, and what came of it."""
+"""The verb `demo`."""
 
 from __future__ import annotations
 
-import io
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
+import typer
 
-from edgeae import media, metrics
-from edgeae.bench.self_test import where_it_runs
-from edgeae.bench.workloads import ASSETS
-from edgeae.cli import illustrations as figures
-from edgeae.errors import MediaError
-from edgeae.image.codec import ImageCodec
-from edgeae.providers import Provider
-from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.cli import options
 
-__all__ = ["run_demo"]
-
-# The demo photo at a size where a JPEG of the same bytes begins to fall apart.
-QUALITY = 3
-# Left, top, width, height of the close look: the eye and the stripes of the left macaw.
-CLOSE_LOOK = 96, 160, 180, 150
-
-Picture = NDArray[np.uint8]
-T = TypeVar("T")
+__all__ = ["demo"]
 
 
-@dataclass(frozen=True)
-class Photo:
-    """One way to store the demo photo, and what came back."""
-
-    name: str
-    restored: Picture
-    size_bytes: int
-    encode_ms: float
-    decode_ms: float
-
-
-def run_demo(
-    folder: Path,
-    *,
-    precision: str | None = None,
-    providers: Sequence[Provider] | None = None,
-    threads: int = 1,
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the results.")] = Path(
+        "edgeae-demo"
+    ),
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    threads: options.Threads = 1,
 ) -> None:
-    """Writes the results into `folder`, which is made if need be, and prints a table of figures.
+    """Compress a photo, denoise a recording, and show what came of it. Needs no network."""
+    from edgeae.cli.demo_run import run_demo
 
-    Files of an earlier run are replaced. Raises MediaError if the folder cannot be made or written,
-    and what the models raise.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MediaError(f"cannot make the folder {folder}: {error.strerror}") from error
-    codec = ImageCodec.load(
-        "photo-codec", precision=precision, providers=providers, threads=threads
-    )
-    denoiser = SignalDenoiser.load("speech-denoiser", providers=providers, threads=threads)
-    photo = _photo(folder, codec)
-    sound = _sound(folder, denoiser)
-    _tell(folder, [("photo-codec", codec), ("speech-denoiser", denoiser)], photo, sound)
-
-
-def _photo(folder: Path, codec: ImageCodec) -> list[tuple[str, ...]]:
-    """Stores the photo both ways, writes the files, and gives the rows of the table."""
-    original = media.read_image(ASSETS / "photo.webp")
-    blob, encode_s = _timed(lambda: codec.compress(original, quality=QUALITY))
-    restored, decode_s = _timed(lambda: codec.decompress(blob))
-    ours = Photo("photo-codec", restored, len(blob), 1000 * encode_s, 1000 * decode_s)
-    jpeg_bytes, jpeg = jpeg_of_size(original, len(blob))
-
-    media.write_image(folder / "photo-original.png", original)
-    media.atomic_write(folder / "photo.eae", blob)
-    media.write_image(folder / "photo-restored.png", restored)
-    media.atomic_write(folder / "photo-same-size.jpg", jpeg_bytes)
-    rows, columns = original.shape[:2]
-    panels = [
-        figures.Panel(original, "original", f"{original.size:,} bytes as {columns}x{rows} pixels")
-    ]
-    told: list[tuple[str, ...]] = []
-    for stored in (ours, jpeg):
-        psnr = metrics.psnr_db(original, stored.restored)
-        rate = metrics.bits_per_pixel(stored.size_bytes, original.shape)
-        caption = f"{stored.size_bytes:,} bytes, {rate:.3f} bit/pixel, PSNR {psnr:.2f} dB"
-        panels.append(figures.Panel(stored.restored, stored.name, caption))
-        told.append(
-            (
-                stored.name,
-                f"{stored.size_bytes:,}",
-                f"{rate:.3f}",
-                f"{psnr:.2f} dB",
-                f"{metrics.ms_ssim(original, stored.restored):.4f}",
-                f"{stored.encode_ms:.0f} ms",
-                f"{stored.decode_ms:.0f} ms",
-            )
-        )
-    picture = figures.side_by_side(panels, close_look=CLOSE_LOOK)
-    media.write_image(folder / "photo-comparison.png", picture)
-    return told
-
-
-def _sound(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
-    """Cleans the recording, writes the files, and gives the rows of the table."""
-    noisy, rate_hz = media.read_audio(ASSETS / "noisy.flac")
-    reference, _ = media.read_audio(ASSETS / "clean.flac")
-    clean, seconds = _timed(lambda: denoiser.denoise(noisy, sample_rate=rate_hz))
-    media.write_audio(folder / "speech-noisy.wav", noisy, rate_hz)
-    media.write_audio(folder / "speech-clean.wav", clean, rate_hz)
-    picture = figures.spectrograms(
-        [("before: the noisy recording", noisy), ("after: edgeae speech-denoiser", clean)],
-        rate_hz=rate_hz,
-    )
-    media.write_image(folder / "speech-spectrograms.png", picture)
-    before = metrics.si_sdr_db(reference, noisy)
-    after = metrics.si_sdr_db(reference, clean)
-    stream = denoiser.stream(sample_rate=rate_hz, block_samples=rate_hz // 100)
-    return [
-        ("length of the recording", f"{len(noisy) / rate_hz:.2f} s at {rate_hz} Hz"),
-        ("SI-SDR before", f"{before:.2f} dB"),
-        ("SI-SDR after", f"{after:.2f} dB  ({after - before:+.2f} dB)"),
-        ("real-time factor", f"{seconds * rate_hz / len(noisy):.3f}"),
-        ("delay in blocks of 10 ms", f"{1000 * stream.delay / rate_hz:.0f} ms"),
-    ]
-
-
-def jpeg_of_size(original: Picture, size_bytes: int) -> tuple[bytes, Photo]:
-    """The best progressive JPEG of at most `size_bytes`, or else the smallest there is."""
-    from PIL import Image
-
-    picture = Image.fromarray(original)
-
-    def encoded(quality: int) -> bytes:
-        buffer = io.BytesIO()
-        picture.save(
-            buffer, "JPEG", quality=quality, optimize=True, progressive=True, subsampling="4:2:0"
-        )
-        return buffer.getvalue()
-
-    low, high = 1, 96  # libjpeg's scale; above 95 it only adds bytes
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if len(encoded(middle)) <= size_bytes else (low, middle)
-    data, encode_s = _timed(lambda: encoded(low))
-    restored, decode_s = _timed(
-        lambda: np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.uint8)
-    )
-    title = f"JPEG, quality {low}"
-    return data, Photo(title, restored, len(data), 1000 * encode_s, 1000 * decode_s)
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What the work gives, and the seconds of its quickest run of three."""
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        result = work()
-        seconds.append(time.perf_counter() - start)
-    return result, min(seconds)
-
-
-def _tell(
-    folder: Path,
-    models: list[tuple[str, Any]],
-    photo: list[tuple[str, ...]],
-    sound: list[tuple[str, ...]],
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    first = Table(title="photo", box=box.SIMPLE_HEAD, title_justify="left")
-    first.add_column("")
-    for title in ("bytes", "bit/pixel", "PSNR", "MS-SSIM", "encode", "decode"):
-        first.add_column(title, justify="right")
-    for row in photo:
-        first.add_row(*row)
-    second = Table(title="speech", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
-    for row in sound:
-        second.add_row(*row)
-    for table in (first, second):
-        console.print(table)
-    for name, model in models:
-        report = model.report()
-        line = f"{name}, {report['precision']}: {where_it_runs(report)}"
-        console.print(line, highlight=False, markup=False)
-    console.print(f"\nin {folder}:", highlight=False, markup=False)
-    for name in FILES:
-        console.print(f"  {name}", highlight=False, markup=False)
-
-
-FILES = (
-    "photo-comparison.png",
-    "photo-original.png",
-    "photo.eae",
-    "photo-restored.png",
-    "photo-same-size.jpg",
-    "speech-spectrograms.png",
-    "speech-noisy.wav",
-    "speech-clean.wav",
-)
+    run_demo(out, precision=precision, providers=options.asked_providers(provider), threads=threads)

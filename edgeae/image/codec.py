@@ -31,7 +31,7 @@ from edgeae.image.tiles import Tile, inside, overlap, pad_to_stride, scaled, til
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 
-__all__ = ["ImageCodec", "Latent", "file_codec_id"]
+__all__ = ["ImageCodec", "Latent", "file_codec_id", "file_info"]
 
 LEVELS_PER_QUALITY = 8
 DEFAULT_QUALITY = 5
@@ -658,6 +658,25 @@ def file_codec_id(
     if errors == "conceal":
         return bitstream.salvage(data, limits).header.codec_id
     return bitstream.read_header(data, limits).codec_id
+
+
+def file_info(data: bytes) -> dict[str, Any]:
+    """What the header of a picture file says: {"kind", "width", "height", "channels", "quality",
+    "level", "codec_id"}.
+
+    `channels` are those of the array, 0 for (H, W); `codec_id` is hexadecimal, short in the small
+    form. Only the beginning of the file need be there. Raises BitstreamError.
+    """
+    header = bitstream.read_header(data)
+    return {
+        "kind": "image",
+        "width": header.width,
+        "height": header.height,
+        "channels": header.channels,
+        "quality": 1 + header.level / LEVELS_PER_QUALITY,
+        "level": header.level,
+        "codec_id": header.codec_id.hex(),
+    }
 
 
 def level_of_quality(quality: float) -> int:

@@ -12,8 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edgeae import media
-from edgeae.cli import demo
-from edgeae.cli import illustrations as figures
+from edgeae.cli import demo_run as demo
+from edgeae.cli import illustrations
 from edgeae.cli.app import app
 
 PLACED = {"precision": "int8", "graphs": {"step": {"nodes": {"CPUExecutionProvider": 7}}}}
@@ -133,7 +133,7 @@ def test_a_spectrogram_is_brightest_where_the_tone_is():
     rate_hz = 16_000
     t = np.arange(rate_hz) / rate_hz
     tone = np.sin(2 * np.pi * 6000 * t).astype(np.float32)
-    picture = figures.spectrograms([("tone", tone)], rate_hz=rate_hz)
+    picture = illustrations.spectrograms([("tone", tone)], rate_hz=rate_hz)
     plot = picture[40:280, 64 : 1200 - 92].astype(int).sum(axis=2)
     assert abs(int(plot.mean(axis=1).argmax()) - 60) <= 2  # 6 of 8 kHz: a quarter from the top
 
@@ -141,8 +141,8 @@ def test_a_spectrogram_is_brightest_where_the_tone_is():
 def test_the_close_look_shows_the_very_pixels():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (100, 150, 3)).astype(np.uint8)
-    panels = [figures.Panel(image, "a", "b")]
-    picture = figures.side_by_side(panels, close_look=(10, 20, 30, 30), panel_width=300)
+    panels = [illustrations.Panel(image, "a", "b")]
+    picture = illustrations.side_by_side(panels, close_look=(10, 20, 30, 30), panel_width=300)
     for row, column in ((5, 7), (20, 25)):
         # ten times as large, below the header, the whole photo and the gap
         at = 16 + 52 + 200 + 8 + row * 10 + 5, 16 + column * 10 + 5

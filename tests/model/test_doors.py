@@ -48,6 +48,10 @@ def file_codec_id(data, **_):
     return data[len(MAGIC) :][:16]
 
 
+def file_info(data):
+    return {"kind": "scent", "codec_id": file_codec_id(data).hex(), "notes": 3}
+
+
 def workloads(codec, *, source=None):
     graph = codec.graphs["encoder"]
     return [Workload("smell", "smell a rose", 1, "rose", lambda: graph(np.ones((1, 3), "f4")))]
@@ -62,12 +66,11 @@ def self_test(codec):
 def scents(tmp_path, monkeypatch):
     """The package with a third kind of model: one row, one module, and a bundle that ships."""
     module = types.ModuleType("scents")
-    for part in (ScentCodec, file_codec_id, workloads, self_test):
+    for part in (ScentCodec, file_codec_id, file_info, workloads, self_test):
         setattr(module, part.__name__, part)
     monkeypatch.setitem(sys.modules, "scents", module)
-    monkeypatch.setitem(
-        DOORS, ("codec", "scent"), Door("scents", "ScentCodec", trials="scents", magics=(MAGIC,))
-    )
+    door = Door("scents", "ScentCodec", trials="scents", files="scents", magics=(MAGIC,))
+    monkeypatch.setitem(DOORS, ("codec", "scent"), door)
     models = tmp_path / "models"
     monkeypatch.setattr(bundle, "_MODELS", models)
     loading._bundled_codec.cache_clear()
@@ -100,6 +103,9 @@ def test_a_third_kind_is_loaded_decompressed_verified_and_timed_through_its_row(
     blob = codec.compress([3, 4])
     assert edgeae.decompress(blob) == [3, 4]
     assert edgeae.decompress(blob, strength=2) == [3, 4, 3, 4]
+
+    told = edgeae.info(blob)
+    assert (told["kind"], told["codec"], told["notes"]) == ("scent", "rose-codec", 3)
 
     said = CliRunner().invoke(app, ["verify", "rose"]).output
     assert "a rose is a rose" in said and "all well" in said
@@ -145,6 +151,7 @@ def test_every_row_names_modules_that_hold_what_they_should():
         module, trials = sys.modules.get(door.module), None
         module = module or __import__(door.module, fromlist=["_"])
         assert getattr(module, door.name).__name__ == door.name
-        assert callable(getattr(module, "file_codec_id", None)) == (task == "codec")
+        for function in ("file_codec_id", "file_info"):
+            assert callable(getattr(module, function, None)) == (task == "codec")
         trials = __import__(door.trials, fromlist=["_"])
         assert all(callable(getattr(trials, n)) for n in ("workloads", "self_test", "typical_runs"))

@@ -1,0 +1,305 @@
+"""Sound files through a denoiser, whole, as a live device would feed them, or raw through a pipe.
+
+`denoise_file` is picklable, so that a pool or a cluster can run it; it loads its model once in each
+process.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae import media
+from edgeae.batch import Done, Job, Loading, Tick, loaded
+from edgeae.cli import pipes, terminal
+from edgeae.cli.options import in_words_of_the_command
+from edgeae.errors import MediaError
+from edgeae.media import AudioInfo
+from edgeae.signal.stream import Stream
+
+__all__ = [
+    "SUFFIXES",
+    "Cleaning",
+    "RawSound",
+    "UnknownSamples",
+    "denoise_file",
+    "denoise_pipe",
+    "denoise_to_pipe",
+]
+
+# The files of a folder that are sound.
+SUFFIXES = media.AUDIO_SUFFIXES
+# Blocks of a whole file: large enough to cost nothing, small enough for a bar that moves.
+FILE_BLOCK_S = 1.0
+# What `--stream` feeds at a time: the block of a usual audio callback.
+LIVE_BLOCK_S = 0.010
+
+Block = NDArray[Any]
+
+
+class UnknownSamples(Exception):
+    """Bytes came without a word of what samples they are."""
+
+
+@dataclass(frozen=True)
+class Cleaning:
+    """How to denoise: `live` feeds 10 ms at a time, as a device does."""
+
+    loading: Loading
+    attenuation_limit_db: float | None = None
+    live: bool = False
+
+
+@dataclass(frozen=True)
+class RawSound:
+    """Samples without a header: 16-bit integers or 32-bit floats, little-endian, interleaved."""
+
+    rate_hz: int
+    channels: int = 1
+    sample: str = "s16le"
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of one sample."""
+        return np.dtype("<i2" if self.sample == "s16le" else "<f4")
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one sample of every channel."""
+        return int(self.dtype.itemsize * self.channels)
+
+
+def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
+    """Denoises one sound file. Raises what reading, the denoiser and writing raise."""
+    audio = media.audio_info(job.source)
+    timing = _Timing(audio, tick)
+    with media.AudioWriter(
+        job.target, rate_hz=audio.rate_hz, channels=audio.channels, subtype=audio.subtype
+    ) as writer:
+        for block in _cleaned_file(how, job.source, timing):
+            writer.write(block)
+    sizes = job.source.stat().st_size, job.target.stat().st_size
+    return Done(f"{job.source} -> {job.target}  {timing}", *sizes)
+
+
+def denoise_to_pipe(how: Cleaning, source: Path, sample: str) -> None:
+    """Denoises one sound file to raw samples on stdout."""
+    audio = media.audio_info(source)
+    raw = RawSound(audio.rate_hz, audio.channels, sample)
+    for block in _cleaned_file(how, source, _Timing(audio)):
+        pipes.write_binary(_raw(block, raw))
+
+
+def denoise_pipe(how: Cleaning, target: Path, asked: RawSound | None) -> None:
+    """Denoises sound that comes through stdin, raw samples or a WAV, until it ends.
+
+    Ctrl-C, TERM and HUP are its end; what came before is kept. `asked` says what raw samples are;
+    the header of a WAV says it of its own.
+
+    Raises:
+        MediaError: nothing came, or a WAV of other samples than asked for or than can be read.
+        UnknownSamples: neither a header nor `asked` says what the samples are.
+    """
+
+    def stopped(name: str) -> None:
+        terminal.complain(f"{name}: the recording ends here and is kept")
+
+    with pipes.live_input(stopped) as data:
+        raw, blocks = _sound_of(data, asked)
+        with in_words_of_the_command():
+            stream = loaded(how.loading).stream(
+                sample_rate=raw.rate_hz,
+                channels=raw.channels,
+                attenuation_limit_db=how.attenuation_limit_db,
+            )
+        cleaned = _aligned(stream, blocks, None)
+        if target == pipes.PIPE:
+            for block in cleaned:
+                pipes.write_binary(_raw(block, raw))
+            return
+        subtype = "PCM_16" if raw.sample == "s16le" else "FLOAT"
+        with media.AudioWriter(
+            target, rate_hz=raw.rate_hz, channels=raw.channels, subtype=subtype
+        ) as writer:
+            for block in cleaned:
+                writer.write(_as_float(block))
+
+
+def _cleaned_file(how: Cleaning, path: Path, timing: _Timing) -> Iterator[Block]:
+    """The clean sound of a file, block by block, in the memory of one block."""
+    audio = timing.audio
+    live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
+    with in_words_of_the_command():
+        stream = loaded(how.loading).stream(
+            sample_rate=audio.rate_hz,
+            channels=audio.channels,
+            attenuation_limit_db=how.attenuation_limit_db,
+            # A live device must get a block for each block it gives, and pays for it in delay.
+            block_samples=live if how.live else None,
+        )
+    if how.live:
+        timing.delay_samples = stream.delay
+    size = live if how.live else round(audio.rate_hz * FILE_BLOCK_S)
+    return _aligned(stream, media.audio_blocks(path, size), timing)
+
+
+def _aligned(stream: Stream, blocks: Iterator[Block], timing: _Timing | None) -> Iterator[Block]:
+    """What the stream makes of the blocks, without its delay: as long as they are together."""
+    late = stream.delay
+    for block in blocks:
+        before = time.perf_counter()
+        out = stream.process(block)
+        if timing is not None:
+            timing.add(len(block), time.perf_counter() - before)
+        yield out[late:]
+        late = max(0, late - len(out))
+    yield stream.flush()[late:]
+
+
+class _Timing:
+    """How much sound went through a stream, and how long the model worked on it."""
+
+    def __init__(self, audio: AudioInfo, tick: Callable[[float], None] | None = None) -> None:
+        self.audio = audio
+        self.delay_samples: int | None = None
+        self._tick = tick
+        self._frames, self._busy_s = 0, 0.0
+
+    def add(self, frames: int, busy_s: float) -> None:
+        self._frames += frames
+        self._busy_s += busy_s
+        if self._tick is not None and self.audio.frames:
+            self._tick(min(1.0, self._frames / self.audio.frames))
+
+    def __str__(self) -> str:
+        rate_hz, channels = self.audio.rate_hz, self.audio.channels
+        seconds = self._frames / rate_hz
+        text = (
+            f"{seconds:.2f} s, {rate_hz} Hz, {channels} channel{'s' if channels > 1 else ''}"
+            f"  real-time factor {self._busy_s / seconds:.3f}"
+        )
+        if self.delay_samples is not None:
+            delay_ms = 1000 * self.delay_samples / rate_hz
+            text += f"  delay {delay_ms:.1f} ms with blocks of {1000 * LIVE_BLOCK_S:.0f} ms"
+        return text
+
+
+# --- raw samples ------------------------------------------------------------------------------
+
+
+def _sound_of(data: Iterator[bytes], asked: RawSound | None) -> tuple[RawSound, Iterator[Block]]:
+    """What samples come, and their blocks."""
+    head = b""
+    for part in data:
+        head += part
+        if len(head) >= 12:
+            break
+    if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
+        raw, head, size = _wave_header(head, data)
+        if 0 < size < _LEAST_PLACEHOLDER_BYTES:
+            data, head = _limited(data, size - len(head)), head[:size]
+        if asked is not None and asked != raw:
+            raise MediaError(
+                f"the WAV that came through - holds {raw.sample} at {raw.rate_hz} Hz in"
+                f" {raw.channels} channels, the options say {asked.sample} at {asked.rate_hz} Hz"
+                f" in {asked.channels}"
+            )
+    elif asked is None:
+        raise UnknownSamples("raw PCM from - needs --rate, or the header of a WAV")
+    elif not head:
+        raise MediaError("no sound came through -")
+    else:
+        raw = asked
+    return raw, _blocks(head, data, raw)
+
+
+# Of a WAV's header: more than any recorder writes before the samples.
+_MOST_HEADER_BYTES = 1 << 20
+# What recorders write into a pipe, where the length is not known yet, is 0 or from here on.
+_LEAST_PLACEHOLDER_BYTES = 0x7FFF0000
+
+
+def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawSound, bytes, int]:
+    """What a WAV says of its samples, the first of them, and how many bytes it says they are."""
+    raw: RawSound | None = None
+    at = 12
+    while len(head) < _MOST_HEADER_BYTES:
+        while len(head) < at + 8 or (
+            head[at : at + 4] != b"data"
+            and len(head) < at + 8 + int.from_bytes(head[at + 4 : at + 8], "little")
+        ):
+            part = next(data, b"")
+            if not part or len(head) > _MOST_HEADER_BYTES:
+                raise MediaError("the WAV that came through - ends in its header")
+            head += part
+        kind, size = struct.unpack_from("<4sI", head, at)
+        if kind == b"data":
+            if raw is None:
+                raise MediaError("the WAV that came through - does not say what its samples are")
+            return raw, head[at + 8 :], size
+        if kind == b"fmt " and size >= 16:
+            code, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
+            if code == 0xFFFE and size >= 26:  # WAVE_FORMAT_EXTENSIBLE: the code stands later
+                (code,) = struct.unpack_from("<H", head, at + 8 + 24)
+            sample = {(1, 16): "s16le", (3, 32): "f32le"}.get((code, bits))
+            if sample is None or not channels or not rate_hz:
+                raise MediaError(
+                    f"the WAV that came through - has format {code} of {bits} bits, expected"
+                    " integers of 16 bits or floats of 32"
+                )
+            raw = RawSound(rate_hz, channels, sample)
+        at += 8 + size + size % 2
+    raise MediaError("the WAV that came through - has no samples")
+
+
+def _limited(data: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """So many bytes of the data; other chunks of a WAV may follow its samples."""
+    for part in data:
+        if size <= 0:
+            return
+        yield part[:size]
+        size -= len(part)
+
+
+def _blocks(head: bytes, data: Iterator[bytes], raw: RawSound) -> Iterator[Block]:
+    """Samples as they come: (frames,) or (frames, channels), as float32 or int16."""
+    rest, came = head, False
+    while True:
+        whole = len(rest) // raw.frame_bytes * raw.frame_bytes
+        if whole:
+            came = True
+            block = np.frombuffer(rest[:whole], raw.dtype).astype(raw.dtype.newbyteorder("="))
+            yield block if raw.channels == 1 else block.reshape(-1, raw.channels)
+        rest = rest[whole:]
+        part = next(data, b"")
+        if not part:
+            break
+        rest += part
+    if not came:
+        raise MediaError("no whole frame came through -")
+    if rest:
+        terminal.complain(
+            f"the sound ended inside a frame: its last {len(rest)} of {raw.frame_bytes} bytes"
+            " are left out"
+        )
+
+
+def _raw(block: Block, raw: RawSound) -> bytes:
+    if raw.sample == "f32le":
+        return _as_float(block).astype("<f4").tobytes()
+    if block.dtype == np.int16:
+        return block.astype("<i2").tobytes()
+    return np.clip(np.rint(block * 32768.0), -32768, 32767).astype("<i2").tobytes()
+
+
+def _as_float(block: Block) -> NDArray[np.float32]:
+    if block.dtype == np.int16:
+        return block.astype(np.float32) / np.float32(32768)
+    return block.astype(np.float32, copy=False)

@@ -1,0 +1,210 @@
+"""The verbs `compress` and `decompress`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgeae.cli import options, terminal
+from edgeae.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from edgeae.batch import Plan
+
+__all__ = ["compress", "decompress"]
+
+SUFFIX = ".eae"
+
+
+def compress(
+    sources: options.Sources,
+    target: options.Target,
+    model: Annotated[str, typer.Option(help="A bundled codec or a directory.")] = "photo-codec",
+    quality: Annotated[
+        float | None,
+        typer.Option(min=1, max=9, help="1 (smallest) to 9. By default 5.", show_default=False),
+    ] = None,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option(min=1, help="The best quality that fits, instead of --quality."),
+    ] = None,
+    psnr: Annotated[bool, typer.Option("--psnr", help="Decode again and tell the PSNR.")] = False,
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = "1",
+    force: options.Force = False,
+    skip_existing: options.Skip = False,
+    strict: options.Strict = False,
+    keep_suffix: options.KeepSuffix = False,
+    log: options.Log = None,
+) -> None:
+    """Compress photos to .eae files: one, several into a folder, or a folder of them.
+
+    A photo codec is for photos: text, line art and fine patterns are told on stderr where PNG or
+    JPEG would do better.
+    """
+    from edgeae import batch
+    from edgeae.cli import folder, image_files
+
+    if quality is not None and max_bytes is not None:
+        raise UsageError("--quality and --max-bytes exclude each other")
+    settings = folder.Settings(
+        force=force,
+        skip_existing=skip_existing,
+        strict=strict,
+        processes=options.job_count(jobs, threads=threads),
+        log=log,
+    )
+    settings.check()
+    how = image_files.Compression(
+        options.loading(model, precision, provider, device, threads),
+        quality=quality,
+        max_bytes=max_bytes,
+        with_psnr=psnr,
+    )
+    plan = _plan(
+        sources,
+        target,
+        suffixes=image_files.SUFFIXES,
+        new_suffix=SUFFIX,
+        keep_suffix=keep_suffix,
+        why_not=image_files.why_not,
+    )
+    if not plan.many and target != "-":
+        out = plan.jobs[0].target
+        if out.suffix.lower() != SUFFIX:
+            raise UsageError(f"OUT is {out}, expected a name that ends in {SUFFIX}, or a folder")
+        if not skip_existing:
+            folder.refuse_existing(out, force=force)
+    options.load_for(how.loading, "codec")
+    work = functools.partial(image_files.compress_file, how)
+    try:
+        tally = folder.run_jobs(plan, work, settings)
+    finally:
+        batch.forget()
+    if plan.many and tally.done:
+        before, after = tally.read_bytes, tally.written_bytes
+        terminal.say(
+            f"{tally.done} files  {before:,} -> {after:,} bytes"
+            f"  ratio {image_files.ratio(before, after)}"
+        )
+    folder.end(tally, plan, settings)
+
+
+def decompress(
+    sources: options.Sources,
+    target: options.Target,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A codec's directory. By default the bundled codec that the file names.",
+            show_default=False,
+        ),
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", help="Picture format of a folder's files, or of -: png, webp, tif ..."
+        ),
+    ] = "png",
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TOP,LEFT,HEIGHT,WIDTH",
+            help="Only this part of the picture, in pixels.",
+            show_default=False,
+        ),
+    ] = None,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="Take a picture far larger than its bytes let expect."),
+    ] = False,
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = "1",
+    force: options.Force = False,
+    skip_existing: options.Skip = False,
+    strict: options.Strict = False,
+    log: options.Log = None,
+) -> None:
+    """Restore the pictures in .eae files; OUT's suffix, or --to, says their format."""
+    from edgeae import batch, media
+    from edgeae.cli import folder, image_files
+
+    suffix = "." + to.lower().lstrip(".")
+    settings = folder.Settings(
+        force=force,
+        skip_existing=skip_existing,
+        strict=strict,
+        processes=options.job_count(jobs, threads=threads),
+        log=log,
+    )
+    settings.check()
+    how = image_files.Restoring(
+        options.loading(model, precision, provider, device, threads),
+        region=None if region is None else _region(region),
+        large=large,
+        to=suffix,
+    )
+    plan = _plan(
+        sources,
+        target,
+        suffixes={SUFFIX},
+        new_suffix=suffix,
+        why_not=lambda path: f"no {SUFFIX} file",
+    )
+    first = plan.jobs[0].target
+    options.checked(media.image_writer, Path(f"picture{suffix}") if target == "-" else first)
+    if not plan.many and target != "-" and not skip_existing:
+        folder.refuse_existing(first, force=force)
+    batch.forget()
+    if model is not None:
+        options.load_for(how.loading, "codec")
+    work = functools.partial(image_files.decompress_file, how)
+    try:
+        tally = folder.run_jobs(plan, work, settings)
+    finally:
+        batch.forget()
+    folder.end(tally, plan, settings)
+
+
+def _plan(sources: list[str], target: str, **how: Any) -> Plan:
+    """The jobs of files, of a folder, or of a standard stream."""
+    from edgeae import batch
+
+    paths, out = list(map(Path, sources)), Path(target)
+    if "-" in sources and len(sources) > 1:
+        raise UsageError("- is one input of several, expected it alone")
+    if target == "-":
+        if len(sources) > 1 or paths[0].is_dir():
+            raise UsageError("several files cannot go to -")
+        if sys.stdout is not None and sys.stdout.isatty():
+            raise UsageError("OUT is a terminal, expected - to lead into a pipe or a file")
+        return batch.Plan([batch.Job(paths[0], out)], [], many=False)
+    if sources == ["-"]:
+        if options.names_folder(target) or out.is_dir():
+            raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
+        return batch.Plan([batch.Job(paths[0], out)], [], many=False)
+    into_folder = options.names_folder(target)
+    if len(sources) > 1 and not into_folder and not out.is_dir():
+        raise UsageError(
+            f"OUT is {target}, expected a folder for {len(sources)} inputs: end a new one in /"
+        )
+    plan: Plan = options.checked(batch.plan, paths, out, into_folder=into_folder, **how)
+    return plan
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    try:
+        top, left, height, width = map(int, text.split(","))
+    except ValueError:
+        raise UsageError(f"--region is {text!r}, expected TOP,LEFT,HEIGHT,WIDTH") from None
+    return top, left, height, width

@@ -1,0 +1,173 @@
+"""The verb `denoise`."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeae.cli import options
+from edgeae.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from edgeae.cli.audio_files import Cleaning
+
+__all__ = ["denoise"]
+
+
+class Pcm(StrEnum):
+    """Sample formats of a raw pipe: 16-bit integers or 32-bit floats, little-endian."""
+
+    s16le = "s16le"
+    f32le = "f32le"
+
+
+def denoise(
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="IN...", help="Sound files, a folder, or - for raw PCM or a WAV."),
+    ],
+    target: Annotated[
+        str,
+        typer.Argument(metavar="OUT", help="A sound file, a folder, or - for raw PCM."),
+    ],
+    model: Annotated[
+        str, typer.Option(help="A bundled denoiser or a directory.")
+    ] = "speech-denoiser",
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Feed 10 ms at a time, as a live device does, and time it."),
+    ] = False,
+    attenuation_limit: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            metavar="DB",
+            help="Take the noise down by so many dB at most.",
+            show_default=False,
+        ),
+    ] = None,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", min=1, help="Sample rate of raw PCM.", show_default=False),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Channels of raw PCM. By default 1.", show_default=False),
+    ] = None,
+    pcm: Annotated[
+        Pcm | None,
+        typer.Option(help="Samples of raw PCM. By default s16le.", show_default=False),
+    ] = None,
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = "1",
+    force: options.Force = False,
+    skip_existing: options.Skip = False,
+    strict: options.Strict = False,
+    log: options.Log = None,
+) -> None:
+    """Remove the noise from speech: any sample rate, any channels, long files in little memory.
+
+    A recording that comes in through - ends at Ctrl-C, and what came before is kept.
+    """
+    from edgeae import batch, media
+    from edgeae.cli import audio_files, folder
+
+    raw_in, raw_out = sources == ["-"], target == "-"
+    _check_pipes(sources, target, rate=rate, channels=channels, pcm=pcm)
+    settings = folder.Settings(
+        force=force,
+        skip_existing=skip_existing,
+        strict=strict,
+        processes=options.job_count(jobs, threads=threads),
+        log=log,
+    )
+    settings.check()
+    how = audio_files.Cleaning(
+        options.loading(model, precision, provider, device, threads),
+        attenuation_limit_db=attenuation_limit,
+        live=stream,
+    )
+    out = Path(target)
+    if raw_in or raw_out:
+        _through_pipe(how, sources, out, rate=rate, channels=channels, pcm=pcm, force=force)
+        return
+    plan = options.checked(
+        batch.plan,
+        list(map(Path, sources)),
+        out,
+        suffixes=audio_files.SUFFIXES,
+        new_suffix=None,
+        into_folder=options.names_folder(target),
+        why_not=lambda path: "no sound file",
+    )
+    if not plan.many:
+        options.checked(media.audio_subtype, plan.jobs[0].target, "PCM_16")
+        if not skip_existing:
+            folder.refuse_existing(plan.jobs[0].target, force=force)
+    options.load_for(how.loading, "denoiser")
+    work = functools.partial(audio_files.denoise_file, how)
+    folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
+
+
+def _check_pipes(
+    sources: list[str],
+    target: str,
+    *,
+    rate: int | None,
+    channels: int | None,
+    pcm: Pcm | None,
+) -> None:
+    raw_in, raw_out = sources == ["-"], target == "-"
+    if "-" in sources and len(sources) > 1:
+        raise UsageError("- is one input of several, expected it alone")
+    if not raw_in and (rate is not None or channels is not None):
+        raise UsageError("--rate and --channels are for raw PCM from -: a file says its own")
+    if rate is None and channels is not None:
+        raise UsageError("--channels is given without --rate")
+    if not (raw_in or raw_out) and pcm is not None:
+        raise UsageError("--pcm is for raw PCM: IN or OUT must be -")
+    if raw_out and len(sources) > 1:
+        raise UsageError("several inputs cannot go to -")
+    if raw_out and Path(sources[0]).is_dir():
+        raise UsageError("a folder cannot go to -")
+    if raw_out and sys.stdout is not None and sys.stdout.isatty():
+        raise UsageError("raw PCM is nothing for a terminal: send - into a pipe or a file")
+    if raw_in and rate is None and sys.stdin is not None and sys.stdin.isatty():
+        raise UsageError("- is a terminal, expected sound from a pipe")
+
+
+def _through_pipe(
+    how: Cleaning,
+    sources: list[str],
+    out: Path,
+    *,
+    rate: int | None,
+    channels: int | None,
+    pcm: Pcm | None,
+    force: bool,
+) -> None:
+    from edgeae import media
+    from edgeae.cli import audio_files, folder
+
+    sample = (pcm or Pcm.s16le).value
+    if sources != ["-"]:
+        options.load_for(how.loading, "denoiser")
+        audio_files.denoise_to_pipe(how, Path(sources[0]), sample)
+        return
+    if out != Path("-"):
+        options.checked(media.audio_subtype, out, "PCM_16")
+        folder.refuse_existing(out, force=force)
+    asked = None if rate is None else audio_files.RawSound(rate, channels or 1, sample)
+    options.load_for(how.loading, "denoiser")
+    try:
+        audio_files.denoise_pipe(how, out, asked)
+    except audio_files.UnknownSamples as error:
+        raise UsageError(str(error)) from None

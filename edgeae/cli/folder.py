@@ -1,0 +1,229 @@
+"""Jobs run for a user: lines, a bar, failures at the end, a log, and a clean stop."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import typer
+
+from edgeae.batch import Done, Job, Outcome, Plan, Tick, execute
+from edgeae.cli import terminal
+from edgeae.cli.options import UsageError
+from edgeae.cli.pipes import PIPE
+from edgeae.errors import MediaError
+
+__all__ = ["Settings", "Tally", "end", "refuse_existing", "run_jobs"]
+
+LOG_FIELDS = ("source", "target", "status", "read_bytes", "written_bytes", "seconds", "message")
+LOG_SUFFIXES = (".csv", ".jsonl")
+# More names than a screen holds tell less: --log has them all.
+MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user may say about the run of a folder."""
+
+    force: bool = False
+    skip_existing: bool = False
+    strict: bool = False
+    processes: int = 1
+    log: Path | None = None
+
+    def check(self) -> None:
+        """UsageError if they contradict each other."""
+        if self.force and self.skip_existing:
+            raise UsageError("--force and --skip-existing exclude each other")
+        if self.log is not None and self.log.suffix.lower() not in LOG_SUFFIXES:
+            raise UsageError(f"--log is {self.log}, expected a name that ends in .csv or .jsonl")
+
+
+@dataclass
+class Tally:
+    """What came of all jobs."""
+
+    done: int = 0
+    skipped: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def refuse_existing(target: Path, *, force: bool) -> None:
+    """MediaError if there is a file at `target` and `force` is not set."""
+    if target.exists() and not force:
+        raise MediaError(f"{target} exists: --force replaces it")
+
+
+def run_jobs(
+    plan: Plan, work: Callable[[Job, Tick], Done], settings: Settings, *, bar: bool = False
+) -> Tally:
+    """Does the jobs and prints the line of each; failures are told on stderr at the end.
+
+    The error of a single file is raised. What Ctrl-C or a signal interrupts is told with what is
+    done, and goes on as an exception.
+    """
+    tally = Tally()
+    with ExitStack() as stack:
+        log = stack.enter_context(closing(_Log(settings.log)))
+        for left in plan.left_out:
+            log.add(left.path, None, "left out", message=left.why)
+        show = stack.enter_context(terminal.progress_bar(len(plan.jobs), shown=bar or plan.many))
+
+        def tick(job: Job, fraction: float) -> None:
+            show(tally.done + tally.skipped + len(tally.failures) + fraction, job.source.name)
+
+        outcomes = stack.enter_context(
+            closing(
+                execute(
+                    _due(plan, settings, tally, log),
+                    work,
+                    processes=settings.processes if plan.many else 1,
+                    tick=tick,
+                )
+            )
+        )
+        try:
+            for outcome in outcomes:
+                _tell(outcome, plan, tally, log)
+                tick(outcome.job, 0.0)
+        except BaseException:
+            if plan.many:
+                terminal.complain(
+                    f"{tally.done} of {len(plan.jobs)} files are done: "
+                    "--skip-existing goes on from here"
+                )
+            raise
+    _tell_left_out(plan)
+    for failure in tally.failures:
+        terminal.complain(failure)
+    if tally.failures:
+        terminal.complain(f"{len(tally.failures)} of {len(plan.jobs)} files failed")
+    if tally.skipped:
+        terminal.complain(f"{tally.skipped} files skipped: they exist")
+    return tally
+
+
+def end(tally: Tally, plan: Plan, settings: Settings) -> None:
+    """Ends the command with exit code 1 if a file failed, or with --strict was left out."""
+    if settings.strict and plan.left_out:
+        terminal.complain(f"{len(plan.left_out)} files are left out, which --strict forbids")
+    if tally.failures or (settings.strict and plan.left_out):
+        raise typer.Exit(1)
+
+
+def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Job]:
+    """The jobs whose place is free; the others are told."""
+    made: dict[Path, Path] = {}
+    for job in plan.jobs:
+        if job.target == PIPE:
+            yield job
+            continue
+        if settings.skip_existing and job.target.exists() and job.target not in made:
+            tally.skipped += 1
+            log.add(job.source, job.target, "skipped", message="it exists")
+            continue
+        try:
+            if job.target in made:
+                raise MediaError(
+                    f"{job.source} would take the place of {job.target},"
+                    f" made from {made[job.target]}: --keep-suffix tells them apart"
+                )
+            refuse_existing(job.target, force=settings.force)
+            if plan.many:
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+        except (MediaError, OSError) as error:
+            if not plan.many:
+                raise
+            tally.failures.append(str(error))
+            log.add(job.source, job.target, "failed", message=str(error))
+            continue
+        made[job.target] = job.source
+        yield job
+
+
+def _tell(outcome: Outcome, plan: Plan, tally: Tally, log: _Log) -> None:
+    job, done = outcome.job, outcome.done
+    if done is None:
+        log.add(job.source, job.target, "failed", outcome.seconds, message=outcome.message)
+        if not plan.many:
+            raise MediaError(outcome.message)
+        tally.failures.append(outcome.message)
+        return
+    tally.done += 1
+    tally.read_bytes += done.read_bytes
+    tally.written_bytes += done.written_bytes
+    log.add(job.source, job.target, "done", outcome.seconds, done, done.warning or "")
+    if job.target != PIPE:
+        terminal.say(done.line)
+    if done.warning:
+        terminal.complain(f"{job.source}: {done.warning}")
+
+
+def _tell_left_out(plan: Plan) -> None:
+    for left in plan.left_out[:MOST_NAMED]:
+        terminal.complain(f"left out: {left.path}: {left.why}")
+    more = len(plan.left_out) - MOST_NAMED
+    if more > 0:
+        terminal.complain(f"left out: {more} files more, which --log names")
+
+
+class _Log:
+    """Rows of a .csv or .jsonl file, each there as soon as it is known; nothing without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._file: IO[str] | None = None
+        if path is None:
+            return
+        try:
+            # An earlier run's rows stay: what it did is still done.
+            self._file = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
+        except OSError as error:
+            raise MediaError(f"cannot write {path}: {error.strerror}") from error
+        self._json = path.suffix.lower() == ".jsonl"
+        self._csv = csv.writer(self._file)
+        if not self._json and self._file.tell() == 0:
+            self._csv.writerow(LOG_FIELDS)
+
+    def add(
+        self,
+        source: Path,
+        target: Path | None,
+        status: str,
+        seconds: float = 0.0,
+        done: Done | None = None,
+        message: str = "",
+    ) -> None:
+        if self._file is None:
+            return
+        row: dict[str, Any] = {
+            "source": str(source),
+            "target": None if target is None else str(target),
+            "status": status,
+            "read_bytes": None if done is None else done.read_bytes,
+            "written_bytes": None if done is None else done.written_bytes,
+            "seconds": round(seconds, 4),
+            "message": message,
+        }
+        if self._json:
+            self._file.write(json.dumps(row) + "\n")
+        else:
+            self._csv.writerow([_cell(row[name]) for name in LOG_FIELDS])
+        self._file.flush()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _cell(value: Any) -> Any:
+    """What a spreadsheet must not take for a formula, however a file is called."""
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
+        return f"'{value}"
+    return value

@@ -1,0 +1,168 @@
+"""Picture files: compressed, restored, and what the bytes of one hold. One file a call.
+
+The functions are picklable, so that a pool or a cluster can run them; they load their model once
+in each process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import edgeae
+from edgeae import media, metrics
+from edgeae.batch import Done, Job, Loading, Tick, loaded
+from edgeae.bundle import bundled_with_codec_id
+from edgeae.cli import pipes, plain_coding
+from edgeae.cli.options import in_words_of_the_command
+from edgeae.loading import file_codec_id, file_info
+
+__all__ = [
+    "SUFFIXES",
+    "Compression",
+    "Restoring",
+    "compress_file",
+    "decompress_file",
+    "ratio",
+    "why_not",
+]
+
+Picture = NDArray[np.uint8]
+
+# The files of a folder that are pictures.
+SUFFIXES = media.IMAGE_SUFFIXES
+# What a file may ask for at --large: pictures of much less detail than a photo has.
+LARGE_PIXELS_PER_BYTE = 1 << 28
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How to compress pictures: a quality, or a budget in bytes instead."""
+
+    loading: Loading
+    quality: float | None = None
+    max_bytes: int | None = None
+    with_psnr: bool = False
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """How to restore pictures; without a model each file says which bundled codec it needs."""
+
+    loading: Loading
+    region: tuple[int, int, int, int] | None = None
+    large: bool = False
+    to: str = ".png"
+
+
+def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
+    """Compresses the picture in one file, or from stdin.
+
+    Raises what reading, `ImageCodec.compress` and writing raise.
+    """
+    codec = loaded(how.loading)
+    image, read_bytes = _read(job.source)
+    with in_words_of_the_command():
+        blob = (
+            codec.compress(image, quality=5 if how.quality is None else how.quality)
+            if how.max_bytes is None
+            else codec.compress(image, max_bytes=how.max_bytes)
+        )
+
+    def restore() -> Picture:
+        restored: Picture = codec.decompress(blob, limits=_limits(large=True))
+        return restored
+
+    pipes.write_bytes(job.target, blob)
+    line = (
+        f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}"
+        f"  {read_bytes:,} -> {len(blob):,} bytes  ratio {ratio(read_bytes, len(blob))}"
+        f"  {metrics.bits_per_pixel(len(blob), image.shape):.3f} bit/pixel"
+    )
+    if how.max_bytes is not None:
+        line += f"  quality {file_info(blob)['quality']:g}"
+    if how.with_psnr:
+        # Transparency is exact and would flatter.
+        line += f"  PSNR {metrics.psnr_db(image[..., :3], restore()[..., :3]):.2f} dB"
+    warning = plain_coding.warning(_rgb(image), len(blob), lambda: _rgb(restore()))
+    if warning is None and len(blob) > read_bytes:
+        warning = f"the compressed file is larger than the original, {read_bytes:,} bytes"
+    return Done(line, read_bytes, len(blob), warning)
+
+
+def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
+    """Restores the picture in one .eae file, or from stdin.
+
+    Raises what reading, `ImageCodec.decompress` and writing raise.
+    """
+    blob = pipes.read_bytes(job.source)
+    loading = how.loading
+    if loading.model is None:
+        loading = dataclasses.replace(loading, model=_bundled_name(file_codec_id(blob)))
+    with in_words_of_the_command():
+        image = loaded(loading).decompress(blob, region=how.region, limits=_limits(large=how.large))
+    written = _write(job.target, image, how.to)
+    size = f"{image.shape[1]}x{image.shape[0]} pixels"
+    line = f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}  {size}"
+    return Done(line, len(blob), written)
+
+
+# Formats that are read once a package is installed, or not at all.
+_NEEDS = {".heic": "HEIC is not read", ".heif": "HEIF is not read"}
+
+
+def why_not(path: Path) -> str:
+    """Why a file of a folder is none that `compress_file` reads."""
+    return _NEEDS.get(path.suffix.lower(), "no picture")
+
+
+def ratio(before: int, after: int) -> str:
+    """How many times smaller, in words; small ratios keep two digits."""
+    value = before / after
+    return f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+
+
+_names: dict[bytes, str] = {}
+
+
+def _bundled_name(codec_id: bytes) -> str:
+    """The name of the bundled codec with an id; each is looked for once in a process."""
+    if codec_id not in _names:
+        _names[codec_id] = bundled_with_codec_id(codec_id).manifest.name
+    return _names[codec_id]
+
+
+def _limits(*, large: bool) -> Any:
+    return edgeae.Limits(pixels_per_byte=LARGE_PIXELS_PER_BYTE) if large else edgeae.Limits()
+
+
+def _read(path: Path) -> tuple[Picture, int]:
+    """A picture, uint8 (H, W, C), and the bytes that it was read from."""
+    if path == pipes.PIPE or not path.is_file():
+        data: Any = pipes.read_bytes(path)
+        return media.read_image(data), len(data)
+    return media.read_image(path), path.stat().st_size
+
+
+def _write(path: Path, image: Picture, suffix: str) -> int:
+    """Writes a picture, to stdout in the format of a suffix; the number of its bytes."""
+    if path != pipes.PIPE:
+        media.write_image(path, image)
+        return path.stat().st_size
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"picture{suffix}"
+        media.write_image(file, image)
+        data = file.read_bytes()
+    pipes.write_binary(data)
+    return len(data)
+
+
+def _rgb(image: Picture) -> Picture:
+    """Uint8 (H, W, 3) of gray, RGB or RGBA."""
+    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]

@@ -1,0 +1,173 @@
+"""The options that several verbs share, and what they mean."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from edgeae.batch import Loading
+    from edgeae.providers import Provider
+
+__all__ = [
+    "MAX_THREADS",
+    "UsageError",
+    "asked_providers",
+    "checked",
+    "in_words_of_the_command",
+    "job_count",
+    "load_for",
+    "loading",
+    "names_folder",
+]
+
+# Beyond the processors of a machine threads only cost: 4,000 of them take a minute to start.
+MAX_THREADS = max(64, os.cpu_count() or 1)
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be meant."""
+
+
+Sources = Annotated[
+    list[str], typer.Argument(metavar="IN...", help="Files, a folder, or - for stdin.")
+]
+Target = Annotated[
+    str,
+    typer.Argument(metavar="OUT", help="A file, a folder (one ends in /), or - for stdout."),
+]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A bundled name or a directory.")]
+Precision = Annotated[
+    str | None,
+    typer.Option(help="fp32 or int8. By default int8 where the model has it.", show_default=False),
+]
+Providers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--provider",
+        metavar="NAME[:key=value,...]",
+        help="onnxruntime's name of an execution provider, with its options; repeat for a second"
+        " choice. By default CPUExecutionProvider.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="cpu, gpu, npu or auto, instead of --provider: see edgeae info --providers.",
+        show_default=False,
+    ),
+]
+Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads of one model run.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
+Skip = Annotated[
+    bool, typer.Option("--skip-existing", help="Leave files that exist, and go on with the rest.")
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs", metavar="N|auto", help="Processes for a folder's files; auto is one a core."
+    ),
+]
+Log = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Add a row for each file, done or not, to a .csv or .jsonl file.",
+        show_default=False,
+    ),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Fail if any file of a folder is left out.")]
+KeepSuffix = Annotated[
+    bool,
+    typer.Option("--keep-suffix", help="Add OUT's suffix to a folder's names: a.png.eae."),
+]
+
+
+def asked_providers(specs: Sequence[str] | None) -> list[Provider] | None:
+    """The providers of a command line; a wrong one is a wrong command line."""
+    from edgeae.providers import parse
+
+    if specs is None:
+        return None
+    return [checked(parse, spec) for spec in specs]
+
+
+def loading(
+    model: str | None,
+    precision: str | None,
+    providers: Sequence[str] | None,
+    device: str | None,
+    threads: int,
+) -> Loading:
+    """How to load the model that a command line asks for."""
+    from edgeae.batch import Loading
+
+    asked = asked_providers(providers)
+    return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
+
+
+def load_for(how: Loading, task: str) -> None:
+    """Loads the model, so that what is wrong with it is told once and before the first file.
+
+    Raises BundleError if it is of another task than the verb is for, and what loading raises.
+    """
+    from edgeae import batch
+    from edgeae.loading import files_of
+
+    batch.forget()  # a model that an earlier command in this process left may have changed
+    files_of(batch.loaded(how).bundle, task)
+
+
+def names_folder(target: str) -> bool:
+    """Whether OUT ends as only a folder does, also one that is not there yet."""
+    return target.endswith(("/", os.sep))
+
+
+def job_count(text: str, *, threads: int) -> int:
+    """The number of processes that --jobs asks for; auto gives each the threads it runs on."""
+    from edgeae.bench.machine import cores
+
+    if text == "auto":
+        return max(1, cores() // threads)
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
+        raise UsageError(f"--jobs is {text!r}, expected auto or 1 to {MAX_THREADS}")
+    return int(text)
+
+
+def checked(check: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """What a check gives back; its ValueError means a wrong command line."""
+    try:
+        return check(*arguments, **options)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+# What a caller of the library would write, and what a user of the command does.
+_WORDS = (
+    ("set limits=Limits(pixels_per_byte=...)", "give --large"),
+    ("limits=Limits(pixels_per_byte=...)", "--large"),
+    ("take a region", "take a --region"),
+    ("max_bytes", "--max-bytes"),
+    ("attenuation_limit_db", "--attenuation-limit"),
+    ("sample_rate", "--rate"),
+)
+
+
+@contextmanager
+def in_words_of_the_command() -> Iterator[None]:
+    """Errors of the library name the options of the command instead of its arguments."""
+    try:
+        yield
+    except ValueError as error:  # BitstreamError is one
+        message = str(error)
+        for argument, option in _WORDS:
+            message = message.replace(argument, option)
+        if message == str(error):
+            raise
+        raise type(error)(message) from None
