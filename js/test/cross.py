@@ -48,7 +48,7 @@ def rgba(image):
 
 
 def make(folder: Path) -> None:
-    codecs = {name: edgeae.load(path) for name, path in BUNDLES.items()}
+    codecs = {name: edgeae.load(path, precision="fp32") for name, path in BUNDLES.items()}
     cases = []
 
     def keep(codec, kind, blobs, image, mask=None, **more):
@@ -105,7 +105,7 @@ def make(folder: Path) -> None:
 
 def read(folder: Path) -> None:
     """Prints the largest difference of a gray level for each file, as JSON."""
-    codecs = {name: edgeae.load(path) for name, path in BUNDLES.items()}
+    codecs = {name: edgeae.load(path, precision="fp32") for name, path in BUNDLES.items()}
     found = {}
     for entry in json.loads((folder / "written.json").read_text()):
         codec = codecs[entry["codec"]]

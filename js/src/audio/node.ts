@@ -41,7 +41,7 @@ export interface SpeechDenoiserStats {
  
 const Base =
   (globalThis as { AudioWorkletNode?: typeof AudioWorkletNode }).AudioWorkletNode ??
-  (class {} as unknown as typeof AudioWorkletNode);
+  (Object as unknown as typeof AudioWorkletNode);
 
 /**
  * Cleans speech as it arrives. The graph runs in a worker; the audio thread only hands sound over

@@ -4,6 +4,8 @@ import { asBytes, fromHex, hex, startsWith } from "../bytes.js";
 import type { Bundle } from "../bundle.js";
 import { BlockDecoder, BlockEncoder } from "../coding/block.js";
 import { ContextModel, decodeBlock, encodeBlock } from "../coding/context.js";
+import type { Rounding } from "../coding/rounding.js";
+import { quantized, rounded, rounding } from "../coding/rounding.js";
 import type { Tables } from "../coding/tables.js";
 import { readTables } from "../coding/tables.js";
 import { damaged, EdgeaeError } from "../errors.js";
@@ -14,8 +16,8 @@ import type { Content } from "./container.js";
 import { readFile, readHeader, salvage, writeFile } from "./container.js";
 import type { Header, Limits } from "./header.js";
 import { FILE_LIMITS, LEVELS, PACKET_LIMITS } from "./header.js";
-import type { DeadZones, LatentSpec } from "./latent.js";
-import { deadZones, latentSpec, quantized, rounded } from "./latent.js";
+import type { LatentSpec } from "./latent.js";
+import { latentSpec } from "./latent.js";
 import type { Packet, PacketHeader } from "./packets.js";
 import { keyOf, overheadBytes, readPacket, writePackets } from "./packets.js";
 import type { Picture } from "./picture.js";
@@ -81,7 +83,7 @@ export function info(bytes: Uint8Array | ArrayBuffer): FileInfo {
 /** A learned picture codec; many calls may be under way at a time. */
 export class ImageCodec {
   private readonly id: Uint8Array;
-  private readonly zones: DeadZones;
+  private readonly worth: Rounding;
   private encoder: Promise<Graph> | undefined;
 
   private constructor(
@@ -95,7 +97,7 @@ export class ImageCodec {
     private readonly context: ContextModel,
   ) {
     this.id = fromHex(bundle.manifest.codecId);
-    this.zones = deadZones(tables);
+    this.worth = rounding(tables);
   }
 
   /** Fetches what a reader needs; the encoder's graph follows with the first picture to write. */
@@ -402,7 +404,7 @@ export class ImageCodec {
     const values = quantized(latents, this.stepsOf(level), height * width);
     const encoder = new BlockEncoder(this.tables);
     await encodeBlock(this.context, height, width, level, encoder, (stage) =>
-      rounded(values, this.zones, stage),
+      rounded(values, this.worth, stage),
     );
     return encoder.finish();
   }

@@ -1,0 +1,181 @@
+/** The photo half: original and restored side by side, beside JPEG and WebP of the same size. */
+
+import { info, RemoteCodec } from "edgeae";
+
+import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles } from "./page.js";
+import { decoded, encodedToFit, psnr } from "./rivals.js";
+
+// A photo from a phone takes a while in one thread: it is shown smaller, and the page says so.
+const LONGEST_SIDE = 1600;
+
+interface Row {
+  readonly codec: string;
+  readonly bytes: number;
+  readonly image: ImageData;
+  readonly psnr: number | undefined;
+}
+
+const status = new Status("photo-status");
+let codec: Promise<RemoteCodec> | undefined;
+let original: ImageData | undefined;
+let file: Uint8Array | undefined;
+let rows: Row[] = [];
+let note = "";
+/** Counts what was asked for: only the newest is shown. */
+let turn = 0;
+
+function theCodec(): Promise<RemoteCodec> {
+  const onProgress = loading((text) => status.say(text));
+  codec ??= RemoteCodec.open("models/photo-codec", { onProgress });
+  codec.catch(() => (codec = undefined));
+  return codec;
+}
+
+export async function openPhoto(blob: Blob, name: string): Promise<void> {
+  const mine = ++turn;
+  try {
+    if (name.endsWith(".eae")) {
+      await showFile(new Uint8Array(await blob.arrayBuffer()), name, mine);
+      return;
+    }
+    const whole = await createImageBitmap(blob).catch(() => {
+      throw new Error(`${name} is no picture that this browser can read`);
+    });
+    original = await decoded(blob, LONGEST_SIDE);
+    const { width, height } = original;
+    const smaller = width === whole.width ? "" : `, of ${whole.width} × ${whole.height}`;
+    note = `${width} × ${height} pixels${smaller}`;
+    draw("left", original);
+    draw("right", original);
+    await compress();
+  } catch (error) {
+    if (mine === turn) status.fail(error);
+  }
+}
+
+/** An .eae file alone: there is no original to compare with. */
+async function showFile(bytes: Uint8Array, name: string, mine: number): Promise<void> {
+  const { width, height, quality } = info(bytes);
+  const model = await theCodec();
+  status.say(`Restoring ${name}…`);
+  const image = (await model.decompress(bytes)) as ImageData;
+  if (mine !== turn) return;
+  original = undefined;
+  file = bytes;
+  note = `${name}: ${width} × ${height} pixels, quality ${quality}`;
+  draw("left", image);
+  rows = [{ codec: "edgeae", bytes: bytes.length, image, psnr: undefined }];
+  show();
+  status.say(note);
+}
+
+async function compress(): Promise<void> {
+  if (!original) return;
+  const mine = ++turn;
+  const image = original;
+  try {
+    const model = await theCodec();
+    if (mine !== turn) return;
+    status.say(`${note}. Compressing…`);
+    const start = performance.now();
+    const bytes = await model.compress(image, { quality: Number(input("quality").value) });
+    const middle = performance.now();
+    const restored = (await model.decompress(bytes)) as ImageData;
+    const end = performance.now();
+    if (mine !== turn) return;
+    file = bytes;
+    rows = [{ codec: "edgeae", bytes: bytes.length, image: restored, psnr: psnr(image, restored) }];
+    show();
+    for (const [title, type] of [["JPEG", "image/jpeg"], ["WebP", "image/webp"]] as const) {
+      const rival = await encodedToFit(image, type, bytes.length);
+      if (mine !== turn) return;
+      if (rival) rows.push({ codec: title, ...rival, psnr: psnr(image, rival.image) });
+    }
+    show();
+    const seconds = (from: number, to: number) => ((to - from) / 1000).toFixed(2);
+    status.say(
+      `${note}. Compressed in ${seconds(start, middle)} s, restored in ${seconds(middle, end)} s.`,
+    );
+  } catch (error) {
+    if (mine === turn) status.fail(error);
+  }
+}
+
+function draw(id: "left" | "right", image: ImageData): void {
+  const target = canvas(id);
+  target.width = image.width;
+  target.height = image.height;
+  target.getContext("2d")?.putImageData(image, 0, 0);
+}
+
+function show(): void {
+  const shown = rows.find(({ codec }) => codec === checkedValue("shown")) ?? rows[0];
+  if (shown) {
+    draw("right", shown.image);
+    const tag = element("right-tag", HTMLElement);
+    tag.textContent = shown.psnr ? `${shown.codec}, ${shown.psnr.toFixed(1)} dB` : shown.codec;
+    const label = `The photo as ${shown.codec} restores it from ${shown.bytes} bytes`;
+    canvas("right").setAttribute("aria-label", label);
+  }
+  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name="shown"]')) {
+    radio.disabled = !rows.some(({ codec }) => codec === radio.value);
+  }
+  button("photo-save").disabled = !file;
+  const best = Math.max(...rows.map(({ psnr }) => psnr ?? 0));
+  element("rows", HTMLElement).replaceChildren(...rows.map((row) => rowOf(row, row.psnr === best)));
+}
+
+function rowOf({ codec, bytes, image, psnr }: Row, best: boolean): HTMLTableRowElement {
+  const row = document.createElement("tr");
+  row.classList.toggle("best", best);
+  const head = document.createElement("th");
+  head.scope = "row";
+  head.textContent = codec;
+  const smallest = rows[0]?.bytes ?? bytes;
+  const cells = [
+    bytes.toLocaleString("en") + (bytes > smallest ? " (smallest)" : ""),
+    ((8 * bytes) / (image.width * image.height)).toFixed(3),
+    psnr === undefined ? "–" : `${psnr.toFixed(2)} dB`,
+  ].map((text) => {
+    const cell = document.createElement("td");
+    cell.textContent = text;
+    return cell;
+  });
+  row.append(head, ...cells);
+  return row;
+}
+
+export async function samplePhoto(): Promise<void> {
+  try {
+    const response = await fetch("samples/photo.webp");
+    await openPhoto(await response.blob(), "photo.webp");
+  } catch (error) {
+    status.fail(error);
+  }
+}
+
+export function startPhoto(): void {
+  takesFiles("photo", "photo-file", (chosen) => void openPhoto(chosen, chosen.name));
+  button("photo-sample").addEventListener("click", () => void samplePhoto());
+  const stage = element("stage", HTMLElement);
+  const split = input("split");
+  const divide = () => stage.style.setProperty("--split", `${split.value}%`);
+  split.addEventListener("input", divide);
+  divide();
+  const quality = input("quality");
+  let wait: ReturnType<typeof setTimeout> | undefined;
+  quality.addEventListener("input", () => {
+    element("quality-value", HTMLElement).textContent = quality.value;
+    clearTimeout(wait);
+    wait = setTimeout(() => void compress(), 250);
+  });
+  onChecked("shown", show);
+  const magnify = input("magnify");
+  magnify.addEventListener("change", () => {
+    stage.style.width = magnify.checked ? `${3 * canvas("left").width}px` : "";
+    stage.classList.toggle("magnified", magnify.checked);
+  });
+  button("photo-save").addEventListener("click", () => {
+    if (file) save(file as BlobPart, "application/octet-stream", "photo.eae");
+  });
+}
