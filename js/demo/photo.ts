@@ -33,6 +33,7 @@ function theCodec(): Promise<RemoteCodec> {
 
 export async function openPhoto(blob: Blob, name: string): Promise<void> {
   const mine = ++turn;
+  status.say(`Opening ${name}…`);
   try {
     if (name.endsWith(".eae")) {
       await showFile(new Uint8Array(await blob.arrayBuffer()), name, mine);
@@ -147,6 +148,7 @@ function rowOf({ codec, bytes, image, psnr }: Row, best: boolean): HTMLTableRowE
 
 export async function samplePhoto(): Promise<void> {
   try {
+    status.say("Fetching the sample…");
     const response = await fetch("samples/photo.webp");
     await openPhoto(await response.blob(), "photo.webp");
   } catch (error) {

@@ -53,6 +53,7 @@ async function openRecording(blob: Blob, name: string): Promise<void> {
     await stopLive();
     player?.stop();
     button("play").disabled = true;
+    status.say(`Opening ${name}…`);
     const model = await theDenoiser();
     // The context of a page that nobody has touched may not sound, but it decodes.
     const sound = await new OfflineAudioContext(1, 1, RATE_HZ)
@@ -317,6 +318,7 @@ function change(): void {
 
 export async function sampleSpeech(): Promise<void> {
   try {
+    status.say("Fetching the sample…");
     const response = await fetch("samples/noisy.flac");
     await openRecording(await response.blob(), "noisy.flac");
   } catch (error) {
