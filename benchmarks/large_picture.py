@@ -22,7 +22,7 @@ import numpy as np
 import edgeae
 from edgeae.bench.machine import machine, versions
 from edgeae.bench.workloads import ASSETS
-from edgeae.coding.container import Limits
+from edgeae.image.header import Limits
 from edgeae.media import read_image
 from edgeae.metrics import psnr_db
 

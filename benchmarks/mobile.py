@@ -16,6 +16,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,9 +179,9 @@ def photo_rows(
     for form, by_role in files.items():
         codec = ImageCodec(bundle, precision=SHIPPED)
         # A bundle's own graphs have free shapes; in this benchmark every picture has one.
-        codec._encoder, codec._decoder = (
-            _graph(by_role[role], form) for role in ("encoder", "decoder")
-        )
+        encoder, decoder = (_graph(by_role[role], form) for role in ("encoder", "decoder"))
+        codec._analysis = replace(codec._analysis, graph=encoder)
+        codec._synthesis = replace(codec._synthesis, graph=decoder)
         quality_db, size_bytes = [], []
         for image in _progress(f"photos, {form}", images):
             for quality in QUALITIES:

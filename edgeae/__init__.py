@@ -9,7 +9,6 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeae.coding.container import Limits
     from edgeae.errors import (
         BitstreamError,
         BundleError,
@@ -18,7 +17,9 @@ if TYPE_CHECKING:
         ProviderError,
         UnknownCodec,
     )
-    from edgeae.image.codec import ImageCodec, Latent
+    from edgeae.image.codec import ImageCodec
+    from edgeae.image.header import Limits
+    from edgeae.image.latent import Latent
     from edgeae.inspection import info
     from edgeae.loading import decompress, load
     from edgeae.signal.denoiser import SignalDenoiser
@@ -31,8 +32,8 @@ _HOMES = {
     "ImageCodec": "edgeae.image.codec",
     "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
-    "Latent": "edgeae.image.codec",
-    "Limits": "edgeae.coding.container",
+    "Latent": "edgeae.image.latent",
+    "Limits": "edgeae.image.header",
     "MediaError": "edgeae.errors",
     "ProviderError": "edgeae.errors",
     "UnknownCodec": "edgeae.errors",

@@ -15,8 +15,9 @@ import onnx
 import torch
 
 from edgeae.coding import context, entropy
+from edgeae.coding.rate import LEVELS
 from edgeae.coding.rounding import rounding
-from edgeae.image.codec import LEVELS, ImageCodec
+from edgeae.image.codec import ImageCodec
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import tiny
 
-from edgeae.coding import container as bitstream
-from edgeae.coding import context, entropy, latent
-from edgeae.image import packets as datagram
-from edgeae.image.codec import PACKET_LIMITS, ImageCodec, Latent
+from edgeae.coding import context, entropy, rate
+from edgeae.image import file, packets
+from edgeae.image.codec import PACKET_LIMITS, ImageCodec
+from edgeae.image.header import Limits
+from edgeae.image.latent import Latent
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 
@@ -30,18 +31,18 @@ def says(*words):
 
 
 def test_the_magics_are_those_of_the_page():
-    says(bitstream.MAGIC.hex(" ").upper() + " magic", bitstream.SMALL_MAGIC.hex(" ") + " magic")
-    says(f"{datagram.MARK:X} + s", f"s is 0 to {datagram.MAX_SIDE_LOG2}")
+    says(file.MAGIC.hex(" ").upper() + " magic", file.SMALL_MAGIC.hex(" ") + " magic")
+    says(f"{packets.MARK:X} + s", f"s is 0 to {packets.MAX_SIDE_LOG2}")
 
 
 def test_the_limits_are_those_of_the_page():
-    limits = bitstream.Limits()
+    limits = Limits()
     assert (limits.pixels, PACKET_LIMITS.pixels) == (2**28, 2**24)
     says("2 ** 25 pixels", f"one for {limits.pixels_per_byte} of them")
     says(f"2 ** 24 pixels and {PACKET_LIMITS.chunks} tiles")
     says("2 ** 28 pixels", f"{limits.side_pixels} pixels a side")
     says(f"up to {limits.chunks} chunks")
-    assert latent.LEVELS == 65
+    assert rate.LEVELS == 65
     says("0 (coarsest) to 64", f"beyond {context.SYMBOL_LIMIT}")
 
 
@@ -240,7 +241,7 @@ def test_a_decoder_from_the_page_alone_reads_many_lanes(codec_path, tmp_path):
     model = ImageCodec.load(codec_path)
     image = tiny.picture(90, 120, noise=60)
     blob = model.compress(image, quality=9)
-    assert bitstream.read(blob)[1].blocks[0][0] > 2  # more than 4 lanes
+    assert file.read(blob).blocks[0][0] > 2  # more than 4 lanes
     assert np.array_equal(symbols_of([blob], codec_path), model.encode(image, quality=9).symbols)
 
 

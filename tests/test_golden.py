@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from test_format import symbols_of
 
-from edgeae.coding import container as bitstream
-from edgeae.image import packets as datagram
-from edgeae.image.codec import ImageCodec, Latent
+from edgeae.image import file
+from edgeae.image.codec import ImageCodec
+from edgeae.image.latent import Latent
+from edgeae.image.packets import read_packet
 from edgeae.signal.denoiser import SignalDenoiser
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,21 +39,22 @@ def contents(name):
 def blocks_of(model, files):
     """(side of the tiles, {tile: block})"""
     if files[0][0] != 0x89:
-        held = [datagram.read(packet, model._id) for packet in files]
+        held = [read_packet(packet, model._id) for packet in files]
         side = 1 << held[0].header.side_log2
         return side, {p.first + i: block for p in held for i, block in enumerate(p.blocks)}
-    return model._spec.tile, dict(enumerate(bitstream.read(files[0])[1].blocks))
+    return model._spec.tile, dict(file.read(files[0]).blocks)
 
 
 def symbols(model, name):
     """The symbols (channels, h, w) that the package finds."""
     height, width = FILES[name]["shape"][:2]
     side, blocks = blocks_of(model, contents(name))
-    header = bitstream.Header(model._id, FILES[name]["level"], height, width, 3)
-    layout = model._layout(header, side, None)
+    layout = model._synthesis.layout(height, width, side)
     found = np.zeros((9, layout[-1].rows.stop, layout[-1].columns.stop), np.int32)
     for i, tile in enumerate(layout):
-        found[:, tile.rows, tile.columns] = model._decode_block(blocks[i], tile.shape, header.level)
+        found[:, tile.rows, tile.columns] = model._blocks.decode(
+            blocks[i], tile.shape, FILES[name]["level"]
+        )
     return found
 
 
@@ -68,7 +70,7 @@ def test_there_are_golden_files_of_every_form_in_two_megabytes():
     assert {b"\x89e", b"\x89E"} < starts and any(start[0] >> 4 == 0xE for start in starts)
     assert {len(FILES[name]["shape"]) for name in FILES} == {2, 3}
     assert {0, 1, 3, 4} <= {
-        bitstream.read_header(contents(n)[0]).channels for n in FILES if n.endswith(".eae")
+        file.read_header(contents(n)[0]).channels for n in FILES if n.endswith(".eae")
     }
     assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 2 << 20
 

@@ -23,7 +23,7 @@ SCALE_COUNT, FIRST_LOG_SCALE, LOG_SCALE_STEP = 64, -2.9, 0.13
 _FLOOR = math.log(0.03)
 # What a bit is worth in squared steps at a high rate, where the distortion of a uniform quantizer
 # is step ** 2 / 12 and falls by 2 ln 2 of itself a bit; and how much of it the codec lets pay at
-# the first step away from zero and at later ones (`edgeae/codec.py` says why).
+# the first step away from zero and at later ones (`edgeae/coding/rounding.py` says why).
 _ERROR_PER_BIT = 2 * math.log(2) / 12
 _FIRST_STEP, _LATER_STEPS = 1.0, 0.5
 # The same for steps towards a predicted middle.

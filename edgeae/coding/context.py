@@ -10,7 +10,7 @@ so every machine gets the same result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ FRACTIONS = MIDDLE_UNITS // 2 + 1
 TABLES = SCALES + SCALES * FRACTIONS
 # Symbols beyond this are clipped by the encoder; the widest table reaches 4 million.
 SYMBOL_LIMIT = 30_000
+# Every center is a symbol.
+_MIDDLE_LIMIT = MIDDLE_UNITS * SYMBOL_LIMIT
 
 Symbols = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -66,6 +68,8 @@ class Stage:
 
 
 Decide = Callable[[Stage], Ints]
+# Yields every stage in coding order and is sent its symbols; returns all of them.
+Walk = Generator[Stage, Ints, Symbols]
 
 
 class ContextModel:
@@ -76,11 +80,21 @@ class ContextModel:
         self.graphs = tuple(graphs)
         self.channels = sum(part.channels for part in slices)
 
-    def walk(self, shape: tuple[int, int], level: int, decide: Decide) -> Symbols:
-        """Goes through all stages in coding order; the symbols (channels, h, w).
+    @property
+    def stages(self) -> int:
+        """How many stages a block has."""
+        return sum(part.phases for part in self.slices)
 
-        `decide` gives the symbols at a stage's places: an encoder rounds latents there, a decoder
-        takes them from the bytes. A symbol that is not coded is its slice's middle.
+    def walk(self, shape: tuple[int, int], level: int) -> Walk:
+        """Goes through all stages of a block of h rows and w columns in coding order.
+
+        Whoever drives it sends the symbols at each stage's places: an encoder rounds latents
+        there, a decoder takes them from the bytes. A symbol that is not coded is its slice's
+        middle. Returns int32 (channels, h, w).
+
+        Raises:
+            BundleError: a graph gives another shape than its slice's, or an index or a middle out
+                of range.
         """
         height, width = shape
         known = np.zeros((1, self.channels, height, width), np.float32)
@@ -96,6 +110,7 @@ class ContextModel:
                 if part.phases == 2:
                     inputs.append(own)
                 indices, *middles = graph(*inputs)
+                _check_outputs(graph, own.shape, indices, middles)
                 coded = indices > 0
                 if part.phases == 2:
                     coded &= halves[phase]
@@ -103,10 +118,40 @@ class ContextModel:
                 if middles:
                     here = halves[phase] if part.phases == 2 else True
                     np.copyto(own, _nearest(middles[0]), where=here, casting="unsafe")
-                own.reshape(-1)[stage.places] = decide(stage)
+                own.reshape(-1)[stage.places] = yield stage
             start = channels.stop
         symbols: Symbols = known[0].astype(np.int32)
         return symbols
+
+
+def drive(walk: Walk, decide: Decide) -> Symbols:
+    """The symbols int32 (channels, h, w) of a walk whose stages `decide` fills."""
+    try:
+        stage = next(walk)
+        while True:
+            stage = walk.send(decide(stage))
+    except StopIteration as end:
+        symbols: Symbols = end.value
+        return symbols
+
+
+def _check_outputs(
+    graph: Graph,
+    shape: tuple[int, ...],
+    indices: npt.NDArray[np.int32],
+    middles: Sequence[npt.NDArray[np.int32]],
+) -> None:
+    for array in (indices, *middles):
+        if array.shape != shape:
+            raise BundleError(f"{graph.file.name} gives shape {array.shape}, expected {shape}")
+    for name, array, low, high in (
+        ("index", indices, 0, SCALES - 1),
+        *(("middle", middle, -_MIDDLE_LIMIT, _MIDDLE_LIMIT) for middle in middles),
+    ):
+        least, most = int(array.min()), int(array.max())
+        if least < low or most > high:
+            wrong = least if least < low else most
+            raise BundleError(f"{graph.file.name} gives {name} {wrong}, expected {low} to {high}")
 
 
 def _checkerboard(height: int, width: int) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -127,8 +172,6 @@ def _stage(
 ) -> Stage:
     places = np.flatnonzero(coded)
     scales = indices.reshape(-1)[places].astype(np.int64)
-    if scales.max(initial=0) >= SCALES:
-        raise BundleError(f"a context graph gives index {scales.max()}, allowed is {SCALES - 1}")
     if middles is None:
         return Stage(channels, places, scales)
     eighths = middles.reshape(-1)[places].astype(np.int64)
@@ -141,7 +184,11 @@ def _stage(
 def code(
     model: ContextModel, shape: tuple[int, int], level: int, encoder: Encoder, choose: Decide
 ) -> Symbols:
-    """Put the symbols that `choose` gives into the encoder; all symbols (channels, h, w)."""
+    """Puts the symbols that `choose` gives into the encoder; all of them, int32 (channels, h, w).
+
+    Raises:
+        BundleError: a graph gives what no table can code.
+    """
     signs: list[npt.NDArray[np.bool_]] = []
 
     def decide(stage: Stage) -> Ints:
@@ -155,33 +202,82 @@ def code(
             encoder.put(np.where(offset > 0, 2 * offset - 1, -2 * offset), stage.tables)
         return values
 
-    symbols = model.walk(shape, level, decide)
+    try:
+        symbols = drive(model.walk(shape, level), decide)
+    except ValueError as error:
+        raise BundleError(f"the tables do not fit the contexts: {error}") from None
     for part in signs:
         encoder.put_signs(part)
     return symbols
 
 
-def decode(model: ContextModel, shape: tuple[int, int], level: int, decoder: Decoder) -> Symbols:
-    """The symbols (channels, h, w) of a coded block. Raises BitstreamError for a damaged one."""
+def decoding(
+    model: ContextModel, shape: tuple[int, int], level: int
+) -> Generator[Ints, Ints, Unsigned]:
+    """Decodes one block: yields the tables of each stage, is sent the values.
+
+    Returns the symbols without the signs of symmetric slices, and where those are.
+
+    Raises:
+        BitstreamError: a symbol is out of range.
+    """
     unsigned: list[tuple[slice, Ints]] = []
+    walk = model.walk(shape, level)
+    try:
+        stage = next(walk)
+        while True:
+            values = yield stage.tables
+            if stage.centers is None or stage.flipped is None:
+                unsigned.append((stage.channels, stage.places[values != 0]))
+            else:
+                offset = np.where(values & 1, (values + 1) >> 1, -(values >> 1))
+                values = np.where(stage.flipped, -offset, offset) + stage.centers
+            if values.size and np.abs(values).max() > SYMBOL_LIMIT:
+                raise BitstreamError(f"a coded block has a symbol beyond {SYMBOL_LIMIT}")
+            stage = walk.send(values)
+    except StopIteration as end:
+        return Unsigned(end.value, unsigned)
 
-    def decide(stage: Stage) -> Ints:
-        values = decoder.take(stage.tables)
-        if stage.centers is None or stage.flipped is None:
-            unsigned.append((stage.channels, stage.places[values != 0]))
-        else:
-            offset = np.where(values & 1, (values + 1) >> 1, -(values >> 1))
-            values = np.where(stage.flipped, -offset, offset) + stage.centers
-        if values.size and np.abs(values).max() > SYMBOL_LIMIT:
-            raise BitstreamError(f"a coded block has a symbol beyond {SYMBOL_LIMIT}")
-        return values
 
-    symbols = model.walk(shape, level, decide)
-    negative = decoder.take_signs(sum(len(places) for _, places in unsigned))
-    begin = 0
-    for channels, places in unsigned:
-        flat = symbols[channels].reshape(-1)
-        some = places[negative[begin : begin + len(places)]]
-        flat[some] = -flat[some]
-        begin += len(places)
-    return symbols
+@dataclass(frozen=True)
+class Unsigned:
+    """Symbols of a block whose signs in symmetric slices are still to come.
+
+    Attributes:
+        symbols: int32 (channels, h, w), which `signed` changes.
+        places: for each symmetric stage its channels and the flat positions of what is not 0.
+    """
+
+    symbols: Symbols
+    places: Sequence[tuple[slice, Ints]]
+
+    def signed(self, decoder: Decoder) -> Symbols:
+        """The symbols, with the signs that the decoder has.
+
+        Raises:
+            BitstreamError: the block has another length than its content.
+        """
+        negative = decoder.take_signs(sum(len(places) for _, places in self.places))
+        begin = 0
+        for channels, places in self.places:
+            flat = self.symbols[channels].reshape(-1)
+            some = places[negative[begin : begin + len(places)]]
+            flat[some] = -flat[some]
+            begin += len(places)
+        return self.symbols
+
+
+def decode(model: ContextModel, shape: tuple[int, int], level: int, decoder: Decoder) -> Symbols:
+    """The symbols int32 (channels, h, w) of a coded block.
+
+    Raises:
+        BitstreamError: damaged.
+    """
+    block = decoding(model, shape, level)
+    try:
+        tables = next(block)
+        while True:
+            tables = block.send(decoder.take(tables))
+    except StopIteration as end:
+        unsigned: Unsigned = end.value
+    return unsigned.signed(decoder)

@@ -14,12 +14,11 @@ import numpy.typing as npt
 
 from edgeae.bundle import Bundle
 from edgeae.coding import context, entropy
+from edgeae.coding.rate import LEVELS
 from edgeae.errors import BundleError
 from edgeae.runtime import Graph
 
-__all__ = ["LEVELS", "LatentSpec", "check_ports", "latent_spec", "read_tables"]
-
-LEVELS = 65
+__all__ = ["LatentSpec", "check_ports", "latent_spec", "read_tables"]
 
 Floats = npt.NDArray[np.float32]
 # A port of a graph: dtype and shape, None for an axis of any size.

@@ -18,7 +18,7 @@ __all__ = ["Rounding", "rounding"]
 Floats = npt.NDArray[np.float32]
 
 # At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of
-# itself a bit.
+# itself a bit. train/entropy_model.py, behind the wall, has the same numbers.
 _ERROR_PER_BIT = 2 * np.log(2) / 12
 # How much of that pays at the first step from zero, at later ones, and at a step from a predicted
 # middle: a symbol is also context for others, and the decoder expects plain rounding. The first two

@@ -41,7 +41,7 @@ def unpack(data: bytes, height: int, width: int) -> Plane:
     except zlib.error:
         raise BitstreamError("the transparency of the file is damaged") from None
     if len(values) != size or not inflate.eof or inflate.unused_data:
-        raise BitstreamError("the transparency of the file has another size than its picture")
+        raise BitstreamError("the transparency of the file has another size than its image")
     plane = np.frombuffer(values, np.uint8).reshape(height, width)
     if data[0] == _PLAIN:
         return plane

@@ -19,8 +19,9 @@ from typer.testing import CliRunner
 import edgeae
 from edgeae import media
 from edgeae.cli.app import app
-from edgeae.coding import container as bitstream
 from edgeae.errors import ProviderError
+from edgeae.image import file as image_file
+from edgeae.image.header import Header, Limits
 
 CODEC_ID = bytes(range(16))
 LOAD = edgeae.load
@@ -30,7 +31,7 @@ class StoringCodec:
     """Stands in for a codec: keeps the picture's upper bits, more of them at a higher quality."""
 
     loads: list[dict] = []
-    limits: list[bitstream.Limits] = []
+    limits: list[Limits] = []
 
     @classmethod
     def load(cls, model, **options):
@@ -55,13 +56,13 @@ class StoringCodec:
             if max_bytes is not None and len(body) + 80 <= max_bytes:
                 break
         height, width, channels = image.shape
-        header = bitstream.Header(CODEC_ID, 8, height, width, channels)
-        return bitstream.write(header, bitstream.Content([body]))
+        header = Header(CODEC_ID, 8, height, width, channels)
+        return image_file.write(header, [body])
 
     def decompress(self, blob, *, region=None, limits=None):
         self.limits.append(limits)
-        header, content = bitstream.read(blob)
-        (body,) = content.blocks
+        content = image_file.read(blob)
+        header, body = content.header, content.blocks[0]
         flat = np.frombuffer(zlib.decompress(body[1:]), np.uint8) << body[0]
         image = flat.reshape(header.height, header.width, header.channels)
         top, left, height, width = region or (0, 0, header.height, header.width)
@@ -151,7 +152,7 @@ def test_only_who_asks_gets_a_picture_far_larger_than_its_bytes(tmp_path):
     ok(*given)
     ok(*given, "--large")
     usual, large = StoringCodec.limits
-    assert usual == bitstream.Limits() and large.pixels_per_byte * 100 > bitstream.Limits().pixels
+    assert usual == Limits() and large.pixels_per_byte * 100 > Limits().pixels
 
 
 def test_gray_stays_gray(tmp_path):
@@ -258,7 +259,7 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
     result = run("compress", photos, tmp_path / "out", "--force")
     assert result.exit_code == 1
     assert "a.png would take the place of" in result.stderr and "a.bmp" in result.stderr
-    header = bitstream.read_header((tmp_path / "out" / "a.eae").read_bytes())
+    header = image_file.read_header((tmp_path / "out" / "a.eae").read_bytes())
     assert (header.height, header.width) == (8, 8)
 
 

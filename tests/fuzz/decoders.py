@@ -26,16 +26,17 @@ from pathlib import Path
 import numpy as np
 
 from edgeae import bundle, media
-from edgeae.coding import container as bitstream
 from edgeae.errors import EdgeaeError
+from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
+from edgeae.image.header import Limits
 from edgeae.onnx_check import check_graph
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Many times what the slowest takes on one slow core.
 MAX_SECONDS = 2.0
 # What conceals a large picture takes long and shows no more than a small one.
-LIMITS = bitstream.Limits(pixels=1 << 12)
+LIMITS = Limits(pixels=1 << 12)
 # How often each decoder gets a mutant.
 FORMS = {
     "file": 6,
@@ -177,7 +178,7 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
 
 def reads_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
-        image, header = model.decompress(data), bitstream.read_header(data)
+        image, header = model.decompress(data), image_file.read_header(data)
         shape = (header.height, header.width, header.channels)
         check(image.shape == (shape if header.channels else shape[:2]))
         check(image.dtype == np.uint8)
@@ -187,7 +188,7 @@ def reads_file(model: ImageCodec, data: bytes) -> Decode:
 
 def reads_region(model: ImageCodec, data: bytes, rng: random.Random) -> Decode:
     def decode() -> None:
-        header = bitstream.read_header(data)
+        header = image_file.read_header(data)
         top, left = rng.randrange(header.height), rng.randrange(header.width)
         region = (top, left, min(3, header.height - top), min(5, header.width - left))
         image = model.decompress(data, region=region)
@@ -199,7 +200,7 @@ def reads_region(model: ImageCodec, data: bytes, rng: random.Random) -> Decode:
 def conceals_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
         image, mask = model.decompress(data, errors="conceal", limits=LIMITS)
-        header = bitstream.salvage(data).header
+        header = image_file.salvage(data).header
         shape = (header.height, header.width, header.channels)
         check(image.shape == (shape if header.channels else shape[:2]))
         check(mask.shape == shape[:2] and mask.dtype == np.bool_ and image.dtype == np.uint8)
@@ -253,11 +254,11 @@ SIZES = (1, 4, 16, 17, 40, 300, 65_537, 2**32 - 1)
 
 
 def mutated_file(rng: random.Random, data: bytes) -> bytes:
-    if data.startswith(bitstream.SMALL_MAGIC):
+    if data.startswith(image_file.SMALL_MAGIC):
         begin = 6  # the codec's id stays, or nothing else would be seen
         body = data[:begin] + changed(rng, data[begin:-4])
         return body + struct.pack("<I", zlib.crc32(body))
-    chunks, at = [], len(bitstream.MAGIC)
+    chunks, at = [], len(image_file.MAGIC)
     while at < len(data):
         length, kind = struct.unpack_from("<I4s", data, at)
         chunks.append((kind, data[at + 8 : at + 8 + length]))
@@ -286,7 +287,7 @@ def mutated_file(rng: random.Random, data: bytes) -> bytes:
                     rng.choice(SIZES),
                 )  # fmt: skip
                 chunks[0] = b"HEAD", data[16:32] + picture
-    made = bitstream.MAGIC + b"".join(
+    made = image_file.MAGIC + b"".join(
         struct.pack("<I", len(body)) + kind + body + struct.pack("<I", zlib.crc32(kind + body))
         for kind, body in chunks
     )

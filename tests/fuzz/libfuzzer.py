@@ -13,9 +13,9 @@ import zlib
 from pathlib import Path
 
 from edgeae import bundle
-from edgeae.coding import container as bitstream
 from edgeae.errors import EdgeaeError
-from edgeae.image import packets as datagram
+from edgeae.image import file as image_file
+from edgeae.image.packets import read_packet
 from edgeae.onnx_check import check_graph
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -33,18 +33,18 @@ def one_input(data: bytes) -> str | None:
     form, body = FORMS[data[0] % len(FORMS)], data[1:]
     try:
         if form == "file":
-            bitstream.read(body)
+            image_file.read(body)
         elif form == "salvage":
-            bitstream.salvage(body)
+            image_file.salvage(body)
         elif form == "packet":
             crc = zlib.crc32(CODEC_ID + body)
-            datagram.read(body + crc.to_bytes(4, "little"), CODEC_ID)
+            read_packet(body + crc.to_bytes(4, "little"), CODEC_ID)
         elif form == "graph":
             check_graph(body, name="input")
         elif form == "manifest":
             bundle._manifest(body, Path("manifest.json"))
         else:
-            bitstream.read(with_checksums(body))
+            image_file.read(with_checksums(body))
     except EdgeaeError as error:
         if "\n" in str(error):
             raise RuntimeError(f"an error of several lines: {error}") from error
@@ -54,9 +54,9 @@ def one_input(data: bytes) -> str | None:
 
 def with_checksums(data: bytes) -> bytes:
     """The bytes as chunks of a file, each checksum put right: libFuzzer finds no CRC-32."""
-    if data.startswith(bitstream.SMALL_MAGIC):
+    if data.startswith(image_file.SMALL_MAGIC):
         return data + zlib.crc32(data).to_bytes(4, "little")
-    parts, at = [bitstream.MAGIC], 0
+    parts, at = [image_file.MAGIC], 0
     while at + 8 <= len(data):
         # A length of one byte keeps small changes small.
         length, kind = data[at], data[at + 1 : at + 5]

@@ -6,6 +6,7 @@ import concurrent.futures
 import json
 import shutil
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ from hypothesis import strategies as st
 
 import edgeae
 from edgeae import bundle, loading
-from edgeae.coding import container as bitstream
 from edgeae.coding import context
 from edgeae.coding.context import ContextModel
 from edgeae.coding.rounding import Rounding
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
-from edgeae.image import alpha as plane
-from edgeae.image.codec import ImageCodec, Latent
+from edgeae.image import alpha, file
+from edgeae.image.codec import ImageCodec
+from edgeae.image.latent import Latent
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
@@ -154,8 +155,9 @@ def test_tiles_equal_the_whole(codec_path, tmp_path):
     whole = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "whole", tile=64))
     for side in (1, 3, 4, 7):
         tiled = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / f"{side}", tile=side))
-        plain = Rounding(np.zeros_like(whole._rounding.zones), np.zeros_like(whole._rounding.saved))
-        tiled._rounding = whole._rounding = plain
+        usual = whole._blocks.rounding
+        plain = Rounding(np.zeros_like(usual.zones), np.zeros_like(usual.saved))
+        tiled._blocks.rounding = whole._blocks.rounding = plain
         for size in [(50, 70), (16, 64), (5, 41)]:
             image = tiny.picture(*size, noise=20)
             of_tiles, of_whole = tiled.encode(image, quality=9), whole.encode(image, quality=9)
@@ -178,11 +180,11 @@ def test_tiles_without_their_halo_would_differ_from_the_whole(halo, codec_path, 
 
 def test_every_tile_is_coded_on_its_own(model):
     blob = model.compress(tiny.picture(16, 48))
-    _, content = bitstream.read(blob)
+    content = file.read(blob)
     assert len(content.blocks) == 3
     other = tiny.picture(16, 48)
     other[:, 40:] = 255 - other[:, 40:]
-    _, changed = bitstream.read(model.compress(other))
+    changed = file.read(model.compress(other))
     assert changed.blocks[0] == content.blocks[0] and changed.blocks[2] != content.blocks[2]
 
 
@@ -194,7 +196,7 @@ def test_the_finest_level_that_fits_is_taken(model):
     sizes = [len(model.compress(image, quality=1 + level / 8)) for level in range(65)]
     for max_bytes in [sizes[0], sizes[0] + 1, *range(sizes[0], sizes[-1] + 50, 67), 10**9]:
         blob = model.compress(image, max_bytes=max_bytes)
-        level = bitstream.read_header(blob).level
+        level = file.read_header(blob).level
         assert len(blob) <= max_bytes
         assert level == 64 or sizes[level + 1] > max_bytes
         assert blob == model.compress(image, quality=1 + level / 8)
@@ -203,15 +205,15 @@ def test_the_finest_level_that_fits_is_taken(model):
 def test_a_budget_that_nothing_fits_is_refused_with_what_is_needed(model):
     image = tiny.picture()
     smallest = len(model.compress(image, quality=1))
-    with pytest.raises(ValueError, match=f"at least {smallest} bytes, max_bytes is 100"):
+    with pytest.raises(ValueError, match=f"max_bytes is 100, expected at least {smallest} bytes"):
         model.compress(image, max_bytes=100)
 
 
 def test_a_budget_runs_the_network_once(codec_path):
     model, calls = ImageCodec.load(codec_path), []
-    encoder = model._encoder
-    model._encoder = lambda planes: calls.append(planes.shape) or encoder(planes)
-    model._encoder.file = encoder.file
+    encoder = model._analysis.graph
+    counted = lambda planes: calls.append(planes.shape) or encoder(planes)  # noqa: E731
+    model._analysis = replace(model._analysis, graph=counted)
     model.compress(tiny.picture(16, 32), max_bytes=600)
     assert len(calls) == 2  # two tiles
 
@@ -228,6 +230,7 @@ def test_a_budget_runs_the_network_once(codec_path):
         (np.full((4, 4, 3), np.nan), TypeError, "dtype float64, expected uint8"),
         (tiny.picture().astype(np.int8), TypeError, "dtype int8, expected uint8"),
         (tiny.picture() > 0, TypeError, "dtype bool, expected uint8"),
+        (np.ma.masked_array(tiny.picture()), TypeError, "image is a masked array"),
         (np.zeros((0, 0, 3), np.uint8), ValueError, r"shape \(0, 0, 3\): it has no pixels"),
         (np.zeros((0, 5), np.uint8), ValueError, "no pixels"),
         (np.zeros((5, 0, 1), np.uint8), ValueError, "no pixels"),
@@ -256,7 +259,7 @@ def test_a_quality_out_of_range_is_refused(model, quality):
             verb(tiny.picture(4, 4), quality=quality)
 
 
-@pytest.mark.parametrize("max_bytes", [0, -5, float("nan"), "100"])
+@pytest.mark.parametrize("max_bytes", [0, -5, float("nan"), float("inf"), "100"])
 def test_a_budget_that_is_none_is_refused(model, max_bytes):
     with pytest.raises(ValueError, match="max_bytes is .*, expected at least 1"):
         model.compress(tiny.picture(4, 4), max_bytes=max_bytes)
@@ -286,8 +289,8 @@ def test_what_is_no_bytes_is_refused(model, blob):
         (lambda s: {"level": 65}, "level is 65, expected 0 to 64"),
         (lambda s: {"level": -1}, "level is -1, expected 0 to 64"),
         (lambda s: {"height": 9}, r"expected \(9, 3, 3\)"),
-        (lambda s: {"height": 0, "symbols": s[:, :0]}, "has none"),
-        (lambda s: {"channels": 2}, "channels are 2"),
+        (lambda s: {"height": 0, "symbols": s[:, :0]}, "expected some"),
+        (lambda s: {"channels": 2}, "channels is 2"),
         (lambda s: {"channels": 4}, "4 channels has no alpha"),
         (lambda s: {"alpha": np.zeros((8, 12), np.uint8)}, "3 channels has an alpha"),
         (lambda s: {"channels": 4, "alpha": np.zeros((8, 11), np.uint8)}, r"expected uint8 \(8, 1"),
@@ -299,6 +302,31 @@ def test_a_latent_that_is_not_this_codecs_is_refused(model, change, match):
     sections = {"symbols": latent.symbols, "level": 3, "height": 8, "width": 12}
     with pytest.raises(ValueError, match=match):
         model.decode(Latent(**{**sections, **change(latent.symbols)}))
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda s: {"level": 3.5}, "level is 3.5, expected an integer"),
+        (lambda s: {"level": True}, "level is True, expected an integer"),
+        (lambda s: {"level": "3"}, "level is '3', expected an integer"),
+        (lambda s: {"height": 8.0}, "height is 8.0, expected an integer"),
+        (lambda s: {"channels": None}, "channels is None, expected an integer"),
+        (lambda s: {"symbols": np.ma.masked_array(s)}, "symbols is a masked array"),
+        (lambda s: {"symbols": s.tolist()}, "symbols is list, expected an array"),
+    ],
+)
+def test_a_latent_of_another_type_is_refused(model, change, match):
+    latent = model.encode(tiny.picture(8, 12))
+    sections = {"symbols": latent.symbols, "level": 3, "height": 8, "width": 12}
+    with pytest.raises(TypeError, match=match):
+        model.decode(Latent(**{**sections, **change(latent.symbols)}))
+
+
+def test_a_latent_may_have_numpys_integers(model):
+    latent = model.encode(tiny.picture(8, 12))
+    same = Latent(latent.symbols, np.uint8(latent.level), np.int64(8), np.int16(12))
+    assert np.array_equal(model.decode(same), model.decode(latent))
 
 
 @pytest.mark.parametrize("value", [-30_000, 30_000])
@@ -405,7 +433,7 @@ def test_eight_threads_on_one_codec_give_equal_bytes(model):
 
 
 def contexts(model, **options):
-    files = [graph.file for graph in model._context.graphs]
+    files = [graph.file for graph in model._blocks.contexts.graphs]
     return ContextModel(model._spec.slices, [Graph(read_graph(file), **options) for file in files])
 
 
@@ -415,7 +443,7 @@ def test_contexts_choose_the_same_tables_however_they_run(codec_path, optimizati
     model = ImageCodec.load(codec_path)
     images = [tiny.picture(20, 40, noise=noise) for noise in (0, 100)]
     expected = [model.compress(image, quality=q) for image in images for q in (1, 6, 9)]
-    model._context = contexts(model, optimization=optimization, threads=threads)
+    model._blocks.contexts = contexts(model, optimization=optimization, threads=threads)
     assert [model.compress(image, quality=q) for image in images for q in (1, 6, 9)] == expected
 
 
@@ -430,7 +458,7 @@ def test_some_symbols_of_every_kind_of_slice_are_coded_and_some_are_not(model):
         parts.append(len(stage.places) / height / width)
         return latent.symbols[stage.channels].reshape(-1)[stage.places].astype(np.int64)
 
-    model._context.walk((height, width), 0, decide)
+    context.drive(model._blocks.contexts.walk((height, width), 0), decide)
     assert [*coded] == [(0, True), (2, False), (5, False)]
     assert 1 < sum(coded[0, True]) < 2 and 1 < sum(coded[5, False]) < 4
 
@@ -669,7 +697,7 @@ def test_mutated_files_with_sound_checksums_are_refused_or_give_a_picture_quickl
             assert "\n" not in str(error)
             refused += 1
         else:
-            header = bitstream.read_header(blob)
+            header = file.read_header(blob)
             shape = (header.height, header.width, header.channels)
             assert restored.shape == (shape if header.channels else shape[:2])
             assert restored.dtype == np.uint8
@@ -687,36 +715,36 @@ def test_mutated_files_with_sound_checksums_are_refused_or_give_a_picture_quickl
 def test_a_plane_comes_back_exactly(height, width, unit, seed):
     rng = np.random.default_rng(seed)
     values = (rng.integers(0, 256, (height, width)) // unit * unit).astype(np.uint8)
-    assert np.array_equal(plane.unpack(plane.pack(values), height, width), values)
+    assert np.array_equal(alpha.unpack(alpha.pack(values), height, width), values)
 
 
 def test_a_plane_that_is_one_value_or_a_ramp_costs_next_to_nothing():
     ramp = np.repeat(np.arange(250, dtype=np.uint8)[:, None], 300, axis=1)
-    assert len(plane.pack(np.full((250, 300), 255, np.uint8))) < 120
-    assert len(plane.pack(ramp)) < 200
+    assert len(alpha.pack(np.full((250, 300), 255, np.uint8))) < 120
+    assert len(alpha.pack(ramp)) < 200
 
 
 @pytest.mark.parametrize("height, width", [(5, 6), (6, 5), (1, 1), (5, 7), (1000, 1000)])
 def test_a_plane_of_another_size_is_refused(height, width):
-    packed = plane.pack(np.zeros((5, 5), np.uint8))
+    packed = alpha.pack(np.zeros((5, 5), np.uint8))
     with pytest.raises(BitstreamError, match="transparency"):
-        plane.unpack(packed, height, width)
+        alpha.unpack(packed, height, width)
 
 
 def test_a_damaged_plane_is_refused_or_has_the_right_size():
-    packed = plane.pack(np.random.default_rng(0).integers(0, 9, (6, 7)).astype(np.uint8))
+    packed = alpha.pack(np.random.default_rng(0).integers(0, 9, (6, 7)).astype(np.uint8))
     damaged = [packed[:n] for n in range(len(packed))]
     damaged += [packed + b"\0", bytes([2]) + packed[1:]]
     for data in damaged:
         with pytest.raises(BitstreamError, match="transparency"):
-            plane.unpack(data, 6, 7)
+            alpha.unpack(data, 6, 7)
 
 
 def test_a_plane_that_would_unpack_to_much_is_refused_at_its_size(model):
-    bomb = plane.pack(np.zeros((4000, 4000), np.uint8))
+    bomb = alpha.pack(np.zeros((4000, 4000), np.uint8))
     chunks = tiny.eae_chunks(model.compress(tiny.picture(4, 4, 4)))
     chunks[1] = (b"ALPH", bomb)
-    with pytest.raises(BitstreamError, match="another size than its picture"):
+    with pytest.raises(BitstreamError, match="another size than its image"):
         model.decompress(tiny.eae_file(chunks))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +14,11 @@ from hypothesis import strategies as st
 
 import edgeae
 from edgeae import bundle, loading
-from edgeae.coding import container as bitstream
-from edgeae.coding.container import Limits
 from edgeae.errors import BitstreamError, EdgeaeError, UnknownCodec
 from edgeae.image import codec
-from edgeae.image import packets as datagram
 from edgeae.image.codec import ImageCodec
+from edgeae.image.header import Header, Limits
+from edgeae.image.packets import PacketHeader, _crc, overhead_bytes, read_packet, write_packets
 
 TILE = 16  # pixels of a side of the tiny codec's tiles
 TOUCHED = 4  # pixels around a tile that the tiny decoder's halo reaches
@@ -147,7 +148,7 @@ def test_a_damaged_small_file_is_refused(model):
 def test_what_is_sound_and_makes_no_sense_is_no_damage_and_is_refused(model):
     head, *tiles = tiny.eae_chunks(model.compress(tiny.picture(40, 40)))
     beyond = (b"TILE", b"\x63" + tiles[0][1][1:])
-    with pytest.raises(BitstreamError, match="there is a tile 99, the picture has 9"):
+    with pytest.raises(BitstreamError, match="there is a tile 99, the image has 9"):
         model.decompress(tiny.eae_file([head, beyond]), errors="conceal")
     with pytest.raises(BitstreamError, match="coded block"):
         model.decompress(tiny.eae_file([head, (b"TILE", b"\0\x05")]), errors="conceal")
@@ -230,7 +231,7 @@ def test_what_arrives_is_exact_whatever_is_lost_doubled_and_late(model, data):
     assert np.array_equal(found[~mask], whole[~mask])
     there = set()
     for packet in came:
-        held = datagram.read(packet, model._id)
+        held = read_packet(packet, model._id)
         there |= set(range(held.first, held.first + len(held.blocks)))
     side = side_of(packets)
     tiles = set(range(-(-50 // side) * -(-70 // side))) - there
@@ -257,10 +258,10 @@ def test_bursts_of_loss_raise_nothing(model):
 
 
 def test_a_packet_adds_thirteen_bytes_to_a_block(model):
-    header = bitstream.Header(model._id, 32, 512, 768, 3)
-    (packet,) = datagram.write(datagram.PacketHeader(header, 0, 2), [b"block"], 100)
+    header = Header(model._id, 32, 512, 768, 3)
+    (packet,) = write_packets(PacketHeader(header, 0, 2), [b"block"], 100)
     assert len(packet) == 5 + 13
-    assert datagram.overhead_bytes(datagram.PacketHeader(header, 0, 2), 100) == 13
+    assert overhead_bytes(PacketHeader(header, 0, 2), 100) == 13
 
 
 def test_packets_that_are_damaged_or_foreign_are_passed_over(model, tmp_path):
@@ -292,22 +293,22 @@ def test_late_packets_of_another_picture_are_left_out(model):
 
 def test_every_truncation_and_flipped_bit_of_a_packet_is_noticed(model):
     packet = model.packets(tiny.picture(16, 16), max_packet_bytes=500, quality=2)[0]
-    datagram.read(packet, model._id)
+    read_packet(packet, model._id)
     for length in range(len(packet)):
         with pytest.raises(BitstreamError):
-            datagram.read(packet[:length], model._id)
+            read_packet(packet[:length], model._id)
     for bit in range(8 * len(packet)):
         flipped = bytearray(packet)
         flipped[bit // 8] ^= 1 << bit % 8
         with pytest.raises(BitstreamError):
-            datagram.read(bytes(flipped), model._id)
+            read_packet(bytes(flipped), model._id)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=60))
 def test_any_bytes_with_a_right_checksum_are_a_packet_or_refused(model, data):
     body = bytes([0xE0 + len(data) % 12]) + data
-    packet = body + datagram._crc(model._id, body).to_bytes(4, "little")
+    packet = body + _crc(model._id, body).to_bytes(4, "little")
     try:
         found, mask = model.receive([packet])
     except EdgeaeError as error:
@@ -319,8 +320,8 @@ def test_any_bytes_with_a_right_checksum_are_a_packet_or_refused(model, data):
 def test_tiles_larger_than_the_codecs_own_are_passed_over(model):
     image = tiny.picture(16, 16)
     good = model.packets(image, max_packet_bytes=500)
-    header = bitstream.Header(model._id, 32, 16, 16, 3)
-    larger = datagram.write(datagram.PacketHeader(header, 0, 3), [b"\0" * 9], 100)
+    header = Header(model._id, 32, 16, 16, 3)
+    larger = write_packets(PacketHeader(header, 0, 3), [b"\0" * 9], 100)
     assert np.array_equal(model.receive([*larger, *larger, *good])[0], model.receive(good)[0])
     with pytest.raises(BitstreamError, match="of 1 packets none is sound"):
         model.receive(larger)
@@ -329,25 +330,25 @@ def test_tiles_larger_than_the_codecs_own_are_passed_over(model):
 def test_a_picture_in_more_tiles_than_a_receiver_takes_is_refused(model):
     with pytest.raises(ValueError, match="would take 10000 tiles: 4096 are allowed"):
         model.packets(tiny.picture(400, 400, noise=60), max_packet_bytes=20)
-    header = bitstream.Header(model._id, 32, 400, 400, 3)
-    packets = datagram.write(datagram.PacketHeader(header, 0, 0), [b"\0" * 9] * 10_000, 200)
-    with pytest.raises(BitstreamError, match="the picture has 10000 tiles, allowed are 4096"):
+    header = Header(model._id, 32, 400, 400, 3)
+    packets = write_packets(PacketHeader(header, 0, 0), [b"\0" * 9] * 10_000, 200)
+    with pytest.raises(BitstreamError, match="the image has 10000 tiles, allowed are 4096"):
         model.receive(packets)
 
 
 def test_a_packet_of_more_blocks_than_a_picture_may_have_is_passed_over(model):
-    header = bitstream.Header(model._id, 32, 16, 16, 3)
-    (packet,) = datagram.write(datagram.PacketHeader(header, 0, 0), [b"b"] * 10_000, 1 << 20)
+    header = Header(model._id, 32, 16, 16, 3)
+    (packet,) = write_packets(PacketHeader(header, 0, 0), [b"b"] * 10_000, 1 << 20)
     with pytest.raises(BitstreamError, match="more than 4096 blocks"):
-        datagram.read(packet, model._id, codec.PACKET_LIMITS)
+        read_packet(packet, model._id, codec.PACKET_LIMITS)
     with pytest.raises(BitstreamError, match="of 1 packets none is sound"):
         model.receive([packet])
 
 
 def test_one_packet_cannot_claim_a_huge_picture(model):
     for side, size in ((2, 4096), (0, 4096), (10, 4097), (10, 65_536)):
-        header = bitstream.Header(model._id, 0, size, size, 3)
-        packets = datagram.write(datagram.PacketHeader(header, 0, side), [b"\0" * 9], 100)
+        header = Header(model._id, 0, size, size, 3)
+        packets = write_packets(PacketHeader(header, 0, side), [b"\0" * 9], 100)
         began = time.process_time()
         with pytest.raises(BitstreamError):
             model.receive(packets)
@@ -360,6 +361,8 @@ def test_one_packet_cannot_claim_a_huge_picture(model):
         ({"max_packet_bytes": 12}, "bytes more than max_packet_bytes, which is 12"),
         ({"max_packet_bytes": 0}, "max_packet_bytes is 0, expected at least 1"),
         ({"max_packet_bytes": "12"}, "max_packet_bytes is '12'"),
+        ({"max_packet_bytes": float("inf")}, "max_packet_bytes is inf, expected at least 1"),
+        ({"max_packet_bytes": float("nan")}, "max_packet_bytes is nan, expected at least 1"),
         ({"max_packet_bytes": 100, "number": 256}, "number is 256, expected 0 to 255"),
         ({"max_packet_bytes": 100, "number": True}, "number is True"),
         ({"max_packet_bytes": 100, "quality": 10}, "quality is 10"),
@@ -398,10 +401,10 @@ def test_nan_from_a_graph_is_refused(codec_path):
         run.file = graph.file
         return run
 
-    model._decoder = broken(model._decoder)
+    model._synthesis = replace(model._synthesis, graph=broken(model._synthesis.graph))
     with pytest.raises(EdgeaeError, match="decoder.fp32.onnx gives NaN"):
         model.decompress(blob)
-    model._encoder = broken(model._encoder)
+    model._analysis = replace(model._analysis, graph=broken(model._analysis.graph))
     with pytest.raises(EdgeaeError, match="encoder.fp32.onnx gives NaN"):
         model.compress(tiny.picture(9, 9))
 
@@ -409,13 +412,106 @@ def test_nan_from_a_graph_is_refused(codec_path):
 def test_an_index_out_of_range_from_a_context_graph_is_refused(codec_path):
     model = ImageCodec.load(codec_path)
     blob = model.compress(tiny.picture(9, 9))
-    first, *rest = model._context.graphs
+    first, *rest = model._blocks.contexts.graphs
 
     def broken(*inputs):
         index, *middles = first(*inputs)
         return index + 64, *middles
 
-    model._context.graphs = (broken, *rest)
+    broken.file = first.file
+    model._blocks.contexts.graphs = (broken, *rest)
     for verb, what in ((model.decompress, blob), (model.compress, tiny.picture(9, 9))):
-        with pytest.raises(EdgeaeError, match=r"gives index \d+, allowed is 63"):
+        with pytest.raises(EdgeaeError, match=r"gives index \d+, expected 0 to 63"):
             verb(what)
+
+
+INT_MIN, INT_MAX = -(2**31), 2**31 - 1
+
+
+@pytest.mark.parametrize(
+    ("number", "change", "match"),
+    [
+        (0, lambda i, m: (i[:, :1], m), r"gives shape \(1, 1, 3, 3\), expected \(1, 2, 3, 3\)"),
+        (0, lambda i, m: (i, m[:, :1]), r"gives shape \(1, 1, 3, 3\), expected \(1, 2, 3, 3\)"),
+        (1, lambda i: (i[:, :, :2],), r"gives shape \(1, 3, 2, 3\), expected \(1, 3, 3, 3\)"),
+        (1, lambda i: (i * 0 - 1000,), "gives index -1000, expected 0 to 63"),
+        (2, lambda i: (np.full_like(i, INT_MIN),), f"gives index {INT_MIN}, expected 0 to 63"),
+        (0, lambda i, m: (i, m * 0 + INT_MIN), f"middle {INT_MIN}, expected -240000 to 240000"),
+        (0, lambda i, m: (i, m * 0 + INT_MAX), f"middle {INT_MAX}, expected -240000 to 240000"),
+        (0, lambda i, m: (i, m * 0 + 240_001), "middle 240001, expected -240000 to 240000"),
+    ],
+)
+def test_a_context_of_another_shape_or_out_of_range_is_refused(codec_path, number, change, match):
+    model = ImageCodec.load(codec_path)
+    blob = model.compress(tiny.picture(9, 9))
+    graphs = [*model._blocks.contexts.graphs]
+    whole = graphs[number]
+
+    def broken(*inputs):
+        return change(*whole(*inputs))
+
+    broken.file = whole.file
+    graphs[number] = broken
+    model._blocks.contexts.graphs = tuple(graphs)
+    for verb, what in ((model.decompress, blob), (model.compress, tiny.picture(9, 9))):
+        with pytest.raises(EdgeaeError, match=match):
+            verb(what)
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda x: x[:, :2], "gives shape"),
+        (lambda x: x[0], "gives shape"),
+        (lambda x: x[:, :, :-1], "gives shape"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 5, np.inf, x), "NaN or inf"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, -np.inf, x), "NaN or inf"),
+        (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 8, np.nan, x), "NaN or inf"),
+    ],
+)
+@pytest.mark.parametrize("part", ["_analysis", "_synthesis"])
+def test_a_graph_of_another_shape_or_not_finite_is_refused(codec_path, part, change, match):
+    model = ImageCodec.load(codec_path)
+    blob = model.compress(tiny.picture(9, 9))
+    whole = getattr(model, part).graph
+
+    def broken(*inputs):
+        return tuple(change(output).astype(np.float32) for output in whole(*inputs))
+
+    broken.file = whole.file
+    setattr(model, part, replace(getattr(model, part), graph=broken))
+    verb, what = {
+        "_analysis": (model.compress, tiny.picture(9, 9)),
+        "_synthesis": (model.decompress, blob),
+    }[part]
+    with pytest.raises(EdgeaeError, match=match):
+        verb(what)
+
+
+# --- packets that would fill the memory
+
+
+def test_packets_of_many_blocks_take_no_more_than_their_own_bytes(model):
+    # 4095 blocks of a byte each, beyond the one tile that the image has or held already.
+    header = PacketHeader(Header(model._id, 0, 16, 16, 3), 0, 2)
+    blocks = [b"b"] * 4095
+    packets = []
+    for number in range(16):
+        made = replace(header, number=number % 2)
+        packets += write_packets(made, blocks, 1 << 20)
+    model.receive(model.packets(tiny.picture(16, 16), max_packet_bytes=500))
+    tracemalloc.start()
+    with pytest.raises(BitstreamError, match="coded block"):
+        model.receive(packets * 8)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * sum(map(len, packets * 8))
+
+
+def test_blocks_beyond_the_last_tile_are_dropped(model):
+    image = tiny.picture(16, 16)
+    good = model.packets(image, max_packet_bytes=500)
+    held = read_packet(good[0], model._id)
+    longer = write_packets(held.header, [bytes(held.blocks[0]), b"more", b"still more"], 500)
+    assert len(longer) == 1
+    assert np.array_equal(model.receive(longer)[0], model.receive(good)[0])

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeae
-from edgeae.coding.container import Limits, varint
+from edgeae.coding.container import varint
 from edgeae.errors import BitstreamError
 from edgeae.image.codec import ImageCodec
+from edgeae.image.header import Limits
 
 HEIGHT, WIDTH = 70, 90  # 5 x 6 tiles of 16 pixels
 
@@ -82,7 +83,7 @@ def test_a_region_costs_the_tiles_that_it_sees_and_no_others(codec_path, files):
     [(0, 0, HEIGHT + 1, 1), (0, 1, 1, WIDTH), (-1, 0, 1, 1), (0, 0, 0, 1), (0, 0, 1, 0)],
 )
 def test_a_region_beyond_the_picture_is_refused(model, files, region):
-    with pytest.raises(ValueError, match="inside a picture of 70 rows and 90 columns"):
+    with pytest.raises(ValueError, match="inside an image of 70 rows and 90 columns"):
         model.decompress(files[3][0], region=region)
 
 

@@ -39,12 +39,12 @@ import tiny
 
 import edgeae
 from edgeae.bench.machine import machine, versions
-from edgeae.coding import container as bitstream
 from edgeae.coding import entropy
 from edgeae.coding.context import ContextModel, code, decode
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError
-from edgeae.image import packets as datagram
+from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
+from edgeae.image.packets import read_packet
 from edgeae.media import read_audio, read_image
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
@@ -141,11 +141,11 @@ def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
         for line in path.read_text().split()
     ]
     forms = {
-        "file": [data for data in files if data.startswith(bitstream.MAGIC)],
-        "small": [data for data in files if data.startswith(bitstream.SMALL_MAGIC)],
+        "file": [data for data in files if data.startswith(image_file.MAGIC)],
+        "small": [data for data in files if data.startswith(image_file.SMALL_MAGIC)],
         "packet": packets,
     }
-    blocks = {data: dict(bitstream.salvage(data).blocks) for data in files}
+    blocks = {data: dict(image_file.salvage(data).blocks) for data in files}
     detected: Counter[str] = Counter()
     kept, broken = 0, []
     rng = random.Random(6)
@@ -159,15 +159,15 @@ def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
         changed = bytes(flipped)
         try:
             if form == "packet":
-                datagram.read(changed, codec_id)
+                read_packet(changed, codec_id)
             else:
-                bitstream.read(changed)
+                image_file.read(changed)
             broken.append(f"{form}, {len(data)} bytes, bits {bits}: not noticed")
         except BitstreamError:
             detected[form] += 1
         if form == "file":
             with contextlib.suppress(BitstreamError):  # no header is left
-                left = bitstream.salvage(changed).blocks
+                left = image_file.salvage(changed).blocks
                 kept += len(left)
                 if any(blocks[data].get(i) != block for i, block in left.items()):
                     broken.append(
@@ -418,7 +418,7 @@ STEP_GRAPH = tiny.denoiser_step_model(bins=257).SerializeToString()
 def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """Real latents coded and decoded under four optimization levels and one and two threads."""
     model = ImageCodec.load("photo-codec", precision="fp32")
-    files = [graph.file for graph in model._context.graphs]
+    files = [graph.file for graph in model._blocks.contexts.graphs]
     settings = [(level, threads) for level in OPTIMIZATIONS for threads in (1, 2)]
     contexts = [
         ContextModel(
@@ -438,7 +438,7 @@ def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
         first: bytes | None = None
         chosen: npt.NDArray[np.int32] | None = None
         for i, context in enumerate(contexts):
-            encoder = entropy.Encoder(model._tables)
+            encoder = entropy.Encoder(model._blocks.tables)
             put = encoder.put
             counted = 0
 
@@ -448,12 +448,12 @@ def symbols(count: int, before: Mapping[str, Any], save: Save) -> Section:
                 put(values, tables)
 
             encoder.put = counting
-            found = code(context, shape, level, encoder, model._chooser(latents, level))
+            found = code(context, shape, level, encoder, model._blocks.chooser(latents, level))
             block = encoder.finish()
             first, chosen = first or block, found if chosen is None else chosen
             # Decoded under the next setting, so that no decoder ever repeats its own encoder.
             reader = contexts[(i + 1) % len(contexts)]
-            decoded = decode(reader, shape, level, entropy.Decoder(model._tables, block))
+            decoded = decode(reader, shape, level, entropy.Decoder(model._blocks.tables, block))
             if block != first or not np.array_equal(decoded, chosen):
                 broken.append(f"block {blocks}, level {level}: {settings[i]} differs")
             coded, size_bytes = coded + counted, size_bytes + len(block)
@@ -479,7 +479,7 @@ def random_latents(
     part = np.rot90(part, rng.integers(4)) * rng.uniform(0.3, 1.5)
     part += rng.normal(0, rng.choice([0.0, 2.0, 10.0, 40.0]), part.shape)
     image = np.clip(part, 0, 255).astype(np.uint8)
-    ((_, latents),) = model._analyze(np.ascontiguousarray(image))
+    ((_, latents),) = model._analysis(np.ascontiguousarray(image))
     return latents, int(rng.integers(0, 65))
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import tiny
 
 from edgeae import media
-from edgeae.coding.container import Limits, varint
+from edgeae.coding.container import varint
 from edgeae.image.codec import ImageCodec
+from edgeae.image.header import Limits
 from edgeae.image.packets import MARK
 
 MEGABYTE = 1 << 20
@@ -187,8 +188,9 @@ def sound(model: ImageCodec) -> Mapping[str, Read]:
     rng = np.random.default_rng(0)
 
     def block(rows: int, level: int, spread: float) -> bytes:
-        scale = model._steps[level][:, None, None] * np.float32(spread)
-        return model._code(rng.normal(0, 1, (channels, rows, rows)).astype("f4") * scale, level)
+        scale = model._blocks.steps[level][:, None, None] * np.float32(spread)
+        latents = rng.normal(0, 1, (channels, rows, rows)).astype("f4") * scale
+        return model._blocks.encode(latents, level)
 
     empty, busy = block(side, 0, 0.0), block(side, 0, 1.0)
     read: dict[str, Read] = {}

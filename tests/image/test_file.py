@@ -14,13 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import EAE_MAGIC, eae_chunks, eae_file, eae_head
 
-from edgeae.coding.container import Content, Header, Limits, read, read_header, salvage, write
 from edgeae.errors import BitstreamError
+from edgeae.image.file import read, read_header, salvage, write
+from edgeae.image.header import Header, Limits
 
 CODEC_ID = bytes(range(16))
 HEADER = Header(CODEC_ID, level=33, height=300, width=35_000, channels=4)
 BLOCKS = [b"first", b"", b"\0third\xff"]
-FILE = write(HEADER, Content(BLOCKS, b"see-through"))
+FILE = write(HEADER, BLOCKS, b"see-through")
 HEAD_OF_FILE = eae_head(CODEC_ID, level=33, channels=4, height=300, width=35_000)
 HEAD, DONE = eae_head(CODEC_ID, level=1, height=2, width=3), (b"DONE", b"")
 
@@ -36,9 +37,9 @@ def refused(data, match=None, limits=None):
 
 
 def test_a_file_gives_back_its_header_and_blocks():
-    header, content = read(FILE)
-    assert header == HEADER
-    assert [bytes(block) for block in content.blocks] == BLOCKS
+    content = read(FILE)
+    assert content.header == HEADER
+    assert [bytes(content.blocks[i]) for i in range(3)] == BLOCKS
     assert bytes(content.alpha) == b"see-through"
 
 
@@ -58,17 +59,17 @@ def test_a_file_is_what_its_description_says():
 @pytest.mark.parametrize("level", [0, 64])
 def test_every_field_of_the_header_comes_back(channels, level):
     header = Header(CODEC_ID[::-1], level, 1, 65_536, channels)
-    assert read(write(header, Content([b"x", b"y"])))[0] == header
-    small, content = read(write(header, Content([b"x"])))
-    assert small == replace(header, codec_id=CODEC_ID[:-5:-1])
-    assert [bytes(block) for block in content.blocks] == [b"x"] and content.alpha is None
+    assert read(write(header, [b"x", b"y"])).header == header
+    small = read(write(header, [b"x"]))
+    assert small.header == replace(header, codec_id=CODEC_ID[:-5:-1])
+    assert small.blocks == {0: b"x"} and small.alpha is None
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.binary(max_size=50), max_size=10))
 def test_any_blocks_come_back(blocks):
-    data = write(HEADER, Content(blocks, b""))
-    assert [bytes(block) for block in read(data)[1].blocks] == blocks
+    data = write(HEADER, blocks, b"")
+    assert read(data).blocks == dict(enumerate(blocks))
 
 
 def test_the_header_is_read_from_the_beginning_alone():
@@ -159,7 +160,7 @@ def test_an_unknown_chunk_that_may_not_be_skipped_is_refused_by_name(kind):
 
 def test_transparency_is_there_once_in_front_and_only_with_four_channels():
     four, alpha, tile = eae_head(CODEC_ID, channels=4), (b"ALPH", b"a"), (b"TILE", b"\0x")
-    assert read(eae_file([four, alpha, tile, DONE]))[1].alpha == b"a"
+    assert read(eae_file([four, alpha, tile, DONE])).alpha == b"a"
     refused(eae_file([four, alpha, alpha, tile, DONE]), "'ALPH' that is out of place")
     refused(eae_file([four, tile, alpha, DONE]), "'ALPH' that is out of place")
     refused(eae_file([four, tile, DONE]), "transparency does not fit")
@@ -230,13 +231,13 @@ def test_more_pixels_than_the_limits_allow_are_refused(height, width):
 def test_as_many_pixels_as_the_limits_allow_are_read():
     for height, width in [(65_536, 4_096), (4_096, 65_536), (16_384, 16_384)]:
         data = eae_file([eae_head(CODEC_ID, height=height, width=width), DONE])
-        assert read(data)[0].height == height
+        assert read(data).header.height == height
 
 
 def test_limits_are_the_callers_to_set():
     refused(FILE, "allowed are 1000 in all", Limits(pixels=1000))
     refused(FILE, "and 299 a side", Limits(side_pixels=299))
-    assert read(FILE, Limits(pixels=300 * 35_000, side_pixels=35_000))[0] == HEADER
+    assert read(FILE, Limits(pixels=300 * 35_000, side_pixels=35_000)).header == HEADER
 
 
 def bombs():
@@ -261,12 +262,12 @@ def test_a_short_file_that_asks_for_much_is_refused_at_once(data):
 
 def test_more_chunks_than_allowed_are_refused():
     tiles = [(b"TILE", bytes([i])) for i in range(9)]
-    assert len(read(eae_file([HEAD, *tiles[:8], DONE]), Limits(chunks=10))[1].blocks) == 8
+    assert len(read(eae_file([HEAD, *tiles[:8], DONE]), Limits(chunks=10)).blocks) == 8
     refused(eae_file([HEAD, *tiles, DONE]), "more than 10 chunks", Limits(chunks=10))
 
 
 def test_more_bytes_than_allowed_are_refused():
-    assert read(FILE, Limits(file_bytes=len(FILE)))[0] == HEADER
+    assert read(FILE, Limits(file_bytes=len(FILE))).header == HEADER
     for data in (FILE, SMALL):
         refused(data, f"{len(data)} bytes, allowed are 9", Limits(file_bytes=9))
 
@@ -369,7 +370,7 @@ def test_a_checksum_is_over_type_and_body():
 
 # --- the small form
 
-SMALL = write(Header(CODEC_ID, 33, 300, 127, 3), Content([b"block"]))
+SMALL = write(Header(CODEC_ID, 33, 300, 127, 3), [b"block"])
 
 
 def test_a_small_file_is_what_its_description_says():
@@ -380,9 +381,9 @@ def test_a_small_file_is_what_its_description_says():
 
 def test_pictures_that_the_small_form_cannot_hold_are_whole_files():
     header = Header(CODEC_ID, 1, 2, 3, 3)
-    assert write(header, Content([b"one"])).startswith(b"\x89e")
-    assert write(header, Content([b"one", b"two"])).startswith(EAE_MAGIC)
-    see_through = write(replace(header, channels=4), Content([b"one"], b"alpha"))
+    assert write(header, [b"one"]).startswith(b"\x89e")
+    assert write(header, [b"one", b"two"]).startswith(EAE_MAGIC)
+    see_through = write(replace(header, channels=4), [b"one"], b"alpha")
     assert see_through.startswith(EAE_MAGIC)
 
 
@@ -408,7 +409,7 @@ def test_a_small_header_that_makes_no_sense_is_refused():
         body = b"\x89e" + CODEC_ID[:4] + after_id
         return body + struct.pack("<I", zlib.crc32(body))
 
-    assert read(made(bytes([2, 1, 1])))[0].channels == 3
+    assert read(made(bytes([2, 1, 1]))).header.channels == 3
     refused(made(b""), match="cut off")
     refused(made(bytes([2])), match="makes no sense")
     refused(made(bytes([65 * 3, 1, 1])), match="makes no sense")  # level 65
