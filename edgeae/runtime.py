@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from edgeae import plugins
 from edgeae.errors import BundleError, EdgeaeError, ProviderError
 from edgeae.onnx_check import CheckedGraph
-from edgeae.providers import CPU, KNOWN, Choice, Provider, alternatives
+from edgeae.plugins import Hardware, ask_for, bring, first_line
+from edgeae.providers import CPU, Choice, Provider, alternatives
 
 __all__ = [
     "CPU",
@@ -111,7 +112,7 @@ class Graph:
                 f"optimization is {optimization!r}: {', '.join(OPTIMIZATIONS)} are allowed"
             )
         onnxruntime = _onnxruntime()
-        _bring(onnxruntime, providers, device)
+        bring(onnxruntime, providers, device)
         ways = alternatives(
             providers,
             device,
@@ -135,12 +136,32 @@ class Graph:
         self._input_names = tuple(port.name for port in self.inputs)
         self._output_names = [port.name for port in self.outputs]
         self._accepted = tuple((np.dtype(port.dtype), port.shape) for port in self.inputs)
+        self._promised = tuple((np.dtype(port.dtype), port.shape) for port in self.outputs)
 
     def __call__(self, *arrays: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], ...]:
+        """The outputs for these inputs, both in the graph's order: see `run`."""
+        return self.run(arrays)
+
+    def run(
+        self,
+        arrays: Sequence[np.ndarray[Any, Any]],
+        *,
+        shapes: Sequence[tuple[int, ...]] | None = None,
+        finite: bool = False,
+    ) -> tuple[np.ndarray[Any, Any], ...]:
         """The outputs for these inputs, both in the graph's order.
 
-        Raises TypeError or ValueError, before anything runs, if an input is no array or differs
-        from its port in dtype, rank or a fixed axis, or is empty; EdgeaeError if the run fails.
+        What a graph gives is not taken on trust: an output of another dtype or shape than it
+        declares is an error.
+
+        Args:
+            arrays: one for each input, of its dtype and shape, no axis empty.
+            shapes: what the caller expects of each output, where the graph leaves axes free.
+            finite: whether NaN or infinity in an output is an error.
+
+        Raises:
+            TypeError, ValueError: before anything runs, an input is no array or does not fit.
+            EdgeaeError: the run fails, or an output is not as declared and as asked.
         """
         if len(arrays) != len(self._accepted):
             raise ValueError(
@@ -153,27 +174,53 @@ class Graph:
                 self._check(arrays)
                 break
         try:
-            return tuple(
+            outputs = tuple(
                 self._session.run(
                     self._output_names, dict(zip(self._input_names, arrays, strict=True))
                 )
             )
         except Exception as error:  # onnxruntime's own exceptions share no base but this one
             raise self._failed(error) from error
+        for i, (output, (dtype, shape)) in enumerate(zip(outputs, self._promised, strict=True)):
+            if output.dtype != dtype or output.shape != shape:
+                self._check_output(i, output)
+            if shapes is not None and output.shape != shapes[i]:
+                raise self._unexpected(i, f"has shape {output.shape}, expected {shapes[i]}")
+            if finite and not _is_finite(output):
+                raise self._unexpected(i, "holds NaN or infinity, expected finite numbers")
+        return outputs
+
+    def _check_output(self, index: int, output: np.ndarray[Any, Any]) -> None:
+        """Raises EdgeaeError unless an output has the dtype, rank and fixed axes of its port."""
+        dtype, shape = self._promised[index]
+        if output.dtype != dtype:
+            raise self._unexpected(index, f"is {output.dtype}, expected {dtype}")
+        if len(output.shape) != len(shape) or any(
+            isinstance(axis, int) and axis != size
+            for size, axis in zip(output.shape, shape, strict=True)
+        ):
+            wanted = ", ".join(map(str, shape))
+            raise self._unexpected(index, f"has shape {output.shape}, expected ({wanted})")
+
+    def _unexpected(self, index: int, offence: str) -> EdgeaeError:
+        return EdgeaeError(f"{self.file.name} output {self._output_names[index]!r} {offence}")
 
     def _failed(self, error: Exception) -> EdgeaeError:
-        return EdgeaeError(f"{self.file.name} failed to run: {_first_line(error)}")
+        return EdgeaeError(f"{self.file.name} failed to run: {first_line(error)}")
 
     def bind(
         self,
         inputs: Sequence[np.ndarray[Any, Any]],
         outputs: Sequence[np.ndarray[Any, Any]],
+        *,
+        finite: Collection[int] = (),
     ) -> Callable[[], None]:
         """A call that runs the graph on whatever `inputs` then hold and writes into `outputs`.
 
         For many runs on arrays of one shape: they are checked here, once, and nothing is copied.
         Raises what a call of the graph raises for inputs that do not fit; ValueError for outputs
-        that do not, or arrays that are not contiguous. What is returned may raise EdgeaeError.
+        that do not, or arrays that are not contiguous. What is returned may raise EdgeaeError: the
+        run fails, or an output whose number is in `finite` holds NaN or infinity.
         """
         if len(inputs) != len(self.inputs) or len(outputs) != len(self.outputs):
             raise ValueError(
@@ -198,6 +245,8 @@ class Graph:
         for port, array in zip(self.outputs, kept_outputs, strict=True):
             binding.bind_output(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
+        watched = [(index, kept_outputs[index]) for index in sorted(finite)]
+
         # onnxruntime holds the addresses only: as long as there is a call, there are the arrays.
         def run(alive: object = (kept_inputs, kept_outputs)) -> None:
             session = self._session
@@ -208,6 +257,9 @@ class Graph:
                     session.run_with_iobinding(binding)
             except Exception as error:
                 raise self._failed(error) from error
+            for index, numbers in watched:
+                if not _is_finite(numbers):
+                    raise self._unexpected(index, "holds NaN or infinity, expected finite numbers")
 
         return run
 
@@ -253,6 +305,11 @@ class Graph:
                 raise ValueError(
                     f"{where} has shape {array.shape}: ({wanted}) is allowed, no axis empty"
                 )
+
+
+def _is_finite(numbers: np.ndarray[Any, Any]) -> bool:
+    """Whether an array holds neither NaN nor infinity."""
+    return numbers.dtype.kind != "f" or bool(np.isfinite(numbers).all())
 
 
 class _Watch:
@@ -331,8 +388,26 @@ def _onnxruntime() -> Any:
             raise EdgeaeError(
                 'onnxruntime is not installed: pip install "edgeae[cpu]" (or [gpu])'
             ) from None
-        raise EdgeaeError(f"onnxruntime does not load: {_first_line(error)}") from error
+        raise EdgeaeError(f"onnxruntime does not load: {first_line(error)}") from error
     return onnxruntime
+
+
+def hardware() -> list[Hardware]:
+    """Every provider and its devices, installed plugins included, as onnxruntime tells them.
+
+    A provider that is built in often tells no device. That a provider is here does not mean that
+    it runs a given graph: `Graph.report` says that.
+    """
+    return plugins.hardware(_onnxruntime())
+
+
+def register_provider(name: str, library: str | Path) -> None:
+    """Makes a plugin's provider known to onnxruntime, under onnxruntime's name for it.
+
+    Those of installed packages that edgeae knows are found by themselves. Does nothing if the name
+    is known already. Raises ProviderError if the library is not there or is none.
+    """
+    plugins.register(_onnxruntime(), name, library)
 
 
 def _first_that_runs(
@@ -387,18 +462,18 @@ def _open(
 ) -> Any:
     options = _session_options(onnxruntime, threads, strict, optimization)
     try:
-        return _session(onnxruntime, model, options, _ask_for(onnxruntime, options, way))
+        return _session(onnxruntime, model, options, ask_for(onnxruntime, options, way))
     except Exception as error:
         names = [choice.name for choice in way]
         if names == [CPU]:
             raise BundleError(
-                f"onnxruntime cannot load {model.file}: {_first_line(error)}"
+                f"onnxruntime cannot load {model.file}: {first_line(error)}"
             ) from error
         # The CPU runs every sound graph: if it loads this one, the provider is to blame.
         _open(onnxruntime, model, [Choice(CPU)], threads, False, optimization)
         raise ProviderError(
             f"{', '.join(names)} cannot run {model.file.name}"
-            f"{' without the CPU' if strict else ''}: {_first_line(error)}",
+            f"{' without the CPU' if strict else ''}: {first_line(error)}",
             asked=names,
             available=onnxruntime.get_available_providers(),
         ) from error
@@ -428,118 +503,6 @@ def _session(
         finally:
             if set_before is not None:
                 os.environ[_CONFIG_FROM_MODEL] = set_before
-
-
-def _ask_for(onnxruntime: Any, options: Any, way: Sequence[Choice]) -> list[Any] | None:
-    """What to pass as `providers`, or None where the session options hold the wish.
-
-    A plugin's provider that is passed by name is dropped without a word: it goes by its devices.
-    """
-    devices = {choice.name: _plugin_devices(onnxruntime, choice) for choice in way}
-    if not any(devices.values()):
-        return [(c.name, dict(c.options)) if c.options else c.name for c in way]
-    for choice in way:
-        if devices[choice.name]:
-            wanted = dict(choice.options) or _default_options(choice.name)
-            options.add_provider_for_devices(devices[choice.name][:1], wanted)
-        elif choice.name != CPU:
-            options.add_provider(choice.name, dict(choice.options))
-    return None
-
-
-def _plugin_devices(onnxruntime: Any, choice: Choice) -> list[Any]:
-    """The hardware under a plugin's provider, what was asked for first; none if it is built in."""
-    if choice.name not in _registered:
-        return []
-    order = [choice.kind, "npu", "gpu", "cpu"]
-    found = [d for d in onnxruntime.get_ep_devices() if d.ep_name == choice.name]
-    return sorted(found, key=lambda d: order.index(d.device.type.name.lower()))
-
-
-def _default_options(name: str) -> dict[str, str]:
-    """Options without which a provider does not know what to do, its fastest hardware first."""
-    for known in KNOWN:
-        if known.name == name:
-            return dict(next(iter(known.options.values())))
-    return {}
-
-
-# Plugins in this process, by the name of their provider: onnxruntime takes each library once.
-_registered: dict[str, Path] = {}
-_registering = threading.Lock()
-
-
-def register_provider(name: str, library: str | Path) -> None:
-    """Makes a plugin's provider known to onnxruntime, under onnxruntime's name for it.
-
-    Those of installed packages that edgeae knows are found by themselves. Does nothing if the name
-    is known already. Raises ProviderError if the library is not there or is none.
-    """
-    onnxruntime = _onnxruntime()
-    path = Path(library).absolute()
-    with _registering:
-        if name in onnxruntime.get_available_providers():
-            return
-        try:
-            onnxruntime.register_execution_provider_library(name, str(path))
-        except Exception as error:
-            raise ProviderError(
-                f"{path} is no plugin for {name}: {_first_line(error)}",
-                asked=[name],
-                available=onnxruntime.get_available_providers(),
-            ) from error
-        _registered[name] = path
-
-
-def _bring(onnxruntime: Any, providers: Sequence[Provider] | None, device: str | None) -> None:
-    """Registers the installed plugins that could be meant; the CPU costs nothing."""
-    names = [p[0] if isinstance(p, tuple) and p else p for p in providers or ()]
-    for known in KNOWN:
-        kinds = {"auto": "gpu"}.get(device or "", device)
-        if known.name in names or (kinds in known.options and kinds != "cpu"):
-            _bring_plugin(onnxruntime, known.name, known.plugin)
-
-
-def _bring_plugin(onnxruntime: Any, name: str, package: str | None) -> None:
-    if package is None or name in onnxruntime.get_available_providers():
-        return
-    try:
-        library = importlib.import_module(package).get_library_path()
-    except ModuleNotFoundError:
-        return
-    register_provider(name, library)
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """A device that a provider can use: its `kind` is "cpu", "gpu" or "npu", or "" if untold.
-
-    `source` is "built in" or "plugin". A simulator of an NPU is a "cpu".
-    """
-
-    provider: str
-    source: str
-    kind: str
-    vendor: str
-
-
-def hardware() -> list[Hardware]:
-    """Every provider and its devices, installed plugins included, as onnxruntime tells them.
-
-    A provider that is built in often tells no device. That a provider is here does not mean that
-    it runs a given graph: `Graph.report` says that.
-    """
-    onnxruntime = _onnxruntime()
-    for known in KNOWN:
-        _bring_plugin(onnxruntime, known.name, known.plugin)
-    found = []
-    for name in onnxruntime.get_available_providers():
-        source = "plugin" if name in _registered else "built in"
-        devices = [d for d in onnxruntime.get_ep_devices() if d.ep_name == name]
-        found += [
-            Hardware(name, source, d.device.type.name.lower(), d.device.vendor) for d in devices
-        ] or [Hardware(name, source, "", "")]
-    return found
 
 
 def _session_options(onnxruntime: Any, threads: int, strict: bool, optimization: str) -> Any:
@@ -584,8 +547,3 @@ def _port(node: Any, file: Path) -> Port:
     # onnxruntime gives None for an axis that is free and has no name.
     shape = tuple("?" if axis is None else axis for axis in node.shape)
     return Port(name=node.name, dtype=_DTYPES[node.type], shape=shape)
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0]

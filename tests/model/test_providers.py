@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import edgeae
 import edgeae.media
-from edgeae import providers, runtime
+from edgeae import plugins, providers, runtime
 from edgeae.cli.app import app
 from edgeae.errors import ProviderError
 from edgeae.onnx_check import check_graph
@@ -212,7 +212,7 @@ def plugin(monkeypatch):
     package = ModuleType("onnxruntime_qnn")
     package.get_library_path = lambda: "/nowhere/libqnn.so"
     monkeypatch.setitem(sys.modules, "onnxruntime_qnn", package)
-    monkeypatch.setattr(runtime, "_registered", {})
+    monkeypatch.setattr(plugins, "_registered", {})
     known = list(onnxruntime.get_available_providers())
 
     def devices():
@@ -246,25 +246,25 @@ class Options:
 
 
 def test_a_plugins_provider_is_asked_for_by_its_device(plugin):
-    runtime._bring(onnxruntime, None, "npu")
+    plugins.bring(onnxruntime, None, "npu")
     (way,) = ways(device="npu", available=onnxruntime.get_available_providers())
-    assert runtime._ask_for(onnxruntime, options := Options(), way) is None
+    assert plugins.ask_for(onnxruntime, options := Options(), way) is None
     assert options.told == [
         (["NPU"], {"backend_type": "htp", "offload_graph_io_quantization": "0"})
     ]
     (way,) = ways(device="gpu", available=onnxruntime.get_available_providers())
-    runtime._ask_for(onnxruntime, options := Options(), way)
+    plugins.ask_for(onnxruntime, options := Options(), way)
     assert options.told == [(["GPU"], {"backend_type": "gpu"})]
 
 
 def test_a_plugins_provider_asked_for_by_name_gets_its_best_device_and_the_options_given(plugin):
-    runtime._bring(onnxruntime, [QNN], None)
-    runtime._ask_for(onnxruntime, options := Options(), (Choice(QNN), Choice(CPU)))
+    plugins.bring(onnxruntime, [QNN], None)
+    plugins.ask_for(onnxruntime, options := Options(), (Choice(QNN), Choice(CPU)))
     assert options.told == [
         (["NPU"], {"backend_type": "htp", "offload_graph_io_quantization": "0"})
     ]
     way = (Choice(QNN, {"backend_path": "x"}), Choice(CUDA, {"a": "b"}))
-    runtime._ask_for(onnxruntime, options := Options(), way)
+    plugins.ask_for(onnxruntime, options := Options(), way)
     assert options.told == [(["NPU"], {"backend_path": "x"}), (CUDA, {"a": "b"})]
 
 

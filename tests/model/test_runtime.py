@@ -510,3 +510,70 @@ def test_a_bound_graph_that_fails_says_so_as_a_call_does():
     given[:] = 9
     with pytest.raises(EdgeaeError, match="tiny.onnx failed to run: .*out of data bounds"):
         run()
+
+
+# What comes out
+
+
+def cut_model(declared):
+    """Gives the first n elements of a table of 8, whatever the shape it declares; n is an input."""
+    node = tiny.helper.make_node
+    model = tiny.make_model(
+        [node("Cast", ["n"], ["end"], to=tiny.TensorProto.INT64),
+         node("Slice", ["table", "start", "end"], ["y"])],
+        {"n": (1,)}, {"y": declared},
+        {"table": np.arange(8, dtype=np.float32), "start": np.int64([0])},
+    )  # fmt: skip
+    return model
+
+
+def test_an_output_of_another_shape_than_declared_is_an_error():
+    graph = Graph(passed(cut_model((5,))))
+    assert graph(np.float32([5]))[0].shape == (5,)
+    with pytest.raises(EdgeaeError, match=r"output 'y' has shape \(3,\), expected \(5\)"):
+        graph(np.float32([3]))
+
+
+def test_an_output_of_another_shape_than_the_caller_expects_is_an_error():
+    graph = Graph(passed(cut_model(("n",))))
+    assert graph(np.float32([3]))[0].shape == (3,)
+    assert graph.run([np.float32([3])], shapes=[(3,)])[0].tolist() == [0, 1, 2]
+    with pytest.raises(EdgeaeError, match=r"output 'y' has shape \(3,\), expected \(4,\)"):
+        graph.run([np.float32([3])], shapes=[(4,)])
+
+
+def log_model():
+    return tiny.make_model(
+        [tiny.helper.make_node("Log", ["x"], ["y"])], {"x": (1, 3)}, {"y": (1, 3)}
+    )
+
+
+@pytest.mark.parametrize("value", [0, -1], ids=["infinity", "NaN"])
+def test_numbers_that_are_not_finite_are_an_error_where_asked(value):
+    graph, x = Graph(passed(log_model())), np.float32([[1, value, 2]])
+    assert not np.isfinite(graph(x)[0]).all()
+    with pytest.raises(EdgeaeError, match="output 'y' holds NaN or infinity"):
+        graph.run([x], finite=True)
+    given, taken = x.copy(), zeros(1, 3)
+    run = graph.bind([given], [taken], finite=[0])
+    with pytest.raises(EdgeaeError, match="output 'y' holds NaN or infinity"):
+        run()
+    given[:] = 1
+    run()
+    assert taken.tolist() == [[0, 0, 0]]
+
+
+def test_large_numbers_are_finite():
+    graph = Graph(passed(tiny.relu_model((1, 3))))
+    large = np.full((1, 3), np.finfo(np.float32).max, np.float32)
+    assert graph.run([large], finite=True)[0].max() == large.max()
+
+
+def test_a_bound_output_of_another_shape_than_declared_is_an_error():
+    given, taken = np.float32([5]), zeros(5)
+    run = Graph(passed(cut_model((5,)))).bind([given], [taken])
+    run()
+    for count in (3, 7):
+        given[:] = count
+        with pytest.raises(EdgeaeError, match="failed to run|has shape"):
+            run()
