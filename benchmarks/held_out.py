@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import track
 
-from train.config import PhotoConfig, read_config
+from train.config import read_config
 from train.image.data import PhotoData, Photos
 
 CONFIG = Path(__file__).parent.parent / "train" / "configs" / "photo-codec.toml"
@@ -35,7 +35,6 @@ def main() -> None:
     if not 0.1 <= arguments.scale <= 1:
         parser.error(f"--scale is {arguments.scale}, expected 0.1 to 1")
     config = read_config(CONFIG)
-    assert isinstance(config, PhotoConfig)
     data = PhotoData(
         folders=(arguments.folder,),
         crop_pixels=config.data.crop_pixels,

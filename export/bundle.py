@@ -10,7 +10,8 @@ from typing import Any
 
 FORMAT = 1
 VERSION = "0.1.0"
-CARDS = Path(__file__).parent / "cards"
+# What `python -m train` and its user wrote ends where the first of these begins.
+_GENERATED = ("\n## Measured\n", "\n## Training and export\n")
 
 
 def write_bundle(
@@ -21,6 +22,8 @@ def write_bundle(
     parts: Mapping[str, Any],
     provenance: Mapping[str, Any],
     figures: Mapping[str, Any],
+    text: str,
+    version: str = VERSION,
 ) -> None:
     """Write CARD.md and manifest.json beside the graphs and files that `parts` names.
 
@@ -32,8 +35,10 @@ def write_bundle(
             the task has them.
         provenance: what it was trained from and with.
         figures: what was measured.
+        text: the head of the card.
+        version: the bundle's.
     """
-    (folder / "CARD.md").write_text(_card(name, task, provenance, figures), encoding="utf-8")
+    (folder / "CARD.md").write_text(_card(text, provenance, figures), encoding="utf-8")
     graphs = {
         role: {precision: _entry(folder, file) for precision, file in files.items()}
         for role, files in parts["graphs"].items()
@@ -43,7 +48,7 @@ def write_bundle(
         "format": FORMAT,
         "task": task,
         "name": name,
-        "version": VERSION,
+        "version": version,
         "layout": parts["layout"],
         "graphs": graphs,
         "files": {file: _entry(folder, file, named=False) for file in files},
@@ -78,13 +83,17 @@ def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
         "files": [file for file in manifest["files"] if file != "CARD.md"],
         **{key: manifest[key] for key in ("layout", "latent", "stream") if key in manifest},
     }
+    card = (folder / "CARD.md").read_text(encoding="utf-8")
+    ends = [card.index(heading) for heading in _GENERATED if heading in card]
     write_bundle(
         folder,
         task=manifest["task"],
         name=manifest["name"],
+        version=manifest["version"],
         parts=parts,
         provenance=manifest["provenance"],
         figures=figures,
+        text=card[: min(ends, default=len(card))],
     )
 
 
@@ -107,14 +116,9 @@ def _entry(folder: Path, file: str | Path, *, named: bool = True) -> dict[str, A
     return {"file": path.name, **entry} if named else entry
 
 
-def _card(name: str, task: str, provenance: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
-    """The card: prose that belongs to the model, then what was recorded and measured."""
-    prose = CARDS / f"{name}.md"
-    lines = [
-        prose.read_text(encoding="utf-8").rstrip()
-        if prose.exists()
-        else f"# {name}\n\nA {task} trained with edgeae on its user's own data."
-    ]
+def _card(text: str, provenance: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
+    """The card: the text that belongs to the model, then what was recorded and measured."""
+    lines = [text.rstrip()]
     lines.append("")
     measured = figures.get("measured", ())
     if measured:

@@ -15,23 +15,22 @@ import onnx
 import torch
 
 from edgeae.coding import context, entropy
+from edgeae.coding.context import TABLES
 from edgeae.coding.rate import LEVELS
 from edgeae.coding.rounding import rounding
 from edgeae.image.codec import ImageCodec
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
-from export.image_graphs import (
-    activation_peaks,
-    context_graph,
-    decoder_graph,
-    encoder_graph,
-    store_half,
-)
+from export.context_graph import activation_peaks, context_graph
+from export.graph_writer import store_half
+from export.image_graphs import decoder_graph, encoder_graph
 from export.parity import ExportError, check_close
 from export.quantize import quantize
-from export.tables import TABLES, count_symbols, fit_tables, logistic_tables
+from export.tables import count_symbols, fit_tables, logistic_tables
+from train.config import Config
 from train.entropy_model import CENTERED_SLICES, SliceContext
+from train.image.data import made_pictures, middle_square, read_photos, spread
 from train.image.network import STRIDE, PhotoCodec, PhotoNetwork
 
 # Latents a side of the square that is coded on its own: 1024 pixels.
@@ -40,12 +39,57 @@ TILE = 64
 CALIBRATION_LEVELS = (0, 8, 16, 24, 32, 40, 48, 56, 64)
 # How many inputs activation ranges are taken from.
 CALIBRATION_INPUTS = 24
+# Calibration: squares cut from the middle of at most so many pictures, of so many made ones where
+# no folder is given; and so many of them for the last check.
+CALIBRATION_PICTURES, CALIBRATION_SIDE = 48, 256
+MADE_PICTURES, MADE_CALIBRATION = 40, 16
+VERIFIED_PICTURES = 12
+_SMALLEST_SIDE = 128
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.02
 # What the int8 encoder and decoder may lose, and what they may add in bytes.
 INT8_BUDGET_DB, INT8_BUDGET_BYTES = 0.15, 0.02
 
+TASK = "codec"
+
 Picture = npt.NDArray[np.uint8]
+
+
+def calibration(folders: tuple[str, ...]) -> list[Picture]:
+    """Squares (side, side, 3) from the middle of pictures spread over folders, as many as there
+    are, up to 48; of pictures made in code for ("synthetic",).
+
+    Raises ValueError if there is none.
+    """
+    side = CALIBRATION_SIDE // STRIDE * STRIDE
+    if folders == ("synthetic",):
+        pictures, most = made_pictures(MADE_PICTURES), MADE_CALIBRATION
+    else:
+        pictures, skipped = read_photos(folders, smallest=min(CALIBRATION_SIDE, _SMALLEST_SIDE))
+        most = CALIBRATION_PICTURES
+        if not pictures:
+            reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
+            raise ValueError(
+                f"0 pictures of {_SMALLEST_SIDE} pixels or more a side found in "
+                f"{', '.join(folders)}, expected at least 1 for calibration"
+                + (f" (left out {reasons})" if reasons else "")
+            )
+    chosen = spread(len(pictures), min(most, len(pictures)))
+    return [middle_square(pictures[i], side) for i in chosen]
+
+
+def export_model(
+    config: Config, weights: dict[str, torch.Tensor], out: Path, pictures: Sequence[Picture]
+) -> dict[str, Any]:
+    """What a codec's manifest needs, with all files written; see `export_photo_codec`."""
+    network = PhotoCodec(config.network)
+    network.load_state_dict(weights)
+    return export_photo_codec(network, config.network, out, pictures)
+
+
+def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What the written bundle is worth, found through the package; see `verify_photo_codec`."""
+    return verify_photo_codec(bundle, pictures[:VERIFIED_PICTURES])
 
 
 def export_photo_codec(

@@ -16,6 +16,7 @@ asked by opening a session.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -238,15 +239,15 @@ def checked(file: Path) -> list[Verdict]:
     """What NNAPI and CoreML would take of a graph, by onnxruntime's usability checker, and XNNPACK,
     by its documentation."""
     model = usability_checker.ModelProtoWithShapeInfo(file).model_with_shape_info
-    ways: dict[str, Callable[[], Any]] = {
+    checks: dict[str, Callable[[], Any]] = {
         "NNAPI": lambda: usability_checker.check_nnapi_partitions(model, True)
     }
     for target, table in _COREML.items():
-        ways[target] = lambda table=table: usability_checker.check_coreml_partitions(
-            model, True, table
+        checks[target] = functools.partial(
+            usability_checker.check_coreml_partitions, model, True, table
         )
     verdicts = []
-    for target, check in ways.items():
+    for target, check in checks.items():
         found = check()
         verdicts.append(
             Verdict(
@@ -294,7 +295,9 @@ def _shapes(graph: Graph, sides: tuple[int, int]) -> dict[str, Shape]:
         if len(free) not in (0, 2):
             raise ExportError(f"{graph.file.name}: {port.name!r} is {port.shape}: no picture")
         axes = dict(zip(free, sides, strict=False))
-        shapes[port.name] = tuple(axes.get(i, axis) for i, axis in enumerate(port.shape))
+        shapes[port.name] = tuple(
+            axes[i] if isinstance(axis, str) else axis for i, axis in enumerate(port.shape)
+        )
     return shapes
 
 

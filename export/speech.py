@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from edgeae.bench.arithmetic import work_of
+from edgeae.loading import load
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.parity import ExportError
+from train.config import Config
 from train.speech.loss import spectrum_of
 from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 
@@ -23,6 +25,28 @@ from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 # comes to 7e-6 in the shipped bundle; one wrong value in a thousand would come to 3e-2.
 _TOLERANCE = 3e-5
 _OPSET = 20
+
+
+TASK = "denoiser"
+
+
+def calibration(folders: tuple[str, ...]) -> None:
+    """Nothing: the graph stays in floating point, so there are no ranges to find."""
+
+
+def export_model(
+    config: Config, weights: dict[str, torch.Tensor], out: Path, inputs: None
+) -> dict[str, Any]:
+    """What a denoiser's manifest needs, with the step graph written; see `export_denoiser`."""
+    network = SpeechDenoiser(config.network)
+    network.load_state_dict(weights)
+    return export_denoiser(network, config.network, out)
+
+
+def verify(bundle: Path, inputs: None) -> dict[str, Any]:
+    """No figures; the package must take the bundle. Raises EdgeaeError if it does not."""
+    load(bundle)
+    return {}
 
 
 class _Step(nn.Module):
@@ -69,6 +93,8 @@ def export_denoiser(
             optimize=True,
             verbose=False,
         )
+    if program is None:
+        raise ExportError(f"torch.onnx.export gave nothing for {file.name}")
     model = program.model_proto
     _strip(model)
     onnx.checker.check_model(model, full_check=True)
@@ -130,14 +156,14 @@ def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> No
 def _agree(got: np.ndarray, want: np.ndarray, where: str) -> None:
     if got.shape != want.shape:
         raise ExportError(f"{where}: shape {got.shape}, expected {want.shape}")
-    error = float(_rms(got - want)) / max(float(_rms(want)), 1e-3)
+    error = _rms(got - want) / max(_rms(want), 1e-3)
     # Written so that NaN fails too.
     if not error <= _TOLERANCE:
         raise ExportError(f"{where}: relative error {error:.2g}, allowed is {_TOLERANCE:.0e}")
 
 
-def _rms(x: np.ndarray) -> np.floating:
-    return np.sqrt(np.mean(np.square(x)))
+def _rms(x: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(x))))
 
 
 def _test_spectrum(config: SpeechNetwork, hops: int) -> torch.Tensor:

@@ -13,6 +13,8 @@ import torch
 from train.config import Config, ConfigError, config_from_dict
 
 FORMAT = 1
+# The checkpoints that come with the project, by the names of their models.
+SHIPPED = Path(__file__).parent / "checkpoints"
 # What export needs; a run's last checkpoint holds more, to go on from.
 _KEYS = {"averaged", "best", "config", "history", "seconds", "step"}
 
@@ -53,3 +55,17 @@ def load_checkpoint(file: Path) -> tuple[Config, dict[str, Any]]:
     except ConfigError as error:
         raise CheckpointError(f"{file}: {error}") from None
     return config, state
+
+
+def find_checkpoint(name: str) -> Path:
+    """The file of a shipped checkpoint's name, such as "photo-codec", or a file's path as it is.
+
+    Raises CheckpointError, naming what ships, if there is neither.
+    """
+    file = Path(name)
+    shipped = {path.stem: path for path in sorted(SHIPPED.glob("*.pt"))}
+    if not file.exists() and name in shipped:
+        return shipped[name]
+    if not file.exists():
+        raise CheckpointError(f"no checkpoint at {name}, nor one of {', '.join(shipped)}")
+    return file

@@ -14,13 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train.image.data import PhotoData
-from train.image.loss import RateDistortion
-from train.image.network import PhotoNetwork
-from train.speech.data import SpeechData
-from train.speech.loss import SpeechLoss
-from train.speech.network import SpeechNetwork
+from train.recipes import RECIPES, recipe_class
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 ALGORITHMS = ("adamw", "soap")
 
 
@@ -28,7 +24,7 @@ class ConfigError(Exception):
     """The configuration cannot be used; the message names the key and what is allowed."""
 
 
-def _require(section: Optimize | Validate, **least: int) -> None:
+def _require(section: Optimize | Validate, **least: float) -> None:
     for key, value in least.items():
         if getattr(section, key) < value:
             where = f"{type(section).__name__.lower()}.{key}"
@@ -40,7 +36,9 @@ class Optimize:
     """The optimizer and its schedule: linear warm-up, then a cosine down to `final_ratio`.
 
     With `decay_steps` the rate is constant instead and falls linearly over the last so many steps,
-    so that a run can go on from before they began, with more steps.
+    so that a run can go on from before they began, with more steps. `precision` is that of the
+    network's products: "float32", "bfloat16", or "auto" for whichever is measured to be faster on
+    this machine.
     """
 
     steps: int
@@ -52,7 +50,7 @@ class Optimize:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.999
-    bfloat16: bool = False
+    precision: str = "auto"
     algorithm: str = "adamw"
     decay_steps: int = 0
 
@@ -61,52 +59,45 @@ class Optimize:
         if self.algorithm not in ALGORITHMS:
             known = ", ".join(ALGORITHMS)
             raise ConfigError(f"optimize.algorithm is {self.algorithm!r}, expected one of {known}")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(
+                f"optimize.precision is {self.precision!r}, expected {', '.join(PRECISIONS)}"
+            )
+
+    @staticmethod
+    def modern(raw: dict[str, Any]) -> dict[str, Any]:
+        """Keys as they are now, from those of checkpoints up to 0.1.0: `bfloat16` was a bool."""
+        if not isinstance(raw.get("bfloat16"), bool) or "precision" in raw:
+            return raw
+        kept = {key: value for key, value in raw.items() if key != "bfloat16"}
+        return {**kept, "precision": "bfloat16" if raw["bfloat16"] else "float32"}
 
 
 @dataclass(frozen=True)
 class Validate:
-    """How often to validate, and after how many validations without a better score to stop."""
+    """When to validate: every so many steps and at least every so many minutes; and after how many
+    validations without a better score to stop."""
 
     every_steps: int = 1000
+    every_minutes: float = 10.0
     patience: int = 20
 
     def __post_init__(self) -> None:
-        _require(self, every_steps=1, patience=1)
+        _require(self, every_steps=1, every_minutes=0, patience=1)
 
 
 @dataclass(frozen=True)
-class PhotoConfig:
-    """A photo codec: `task = "photo-codec"`."""
+class Config:
+    """One training run; `network`, `data` and `loss` are dataclasses of the task's recipe."""
 
     name: str
-    network: PhotoNetwork
-    data: PhotoData
-    loss: RateDistortion
+    network: Any
+    data: Any
+    loss: Any
     optimize: Optimize
+    task: str
     validate: Validate = Validate()
-    task: str = "photo-codec"
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class SpeechConfig:
-    """A speech denoiser: `task = "speech-denoiser"`."""
-
-    name: str
-    network: SpeechNetwork
-    data: SpeechData
-    loss: SpeechLoss
-    optimize: Optimize
-    validate: Validate = Validate()
-    task: str = "speech-denoiser"
-    seed: int = 0
-
-
-Config = PhotoConfig | SpeechConfig
-_TASKS: dict[str, type[PhotoConfig] | type[SpeechConfig]] = {
-    "photo-codec": PhotoConfig,
-    "speech-denoiser": SpeechConfig,
-}
 
 
 def read_config(file: Path) -> Config:
@@ -127,15 +118,20 @@ def read_config(file: Path) -> Config:
 def config_from_dict(raw: dict[str, Any]) -> Config:
     """The run that a nested dict describes; also reads back what a checkpoint carries."""
     task = raw.get("task")
-    if task not in _TASKS:
-        raise ConfigError(f"task is {task!r}, expected one of {', '.join(sorted(_TASKS))}")
-    return typing.cast(Config, _build(_TASKS[task], raw, where=""))
+    if task not in RECIPES:
+        raise ConfigError(f"task is {task!r}, expected one of {', '.join(sorted(RECIPES))}")
+    sections = recipe_class(task).sections
+    return typing.cast(Config, _build(Config, raw, where="", kinds=sections))
 
 
-def _build(cls: type, raw: Any, *, where: str) -> Any:
+def _build(
+    cls: type, raw: Any, *, where: str, kinds: typing.Mapping[str, type] | None = None
+) -> Any:
     if not isinstance(raw, dict):
         raise ConfigError(f"{where or 'the config'} must be a table, not {raw!r}")
-    hints = typing.get_type_hints(cls)
+    if hasattr(cls, "modern"):
+        raw = cls.modern(raw)
+    hints = {**typing.get_type_hints(cls), **(kinds or {})}
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from train.layers import begin_at_zero
+
 # Slices with a predicted middle; the finer ones are symmetric about zero.
 CENTERED_SLICES = 2
 # Natural logarithm of the logistic scale (in quantization steps) as the network gives it, before
@@ -117,8 +119,7 @@ class SliceContext(nn.Module):
         self.middle = nn.Conv2d(channels + 1, own, 1) if centered else None
         nn.init.zeros_(self.scale.weight)
         if self.middle is not None:
-            nn.init.zeros_(self.middle.weight)
-            nn.init.zeros_(self.middle.bias)
+            begin_at_zero(self.middle)
         with torch.no_grad():
             # The spatial filters begin by looking mostly at their own place.
             self.gather.weight.mul_(0.5)
@@ -265,5 +266,6 @@ class ContextModel(nn.Module):
         for context, part, coarse, fine in zip(self.contexts, parts, starts, ends, strict=True):
             # Most blocks are quieter than the deviation says: the distribution over blocks is
             # heavy-tailed.
+            assert isinstance(context, SliceContext) and context.scale.bias is not None
             context.scale.bias.copy_(part - coarse - 0.7)
             context.scale.weight[:, -1, 0, 0] = coarse - fine

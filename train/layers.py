@@ -6,6 +6,13 @@ import torch
 from torch import nn
 
 
+def begin_at_zero(layer: nn.Conv2d) -> None:
+    """Make a new layer give nothing until it has learned something."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class SeparableResidual(nn.Module):
     """x + pointwise(ReLU(pointwise(depthwise(x)))), shape (N, channels, H, W) kept.
 
@@ -20,8 +27,7 @@ class SeparableResidual(nn.Module):
         )
         self.widen = nn.Conv2d(channels, hidden, 1)
         self.narrow = nn.Conv2d(hidden, channels, 1)
-        nn.init.zeros_(self.narrow.weight)
-        nn.init.zeros_(self.narrow.bias)
+        begin_at_zero(self.narrow)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.narrow(torch.relu(self.widen(self.spatial(x))))

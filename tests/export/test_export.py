@@ -27,14 +27,13 @@ from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
 from export.bundle import add_figures, codec_id
-from export.image_graphs import (
+from export.context_graph import (
     ACTIVATION_LIMIT,
     SUM_LIMIT,
     activation_peaks,
     context_graph,
-    decoder_graph,
-    encoder_graph,
 )
+from export.image_graphs import decoder_graph, encoder_graph
 from export.parity import ExportError, check_close
 from export.tables import count_symbols, fit_tables, logistic_tables
 from train.entropy_model import (
@@ -75,7 +74,7 @@ def exported(smoke_run, tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Exports calibrate on less."""
-    monkeypatch.setattr(exporting, "CALIBRATION_SIDE", 96)
+    monkeypatch.setattr(export.image, "CALIBRATION_SIDE", 96)
     monkeypatch.setattr(export.image, "CALIBRATION_LEVELS", (0, 32, 64))
 
 
@@ -118,7 +117,7 @@ def test_both_precisions_read_each_other(exported):
 
 def test_a_bundle_says_where_it_comes_from_and_what_it_is_worth(exported):
     manifest = bundle.find(exported).manifest
-    assert manifest.name == "smoke-photo" and manifest.task == "codec"
+    assert manifest.name == "smoke" and manifest.task == "codec"
     assert manifest.provenance["steps"] > 0 and manifest.provenance["network"]["slices"]
     assert {"context_integer_cost", "int8_loss_db", "int8_more_bytes"} <= {*manifest.figures}
     card = (exported / "CARD.md").read_text()
@@ -140,7 +139,9 @@ def test_every_changed_file_of_a_bundle_is_refused(exported, tmp_path):
 
 def test_an_export_gives_the_same_bundle_again(smoke_run, tmp_path, quick):
     for name in ("one", "two"):
-        exporting.export(smoke_run / "best.pt", tmp_path / name, calibration=("synthetic",))
+        exporting.export(
+            smoke_run / "best.pt", tmp_path / name, calibration=("synthetic",), name="same"
+        )
     assert bundle.find(tmp_path / "one").id == bundle.find(tmp_path / "two").id
 
 
@@ -286,7 +287,7 @@ def test_a_new_bundle_replaces_an_old_one_whole(smoke_run, tmp_path, quick):
     out = tmp_path / "out"
     tiny.tiny_codec_bundle(out)
     exporting.export(smoke_run / "best.pt", out, calibration=("synthetic",))
-    assert bundle.find(out).manifest.name == "smoke-photo"
+    assert bundle.find(out).manifest.name == "out"
     assert not (out / "context9.fp32.onnx").exists()
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
@@ -589,7 +590,7 @@ def test_activations_fill_their_range(contexts):
     # A channel's unit is the finest that holds its peak: between half of the range and all of it.
     model, graphs, *_ = contexts
     assert ACTIVATION_LIMIT == 1023 and len(graphs) == len(model.contexts)
-    from export.image_graphs import _exponents
+    from export.context_graph import _exponents
 
     peaks = np.array([0.01, 0.5, 1.0, 7.0, 1000.0])
     units = 2.0 ** _exponents(peaks)

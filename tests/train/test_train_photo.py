@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from PIL import Image
 
 from benchmarks import training_curve
-from train.__main__ import learning_rate, main, make_optimizer, parameter_groups, train
+from train.__main__ import main
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import ConfigError, Optimize, config_from_dict, read_config
 from train.entropy_model import (
@@ -31,7 +31,9 @@ from train.entropy_model import (
 from train.image.data import PhotoData, Photos
 from train.image.loss import RateDistortion, rate_distortion
 from train.image.network import PhotoCodec, PhotoNetwork, level_of_quality
-from train.image.recipe import PhotoTask
+from train.image.recipe import ImageRecipe
+from train.loop import learning_rate, train
+from train.run import make_optimizer, parameter_groups
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 SMOKE = CONFIGS / "smoke-photo.toml"
@@ -97,7 +99,9 @@ def test_every_configuration_that_ships_is_understood(file):
         ("data__folders", "photos", "data.folders must be a list, not 'photos'"),
         ("data__held_out", [4], r"data.held_out must be int, not \[4\]"),
         ("loss__balance", "half", "loss.balance must be float, not 'half'"),
-        ("optimize__bfloat16", 1, "optimize.bfloat16 must be bool, not 1"),
+        ("optimize__bfloat16", 1, "unknown key optimize.bfloat16; known: steps"),
+        ("optimize__precision", 1, "optimize.precision must be str, not 1"),
+        ("optimize__precision", "half", "precision is 'half', expected auto, float32, bfloat16"),
         ("optimize__steps", ..., "missing key optimize.steps"),
         ("optimize__steps", 0, "optimize.steps is 0, expected at least 1"),
         ("optimize__decay_steps", -1, "optimize.decay_steps is -1, expected at least 0"),
@@ -294,13 +298,13 @@ def test_a_run_that_does_not_improve_stops(tmp_path):
 
 
 def test_a_step_without_a_finite_gradient_is_left_out(tmp_path, monkeypatch):
-    honest = PhotoTask.loss
+    honest = ImageRecipe.loss
 
     def loss(self, network, batch, step):
         found, scalars = honest(self, network, batch, step)
         return (found * math.nan if step == 1 else found), scalars
 
-    monkeypatch.setattr(PhotoTask, "loss", loss)
+    monkeypatch.setattr(ImageRecipe, "loss", loss)
     state = train(smoke(optimize__steps=3), tmp_path)
     assert all(torch.isfinite(value).all() for value in state["network"].values())
     assert state["step"] == 3
@@ -310,7 +314,7 @@ def test_an_error_in_making_a_batch_ends_the_run(tmp_path, monkeypatch):
     def batch(self, rng):
         raise OSError("a picture is gone")
 
-    monkeypatch.setattr(PhotoTask, "batch", batch)
+    monkeypatch.setattr(ImageRecipe, "batch", batch)
     with pytest.raises(OSError, match="a picture is gone"):
         train(smoke(), tmp_path)
 
@@ -456,7 +460,7 @@ def test_the_smoke_configuration_trains_from_the_command_line(smoke_run):
 
 def test_training_makes_it_better(smoke_run):
     config, state = load_checkpoint(smoke_run / "last.pt")
-    task = PhotoTask(config, torch.device("cpu"))
+    task = ImageRecipe(config, torch.device("cpu"))
     task.start()
     before = task.validate(task.network.eval())["score"]
     assert state["history"][-1]["score"] < before - 0.01
@@ -531,16 +535,17 @@ def test_batches_are_those_of_their_seed():
         ({"data__crop_pixels": 40}, "crop_pixels is 40, expected a multiple of 16"),
         ({"data__crop_pixels": 0}, "crop_pixels is 0"),
         ({"data__held_out": 0}, "held_out is 0, expected at least 1"),
+        ({"data__held_out_share": 1.0}, "held_out_share is 1.0, expected between 0 and 1"),
     ],
 )
 def test_data_that_cannot_be_cut_is_refused(changes, match):
     with pytest.raises(ValueError, match=match):
-        PhotoTask(smoke(**changes), torch.device("cpu"))
+        ImageRecipe(smoke(**changes), torch.device("cpu"))
 
 
 def test_too_few_pictures_are_refused(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(ValueError, match="1 pictures of .* more than held_out = 1 are needed"):
+    with pytest.raises(ValueError, match="1 pictures of .*, expected at least 2"):
         Photos(PhotoData((str(tmp_path),), crop_pixels=32, held_out=1))
 
 
@@ -555,7 +560,7 @@ def test_held_out_pictures_are_not_trained_on():
 
 
 def test_a_linear_start_reconstructs():
-    task = PhotoTask(smoke(network__slices=[8, 24, 32, 64, 64]), torch.device("cpu"))
+    task = ImageRecipe(smoke(network__slices=[8, 24, 32, 64, 64]), torch.device("cpu"))
     task.start()
     pixels = task.photos.held_out_crops(128).float() / 255
     with torch.no_grad():
@@ -567,7 +572,7 @@ def test_a_linear_start_reconstructs():
 
 
 def test_every_part_of_the_network_learns():
-    task = PhotoTask(smoke(), torch.device("cpu"))
+    task = ImageRecipe(smoke(), torch.device("cpu"))
     task.start()
     network = task.network
     # Last layers begin at zero, and what lies in front of them learns once they have moved.

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +11,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from export.listener import listening_model_file, write_listener
-from train.__main__ import begin_with
-from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from export.dnsmos import quality_model_file, write_quality_model
+from train.checkpoint import CheckpointError, save_checkpoint
 from train.config import ConfigError, config_from_dict, read_config
-from train.speech.data import SpeechData, SpeechMixer, _at_speed, _made_voice, _rumble, noise_gain
-from train.speech.listener import SCALES, ListeningModel, listening_arrays
+from train.run import load_start
+from train.speech.data import SpeechData, SpeechMixer, _at_speed, _rumble, noise_gain
+from train.speech.dnsmos import SCALES, QualityModel, quality_arrays
 from train.speech.loss import (
     SpeechLoss,
     audio_of,
@@ -28,8 +25,9 @@ from train.speech.loss import (
     spectrum_of,
     speech_loss,
 )
+from train.speech.made import made_voice
 from train.speech.network import SpeechDenoiser, SpeechNetwork, gated_memory
-from train.speech.recipe import SpeechTask
+from train.speech.recipe import SpeechRecipe
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 SMALL = SpeechNetwork(
@@ -237,8 +235,8 @@ def test_every_kind_of_damage_stays_finite():
 
 def test_held_out_speakers_and_noises_are_not_trained_on():
     mixer = SpeechMixer(MADE)
-    assert not set(mixer._speech.members) & set(mixer._held_speech.members)
-    assert not set(mixer._noise.members) & set(mixer._held_noise.members)
+    assert not set(mixer.speech.members) & set(mixer.held_speech.members)
+    assert not set(mixer.noise.members) & set(mixer.held_noise.members)
     first, second = mixer.validation(), mixer.validation()
     assert np.array_equal(first[0], second[0])
     assert first[0].shape == (6, 64_000)
@@ -282,7 +280,7 @@ def test_a_perfect_estimate_costs_less_than_the_noisy_one():
 def spoken(count=2):
     """Made voices at the level that the loss works at, (count, samples)."""
     rng = np.random.default_rng(5)
-    voices = torch.from_numpy(np.stack([_made_voice(i, rng) for i in range(count)]))
+    voices = torch.from_numpy(np.stack([made_voice(i, rng) for i in range(count)]))
     return voices * torch.rsqrt(voices.square().mean(-1, keepdim=True))
 
 
@@ -330,7 +328,7 @@ def test_consonants_lost_cost_more_with_emphasis():
 
 def test_the_smoke_config_learns():
     config = read_config(CONFIGS / "smoke-speech.toml")
-    task = SpeechTask(config, torch.device("cpu"))
+    task = SpeechRecipe(config, torch.device("cpu"))
     optimizer = torch.optim.AdamW(task.network.parameters(), lr=4e-3)
     before = task.validate(task.network)
     for step in range(30):
@@ -416,7 +414,7 @@ def test_an_export_that_disagrees_with_torch_is_refused(tmp_path, monkeypatch):
 
 
 # A model with the layers of DNSMOS P.835 and weights drawn by chance, under the published names.
-def _listening_graph(folder):
+def _quality_graph(folder):
     onnx = pytest.importorskip("onnx")
     rng = np.random.default_rng(5)
     channels = (1, 128, 64, 64, 32, 32, 32, 64)
@@ -429,76 +427,79 @@ def _listening_graph(folder):
         arrays[f"dense{i}_bias"] = rng.normal(size=made)
     tensors = [
         onnx.numpy_helper.from_array(arrays[short].astype(np.float32), name)
-        for short, name in listening_arrays().items()
+        for short, name in quality_arrays().items()
     ]
-    file = folder / "listening.onnx"
+    file = folder / "quality.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "made", [], [], tensors)), file)
     return file
 
 
-def _listener(folder):
-    write_listener(_listening_graph(folder), folder / "listener.npz")
-    return ListeningModel(folder / "listener.npz")
+def _quality_model(folder):
+    write_quality_model(_quality_graph(folder), folder / "dnsmos.npz")
+    return QualityModel(folder / "dnsmos.npz")
 
 
-def test_a_listening_model_scores_each_item_alone_and_leads_back_to_its_input(tmp_path):
-    listener = _listener(tmp_path)
+def test_a_quality_model_scores_each_item_alone_and_leads_back_to_its_input(tmp_path):
+    model = _quality_model(tmp_path)
     audio = (0.05 * torch.randn(2, 16_000)).requires_grad_()
-    scores = listener(audio)
+    scores = model(audio)
     assert scores.shape == (2, 3)
-    assert torch.allclose(scores[1:], listener(audio[1:]), atol=0.02)
+    assert torch.allclose(scores[1:], model(audio[1:]), atol=0.02)
     scores.sum().backward()
     assert torch.isfinite(audio.grad).all() and audio.grad.abs().sum() > 0
 
 
-def test_the_listening_model_scores_as_the_published_one_does(tmp_path):
+def test_the_quality_model_scores_as_the_published_one_does(tmp_path):
     pytest.importorskip("speechmos")
     onnxruntime = pytest.importorskip("onnxruntime")
-    write_listener(listening_model_file(), tmp_path / "listener.npz")
-    voice = _made_voice(1, np.random.default_rng(2))
+    write_quality_model(quality_model_file(), tmp_path / "dnsmos.npz")
+    voice = made_voice(1, np.random.default_rng(2))
     audio = np.resize(voice, 144_160).astype(np.float32)[None] * 0.1
-    session = onnxruntime.InferenceSession(listening_model_file())
+    session = onnxruntime.InferenceSession(quality_model_file())
     raw = session.run(None, {"input_1": audio})[0][0]
     expected = [np.polyval(scale, value) for scale, value in zip(SCALES, raw, strict=True)]
-    found = ListeningModel(tmp_path / "listener.npz")(torch.from_numpy(audio))[0]
+    found = QualityModel(tmp_path / "dnsmos.npz")(torch.from_numpy(audio))[0]
     assert np.allclose(found, expected, atol=0.03)
 
 
-def test_another_file_is_no_listening_model(tmp_path):
+def test_another_file_is_no_quality_model(tmp_path):
     onnx = pytest.importorskip("onnx")
     file = tmp_path / "other.onnx"
     onnx.save(onnx.helper.make_model(onnx.helper.make_graph([], "other", [], [])), file)
     with pytest.raises(ValueError, match="is not DNSMOS"):
-        write_listener(file, tmp_path / "listener.npz")
+        write_quality_model(file, tmp_path / "dnsmos.npz")
     for name, content in {"array.npy": None, "notes.npz": b"hello", "empty.npz": b""}.items():
         if content is None:
             np.save(tmp_path / name, np.zeros(3))
         else:
             (tmp_path / name).write_bytes(content)
-        with pytest.raises(ValueError, match="export.listener .*writes one"):
-            ListeningModel(tmp_path / name)
-    with pytest.raises(ValueError, match="export.listener .*writes one"):
-        ListeningModel(file)
-    with pytest.raises(ValueError, match="cannot read the listener .*No such file"):
-        ListeningModel(tmp_path / "missing.npz")
+        with pytest.raises(ValueError, match="export.dnsmos .*writes one"):
+            QualityModel(tmp_path / name)
+    with pytest.raises(ValueError, match="export.dnsmos .*writes one"):
+        QualityModel(file)
+    with pytest.raises(ValueError, match="cannot read the quality model .*No such file"):
+        QualityModel(tmp_path / "missing.npz")
 
 
-def test_a_listening_loss_without_a_listener_is_refused(tmp_path):
+def test_a_loss_of_quality_without_its_model_goes_without_and_says_so(tmp_path, capsys):
     config = read_config(CONFIGS / "smoke-speech.toml")
-    loss = dataclasses.replace(config.loss, listening=0.1)
-    with pytest.raises(ValueError, match="give --listener FILE"):
-        SpeechTask(dataclasses.replace(config, loss=loss), torch.device("cpu"))
-    _listener(tmp_path)
-    loss = dataclasses.replace(loss, listener=str(tmp_path / "listener.npz"))
-    task = SpeechTask(dataclasses.replace(config, loss=loss), torch.device("cpu"))
-    _, parts = task.loss(task.network, task.batch(np.random.default_rng(1)), 0)
-    assert torch.isfinite(parts["listening"])
+    loss = dataclasses.replace(config.loss, quality=0.1)
+    recipe = SpeechRecipe(dataclasses.replace(config, loss=loss), torch.device("cpu"))
+    assert "no --dnsmos FILE is given" in capsys.readouterr().out
+    _, parts = recipe.loss(recipe.network, recipe.batch(np.random.default_rng(1)), 0)
+    assert "quality" not in parts
+    _quality_model(tmp_path)
+    loss = dataclasses.replace(loss, quality_model=str(tmp_path / "dnsmos.npz"))
+    recipe = SpeechRecipe(dataclasses.replace(config, loss=loss), torch.device("cpu"))
+    assert capsys.readouterr().out == ""
+    _, parts = recipe.loss(recipe.network, recipe.batch(np.random.default_rng(1)), 0)
+    assert torch.isfinite(parts["quality"])
 
 
-def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):
+def test_the_quality_part_of_the_loss_hears_one_item_with_speech(tmp_path):
     heard = []
 
-    def listener(audio, *, floor):
+    def quality_model(audio, *, floor):
         heard.append(audio)
         return torch.full((len(audio), 3), 2.0) + 0 * audio.sum()
 
@@ -506,17 +507,17 @@ def test_the_listening_part_of_the_loss_hears_one_item_with_speech(tmp_path):
     clean[1] = 0.1 * torch.randn(32_000)
     noisy = clean + 0.05 * torch.randn(3, 32_000)
     config = SpeechLoss(0.0, multi_resolution=0.0, distortion=0.0, intelligibility=0.0,
-                        listening=0.5, listening_samples=8_000)  # fmt: skip
-    total, parts = speech_loss(config, _spectrum(noisy), noisy, clean, listener)
+                        quality=0.5, quality_samples=8_000)  # fmt: skip
+    total, parts = speech_loss(config, _spectrum(noisy), noisy, clean, quality_model)
     assert heard[0].shape == (1, 8_000)
     assert 20 * torch.log10(heard[0].std()) == pytest.approx(-24, abs=1.5)
-    assert float(parts["listening"]) == pytest.approx(3.0)
+    assert float(parts["quality"]) == pytest.approx(3.0)
     assert float(total) == pytest.approx(1.5)
     silent = torch.zeros_like(clean)
-    total, _ = speech_loss(config, _spectrum(noisy), noisy, silent, listener)
+    total, _ = speech_loss(config, _spectrum(noisy), noisy, silent, quality_model)
     assert float(total) == 0.0
-    with pytest.raises(ValueError, match="needs a listener"):
-        speech_loss(config, _spectrum(noisy), noisy, clean)
+    _, parts = speech_loss(config, _spectrum(noisy), noisy, clean)
+    assert parts == {}
 
 
 def test_a_larger_network_begins_with_the_weights_of_a_smaller_one(tmp_path):
@@ -527,52 +528,12 @@ def test_a_larger_network_begins_with_the_weights_of_a_smaller_one(tmp_path):
     save_checkpoint(file, config, {"averaged": smaller.state_dict(), **rest})
     larger = dataclasses.replace(config, network=dataclasses.replace(config.network, wide=(9,)))
     network = SpeechDenoiser(larger.network)
-    assert begin_with(network, file, larger)["step"] == 7
+    assert load_start(network, file, larger)[0]["step"] == 7
     for name, value in smaller.state_dict().items():
         assert torch.equal(network.state_dict()[name], value)
     with pytest.raises(CheckpointError, match="holds another network"):
         save_checkpoint(file, larger, {"averaged": network.state_dict(), **rest})
-        begin_with(smaller, file, config)
-
-
-def test_a_team_of_two_trains_one_network_and_one_process_writes(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, launch in (("alone", []), ("team", ["torch.distributed.run", "--nproc-per-node=2"])):
-        command = [sys.executable, "-m", *(launch and [*launch, "-m"]), "train"]
-        out = ["--out", str(tmp_path / name), "--steps", "4"]
-        result = subprocess.run(
-            [*command, str(CONFIGS / "smoke-speech.toml"), *out],
-            env=environment, capture_output=True, text=True, timeout=300, check=False,
-            cwd=CONFIGS.parent.parent,
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        assert result.stdout.count("4 steps, best score") == 1
-    states = [load_checkpoint(tmp_path / name / "last.pt")[1] for name in ("alone", "team")]
-    assert [len(state["history"]) for state in states] == [1, 1]
-    # Other batches beside the same ones: near each other, and not the same.
-    alone, team = (state["network"]["decoder"] for state in states)
-    assert 0 < (alone - team).abs().max() < 0.1 * alone.abs().max()
-
-
-def test_a_team_averages_gradients_and_follows_its_leader(tmp_path):
-    script = tmp_path / "member.py"
-    script.write_text(
-        "import torch\n"
-        "from train.team import Team\n"
-        "team = Team()\n"
-        "network = torch.nn.Linear(2, 3)\n"
-        "network.weight.grad = torch.full((3, 2), 1.0 + 2 * team.rank)\n"
-        "team.average(network)\n"
-        "assert torch.all(network.weight.grad == 2.0) and torch.all(network.bias.grad == 0.0)\n"
-        "assert team.decide(team.rank == 0) and not team.decide(team.rank == 1)\n"
-        "team.part()\n"
-    )
-    result = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", str(script)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CONFIGS.parent.parent)},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
+        load_start(smaller, file, config)
 
 
 def test_noise_at_another_speed_has_another_pitch_and_its_length():

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
-_SUFFIXES = {".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+__all__ = ["PhotoData", "Photos", "middle_square", "read_photos", "spread"]
+
+# Those of `edgeae.media.IMAGE_SUFFIXES`, which this room may not import; a test holds them equal.
+SUFFIXES = frozenset(
+    ".avif .bmp .gif .j2k .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
+)
+# What Pillow may try to open: as in `edgeae.media`, which says why.
+_FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
+# A crop needs no more detail than this, and a thousand larger pictures would not fit in memory.
+_MOST_PIXELS = 2**23
+_MADE_BESIDE_HELD_OUT = 24
+
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -18,49 +34,71 @@ class PhotoData:
     """Where pictures come from and how crops are cut.
 
     A crop is cut at up to `max_downscale` times its size and scaled down, which both augments and
-    takes away what a lossy source left in the finest detail.
+    takes away what a lossy source left in the finest detail. Of few pictures `held_out_share` are
+    held out for validation, of many `held_out`. `pack`, a file that `python -m train.pack` wrote,
+    takes the place of `folders`.
     """
 
     folders: tuple[str, ...]
     crop_pixels: int = 128
     max_downscale: float = 2.0
     held_out: int = 24
+    held_out_share: float = 0.12
+    pack: str = ""
+
+    def __post_init__(self) -> None:
+        if self.held_out < 1:
+            raise ValueError(f"held_out is {self.held_out}, expected at least 1")
+        if not 0 < self.held_out_share < 1:
+            raise ValueError(f"held_out_share is {self.held_out_share}, expected between 0 and 1")
 
 
 class Photos:
     """Photographs held in memory as uint8 (H, W, 3), split into training and held-out ones."""
 
     def __init__(self, config: PhotoData) -> None:
+        """Raises ValueError if there are fewer than two pictures that a crop fits into."""
         self.config = config
+        self.skipped: dict[str, str] = {}
         if config.folders == ("synthetic",):
-            pictures = [_made_picture(seed) for seed in range(config.held_out + 24)]
+            pictures = made_pictures(config.held_out + _MADE_BESIDE_HELD_OUT)
+            count = config.held_out
         else:
-            pictures = _read_folders(config.folders, smallest=config.crop_pixels)
-        if config.held_out < 1:
-            raise ValueError(f"held_out is {config.held_out}, expected at least 1")
-        if len(pictures) <= config.held_out:
-            raise ValueError(
-                f"{len(pictures)} pictures of {config.crop_pixels} pixels or more a side found in "
-                f"{', '.join(config.folders) or 'no folders'}, "
-                f"more than held_out = {config.held_out} are needed"
-            )
-        # Evenly spread, so that every source of the folder is among the held-out ones.
-        held = set(np.linspace(0, len(pictures) - 1, config.held_out).round().astype(int).tolist())
+            pictures, self.skipped = read_photos(config.folders, smallest=config.crop_pixels)
+            if len(pictures) < 2:
+                raise ValueError(
+                    f"{len(pictures)} pictures of {config.crop_pixels} pixels or more a side found "
+                    f"in {', '.join(config.folders) or 'no folders'}, expected at least 2"
+                    f"{_reasons(self.skipped)}"
+                )
+            share = max(1, round(len(pictures) * config.held_out_share))
+            count = min(config.held_out, share)
+        held = set(spread(len(pictures), count))
         self.training = [p for i, p in enumerate(pictures) if i not in held]
         self.validation = [p for i, p in enumerate(pictures) if i in held]
         # A picture is drawn as often as its area says, within reason: large ones hold more crops.
         area = np.array([min(p.shape[0] * p.shape[1], 1_000_000) for p in self.training], float)
         self._chance = area / area.sum()
 
+    def summary(self) -> dict[str, Any]:
+        """What there is, for a recipe's `data_summary`."""
+        return {
+            "folders": list(self.config.folders),
+            "train": len(self.training),
+            "held_out": len(self.validation),
+            "skipped": self.skipped,
+        }
+
     def batch(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         """`size` random crops, uint8 (size, 3, crop, crop)."""
         crop = self.config.crop_pixels
         crops = np.empty((size, crop, crop, 3), np.uint8)
         for i, index in enumerate(rng.choice(len(self.training), size, p=self._chance)):
-            crops[i] = self._crop(self.training[index], rng)
+            crops[i] = self.crop(self.training[index], rng)
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
-    def _crop(self, picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def crop(self, picture: Picture, rng: np.random.Generator) -> Picture:
+        """A random crop of a picture, scaled down and mirrored by chance, (crop, crop, 3)."""
         crop = self.config.crop_pixels
         height, width = picture.shape[:2]
         scale = min(rng.uniform(1.0, self.config.max_downscale), height / crop, width / crop)
@@ -73,39 +111,88 @@ class Photos:
         if rng.random() < 0.5:
             cut = cut[:, ::-1]
         # Quarter turns are rare in photographs, so they are rare here.
-        return np.rot90(cut, rng.integers(4)) if rng.random() < 0.1 else cut
+        return np.rot90(cut, int(rng.integers(4))) if rng.random() < 0.1 else cut
 
     def held_out_crops(self, side: int) -> torch.Tensor:
         """The centre of every held-out picture at half size, uint8 (pictures, 3, side, side)."""
-        crops = []
-        for picture in self.validation:
-            height, width = picture.shape[:2]
-            factor = max(min(height / side, width / side, 2.0), 1e-6)
-            size = (max(side, round(width / factor)), max(side, round(height / factor)))
-            small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-            top, left = (small.shape[0] - side) // 2, (small.shape[1] - side) // 2
-            crops.append(small[top : top + side, left : left + side])
+        crops = [middle_square(picture, side) for picture in self.validation]
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def _read_folders(folders: tuple[str, ...], *, smallest: int) -> list[np.ndarray]:
+def spread(count: int, chosen: int) -> list[int]:
+    """`chosen` of `count` numbers from 0, evenly spread: every part of a folder is among them."""
+    return [int(i) for i in np.linspace(0, count - 1, chosen).round()]
+
+
+def middle_square(picture: Picture, side: int) -> Picture:
+    """The centre of a picture at half size, or larger where it is small: uint8 (side, side, 3)."""
+    height, width = picture.shape[:2]
+    factor = max(min(height / side, width / side, 2.0), 1e-6)
+    size = (max(side, round(width / factor)), max(side, round(height / factor)))
+    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    top, left = (small.shape[0] - side) // 2, (small.shape[1] - side) // 2
+    return small[top : top + side, left : left + side]
+
+
+def read_photos(folders: Sequence[str], *, smallest: int) -> tuple[list[Picture], dict[str, str]]:
+    """The pictures in folders, RGB and upright, in the order of their paths; and those left out,
+    by name, with the reason: unreadable, or a side under `smallest` pixels."""
     files = sorted(
         file
         for folder in folders
         for file in Path(folder).rglob("*")
-        if file.suffix.lower() in _SUFFIXES
+        if file.suffix.lower() in SUFFIXES
     )
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(_read_rgb, files))
-    return [p for p in pictures if min(p.shape[:2]) >= smallest]
+        found = list(pool.map(_read_rgb, files))
+    pictures: list[Picture] = []
+    skipped: dict[str, str] = {}
+    for file, picture in zip(files, found, strict=True):
+        if isinstance(picture, str):
+            skipped[file.name] = picture
+        elif min(picture.shape[:2]) < smallest:
+            height, width = picture.shape[:2]
+            skipped[file.name] = f"{width} x {height} pixels, expected {smallest} a side"
+        else:
+            pictures.append(picture)
+    return pictures, skipped
 
 
-def _read_rgb(file: Path) -> np.ndarray:
-    with Image.open(file) as picture:
-        return np.asarray(picture.convert("RGB"))
+def _reasons(skipped: dict[str, str]) -> str:
+    shown = [f"{name}: {reason}" for name, reason in list(skipped.items())[:3]]
+    more = f" and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return f" (left out {'; '.join(shown)}{more})" if skipped else ""
 
 
-def _made_picture(seed: int, side: int = 256) -> np.ndarray:
+def _read_rgb(file: Path) -> Picture | str:
+    """One picture, or in a word why there is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; a broken picture is an exception
+            with Image.open(file, formats=_FORMATS) as picture:
+                picture.draft("RGB", _drafted(picture.size))
+                upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    while upright.width * upright.height > _MOST_PIXELS:
+        upright = upright.reduce(2)
+    return np.asarray(upright)
+
+
+def _drafted(size: tuple[int, int]) -> tuple[int, int]:
+    """The size that a JPEG may be decoded at: halved until it is within the most pixels."""
+    width, height = size
+    while width * height > _MOST_PIXELS:
+        width, height = -(-width // 2), -(-height // 2)
+    return width, height
+
+
+def made_pictures(count: int) -> list[Picture]:
+    """Pictures made in code, (256, 256, 3): for tests and machines without data."""
+    return [_made_picture(seed) for seed in range(count)]
+
+
+def _made_picture(seed: int, side: int = 256) -> Picture:
     """A picture made in code: smooth light, hard-edged shapes and a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from train.entropy_model import ContextModel
-from train.layers import SeparableResidual
+from train.layers import SeparableResidual, begin_at_zero
 
 STRIDE = 16
 # Quality levels with learned steps; between them steps are interpolated on a logarithmic scale.
@@ -58,8 +58,7 @@ class Analysis(nn.Module):
             *(SeparableResidual(channels) for _ in range(config.analysis_blocks))
         )
         self.leave = nn.Conv2d(4 * channels, latent, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        begin_at_zero(self.leave)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         cells = F.pixel_unshuffle(pixels, 8)
@@ -86,8 +85,7 @@ class Synthesis(nn.Module):
             )
         )
         self.leave = nn.Conv2d(channels, 3 * 64, 1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        begin_at_zero(self.leave)
 
     def forward(self, latents: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         with torch.autocast(latents.device.type, enabled=False):
@@ -159,11 +157,13 @@ class PhotoCodec(nn.Module):
         latent = sum(self.config.slices)
         components = components.flip(1)[:, :latent]
         deviations = variances.flip(0)[:latent].clamp_min(0).sqrt()
-        self.analysis.linear.weight.copy_(components.T[:, :, None, None])
-        self.analysis.linear.bias.copy_(-(mean @ components))
+        forward, back = self.analysis.linear, self.synthesis.linear
+        assert forward.bias is not None and back.bias is not None
+        forward.weight.copy_(components.T[:, :, None, None])
+        forward.bias.copy_(-(mean @ components))
         # The inverse gives pixels in the same order; pixel_shuffle by 2 then 8 undoes it.
-        self.synthesis.linear.weight.copy_(components[:, :, None, None])
-        self.synthesis.linear.bias.copy_(mean)
+        back.weight.copy_(components[:, :, None, None])
+        back.bias.copy_(mean)
         self.context.start_scales(deviations.float(), self.log_steps)
 
 

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any, ClassVar
+
 import numpy as np
 import torch
 
-from train.config import PhotoConfig
-from train.image.data import Photos
-from train.image.loss import rate_distortion
-from train.image.network import LEVELS, STRIDE, PhotoCodec, distortion_weight
+from train.config import Config
+from train.image.data import PhotoData, Photos
+from train.image.loss import RateDistortion, rate_distortion
+from train.image.network import LEVELS, STRIDE, PhotoCodec, PhotoNetwork, distortion_weight
+from train.image.pack import PackedPhotos, write_pack
 
 
-class PhotoTask:
+class ImageRecipe:
     """Trains `PhotoCodec` for every quality level at once."""
 
+    sections: ClassVar[dict[str, type]] = {
+        "network": PhotoNetwork,
+        "data": PhotoData,
+        "loss": RateDistortion,
+    }
     network: PhotoCodec
 
-    def __init__(self, config: PhotoConfig, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device) -> None:
         if config.data.crop_pixels < STRIDE or config.data.crop_pixels % STRIDE:
             raise ValueError(
                 f"crop_pixels is {config.data.crop_pixels}, expected a multiple of {STRIDE}"
             )
         self.config, self.device = config, device
-        self.photos = Photos(config.data)
+        self.photos: Photos | PackedPhotos
+        if config.data.pack:
+            self.photos = PackedPhotos(Path(config.data.pack), config.data, device)
+        else:
+            self.photos = Photos(config.data)
         self.network = PhotoCodec(config.network)
         self._held_out = self.photos.held_out_crops(
             max(config.data.crop_pixels, 256) // STRIDE * STRIDE
@@ -31,8 +44,8 @@ class PhotoTask:
     def start(self) -> None:
         """Give a new network its linear start; a resumed one has its weights already."""
         rng = np.random.default_rng(self.config.seed)
-        crops = torch.cat([self.photos.batch(rng, 256) for _ in range(4)])
-        crops = crops.permute(0, 2, 3, 1).numpy()
+        drawn = torch.cat([self.photos.batch(rng, 256) for _ in range(4)])
+        crops = drawn.permute(0, 2, 3, 1).cpu().numpy()
         count, side = crops.shape[0], crops.shape[1] // STRIDE
         blocks = crops[:, : side * STRIDE, : side * STRIDE].reshape(
             count, side, STRIDE, side, STRIDE, 3
@@ -65,7 +78,7 @@ class PhotoTask:
         for quality in (2, 5, 8):
             level = torch.tensor([(quality - 1) / (LEVELS - 1)], device=self.device)
             rates, errors = [], []
-            for crop in self._held_out.split(4):
+            for crop in torch.split(self._held_out, 4):
                 pixels = crop.to(self.device).float() / 255
                 some = level.expand(len(pixels))
                 restored, bits = network(pixels, some)
@@ -80,3 +93,12 @@ class PhotoTask:
             losses.append(float((rate + weight * 255**2 * error).mean().log()))
         figures["score"] = float(np.mean(losses))
         return figures
+
+    def data_summary(self) -> dict[str, Any]:
+        """How many photographs there are, and where they are from."""
+        return {"photographs": self.photos.summary()}
+
+    @staticmethod
+    def pack(config: Config, out: Path) -> dict[str, Any]:
+        """Write crops of the config's photographs into one file; what it holds."""
+        return write_pack(config.data, out)

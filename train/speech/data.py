@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import soundfile
 import soxr
 
-SAMPLE_RATE_HZ = 16_000
-_SUFFIXES = {".aif", ".aiff", ".flac", ".ogg", ".opus", ".wav"}
+from train.speech.corpus import SAMPLE_RATE_HZ, Corpus, held_out_split, read_corpus
+from train.speech.made import made_noise, struck_noise, unit_gain
+from train.speech.pack import read_pack
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,9 @@ class SpeechData:
     Chances are per item of a batch. `held_out_percent` of the speakers and of the kinds of noise
     are kept for validation. A speaker is the sub-folder a file lies in or, in a flat folder, the
     part of its name before the first `_`; a kind of noise is the name up to a number of its own.
-    `cache` is a folder for the decoded samples ("" decodes on every start).
+    Where that gives but one, every file counts as one of its own, and a single file is cut up.
+    `cache` is a folder for the decoded samples ("" decodes on every start). `pack`, a file that
+    `python -m train.pack` wrote, takes the place of `speech` and `noise`.
     """
 
     speech: tuple[str, ...]
@@ -50,6 +49,7 @@ class SpeechData:
     speech_only_chance: float = 0.03
     held_out_percent: float = 8.0
     validation_mixes: int = 40
+    pack: str = ""
 
     def __post_init__(self) -> None:
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
@@ -60,26 +60,7 @@ class SpeechData:
             raise ValueError(f"segment_samples must be at least 4000, not {self.segment_samples}")
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """Recordings end to end in one int16 array.
-
-    Clip i is `samples[starts[i]:starts[i + 1]]`, and `groups[i]` is its speaker or kind of noise.
-    """
-
-    samples: np.ndarray
-    starts: np.ndarray
-    groups: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.groups)
-
-    def clip(self, index: int) -> np.ndarray:
-        """Clip `index`, int16 (samples,)."""
-        return self.samples[self.starts[index] : self.starts[index + 1]]
-
-
-class _Source:
+class Source:
     """Some clips of a corpus, drawn by chance."""
 
     def __init__(self, corpus: Corpus, indices: list[int], *, longest_s: float) -> None:
@@ -95,11 +76,15 @@ class _Source:
         self.members = {group: np.array(places) for group, places in members.items()}
         for places in self.members.values():
             weight[places] /= np.sqrt(weight[places].sum())
-        self._edges = np.cumsum(weight / weight.sum())
+        self.edges = np.cumsum(weight / weight.sum())
+
+    def seconds(self) -> float:
+        """How long all clips are together."""
+        return float(np.diff(self.corpus.starts)[self.indices].sum() / SAMPLE_RATE_HZ)
 
     def draw(self, rng: np.random.Generator) -> int:
         """The number of a clip in the corpus."""
-        place = int(np.searchsorted(self._edges, rng.random(), side="right"))
+        place = int(np.searchsorted(self.edges, rng.random(), side="right"))
         return int(self.indices[min(place, len(self.indices) - 1)])
 
     def sibling(self, index: int, rng: np.random.Generator) -> int:
@@ -112,15 +97,26 @@ class SpeechMixer:
     """Endless batches of noisy speech with their clean targets."""
 
     def __init__(self, config: SpeechData) -> None:
+        """Raises ValueError if there is no speech or no noise to read."""
         self.config = config
-        speech = _load(config.speech, config.cache, kind="speech")
-        noise = _load(config.noise, config.cache, kind="noise")
-        talkers, held_talkers = _split(speech, config.held_out_percent)
-        noises, held_noises = _split(noise, config.held_out_percent)
-        self._speech = _Source(speech, talkers, longest_s=8.0)
-        self._noise = _Source(noise, noises, longest_s=10.0)
-        self._held_speech = _Source(speech, held_talkers, longest_s=8.0)
-        self._held_noise = _Source(noise, held_noises, longest_s=10.0)
+        if config.pack:
+            speech, noise = read_pack(Path(config.pack))
+        else:
+            speech = read_corpus(config.speech, config.cache, kind="speech")
+            noise = read_corpus(config.noise, config.cache, kind="noise")
+        speech, talkers, held_talkers = held_out_split(speech, config.held_out_percent)
+        noise, noises, held_noises = held_out_split(noise, config.held_out_percent)
+        self.speech = Source(speech, talkers, longest_s=8.0)
+        self.noise = Source(noise, noises, longest_s=10.0)
+        self.held_speech = Source(speech, held_talkers, longest_s=8.0)
+        self.held_noise = Source(noise, held_noises, longest_s=10.0)
+
+    def summary(self) -> dict[str, Any]:
+        """What there is, for a recipe's `data_summary`."""
+        return {
+            "speech": _summary(self.speech, self.held_speech, self.config.speech, "speakers"),
+            "noise": _summary(self.noise, self.held_noise, self.config.noise, "kinds of noise"),
+        }
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
         """`size` noisy segments and their clean targets, float32 (size, segment_samples) each."""
@@ -162,19 +158,19 @@ class SpeechMixer:
         noisy = np.empty((count, length), np.float32)
         clean = np.empty((count, length), np.float32)
         for i in range(count):
-            clean[i] = _speech_segment(self._held_speech, length, rng, lead_chance=0.0)
+            clean[i] = _speech_segment(self.held_speech, length, rng, lead_chance=0.0)
             clean[i] *= 0.05 / max(np.sqrt(np.mean(np.square(clean[i]))), 1e-6)
-            noise = _crop(self._held_noise.corpus.clip(self._held_noise.draw(rng)), length, rng)
+            noise = _crop(self.held_noise.corpus.clip(self.held_noise.draw(rng)), length, rng)
             snr_db = -5.0 + 20.0 * i / max(count - 1, 1)
             noisy[i] = clean[i] + noise * noise_gain(clean[i], noise, snr_db=snr_db)
         return noisy, clean
 
     def _speech_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.config.speech_speed_chance:
-            return _speech_segment(self._speech, length, rng)
+            return _speech_segment(self.speech, length, rng)
         # Other heights of voice, from children to giants, and other paces.
         speed = rng.uniform(0.88, 1.15)
-        return _at_speed(_speech_segment(self._speech, int(length * speed) + 1, rng), speed, length)
+        return _at_speed(_speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
 
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         config = self.config
@@ -182,7 +178,7 @@ class SpeechMixer:
         if rng.random() < config.second_noise_chance:
             # With a colour of its own, so that what is heard low says little about what is high.
             other = _coloured(self._any_noise(length, rng), config, rng)
-            gain = _unit_gain(other) / _unit_gain(out) * 10 ** (rng.uniform(-12, 6) / 20)
+            gain = unit_gain(other) / unit_gain(out) * 10 ** (rng.uniform(-12, 6) / 20)
             out = out + other * np.float32(gain)
         if rng.random() < config.swelling_chance:
             out = out * _swelling(length, rng)
@@ -192,7 +188,7 @@ class SpeechMixer:
         config = self.config
         kind = rng.random()
         if kind < config.made_noise_chance:
-            make = _made_noise if rng.random() < 0.5 else _struck_noise
+            make = made_noise if rng.random() < 0.5 else struck_noise
             return make(length, rng)
         if kind < config.made_noise_chance + config.babble_chance:
             return self._babble(length, rng)
@@ -202,15 +198,15 @@ class SpeechMixer:
         """Two to twelve talkers, half the time in a room like that of a restaurant."""
         out = np.zeros(length, np.float32)
         for _ in range(int(rng.integers(2, 13))):
-            talker = _crop(self._speech.corpus.clip(self._speech.draw(rng)), length, rng)
-            out += talker * _unit_gain(talker) * np.float32(rng.uniform(0.2, 1.0))
+            talker = _crop(self.speech.corpus.clip(self.speech.draw(rng)), length, rng)
+            out += talker * unit_gain(talker) * np.float32(rng.uniform(0.2, 1.0))
         if rng.random() < 0.5:
             room = np.fft.rfft(_room(length, rng))
             out = np.fft.irfft(np.fft.rfft(out) * room, n=length).astype(np.float32)
         return out
 
     def _recorded_noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
-        clip = self._noise.corpus.clip(self._noise.draw(rng))
+        clip = self.noise.corpus.clip(self.noise.draw(rng))
         if rng.random() >= self.config.noise_speed_chance:
             return _crop(clip, length, rng)
         # A motor twice as large, a room of smaller children: kinds that were not recorded.
@@ -227,10 +223,6 @@ def noise_gain(speech: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.fl
     return np.float32(np.sqrt(power_speech / power_noise / 10 ** (snr_db / 10)))
 
 
-def _unit_gain(x: np.ndarray) -> float:
-    return 1.0 / max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
-
-
 def _crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
     """`length` samples from a random place, the clip repeated where it is too short."""
     if len(clip) > length:
@@ -244,7 +236,7 @@ def _crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _speech_segment(
-    source: _Source, length: int, rng: np.random.Generator, *, lead_chance: float = 0.25
+    source: Source, length: int, rng: np.random.Generator, *, lead_chance: float = 0.25
 ) -> np.ndarray:
     """`length` samples of one speaker: clips with pauses between, at times a late start."""
     out = np.zeros(length, np.float32)
@@ -368,155 +360,14 @@ def _room(length: int, rng: np.random.Generator) -> np.ndarray:
     return room
 
 
-def _made_noise(length: int, rng: np.random.Generator) -> np.ndarray:
-    """White to brown noise with or without slow swells, at times with a mains hum."""
-    spectrum = np.fft.rfft(rng.standard_normal(length, np.float32))
-    frequency = np.arange(len(spectrum), dtype=np.float32)
-    frequency[0] = 1.0
-    spectrum *= frequency ** np.float32(-rng.uniform(0.0, 1.0))
-    out = np.fft.irfft(spectrum, n=length)
-    out *= np.float32(0.05 * _unit_gain(out))
-    time_s = np.arange(length, dtype=np.float32) / SAMPLE_RATE_HZ
-    if rng.random() < 0.4:
-        swell = np.sin(2 * np.pi * rng.uniform(0.2, 6) * time_s + rng.uniform(0, 6))
-        out *= 1 + np.float32(0.9) * swell
-    if rng.random() < 0.3:
-        pitch_hz = rng.choice([50.0, 60.0, rng.uniform(80, 900)])
-        for harmonic in range(1, 6):
-            phase = 2 * np.pi * harmonic * pitch_hz * time_s + rng.uniform(0, 6)
-            out += np.float32(rng.uniform(0, 0.08)) * np.sin(phase)
-    return out.astype(np.float32)
-
-
-def _struck_noise(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Bursts of decaying noise: at random, as of dishes, or at a beat, as of clocks and rotors."""
-    if rng.random() < 0.5:
-        per_second = 10 ** rng.uniform(-0.3, 1.5)
-        places = np.flatnonzero(rng.random(length, np.float32) < per_second / SAMPLE_RATE_HZ)
-    else:
-        period = SAMPLE_RATE_HZ / 10 ** rng.uniform(0.0, 2.1)
-        gaps = 1 + rng.uniform(0, 0.1) * rng.standard_normal(int(length / period) + 1)
-        places = np.cumsum(period * gaps).astype(int)
-        places = places[(places >= 0) & (places < length)]
-    if not len(places):
-        places = rng.integers(length, size=1)
-    out = np.zeros(length, np.float32)
-    time_s = np.arange(length, dtype=np.float32) / SAMPLE_RATE_HZ
-    kind = rng.integers(2, size=len(places))
-    strength = np.exp(rng.uniform(0, 0.8) * rng.standard_normal(len(places))).astype(np.float32)
-    for i in range(2):
-        struck = np.zeros(length, np.float32)
-        struck[places[kind == i]] = strength[kind == i]
-        decay_s = 10 ** rng.uniform(-2.7, -1.0)
-        burst = rng.standard_normal(length, np.float32) * np.exp(-time_s / np.float32(decay_s))
-        out += np.fft.irfft(np.fft.rfft(struck) * np.fft.rfft(burst), n=length)
-    return out * np.float32(0.05 * _unit_gain(out))
-
-
-def _split(corpus: Corpus, held_out_percent: float) -> tuple[list[int], list[int]]:
-    """Clips to train on and clips to validate on, no group in both; at least one group is held out.
-
-    A hash of the group's name decides, so that adding files moves no other file across.
-    """
-    names = sorted(set(corpus.groups), key=lambda g: hashlib.sha256(g.encode()).digest())
-    count = max(1, round(len(names) * held_out_percent / 100))
-    if count >= len(names):
-        raise ValueError(f"at least 2 speakers and 2 kinds of noise are needed, found {len(names)}")
-    held = set(names[:count])
-    training = [i for i, group in enumerate(corpus.groups) if group not in held]
-    return training, [i for i, group in enumerate(corpus.groups) if group in held]
-
-
-def _load(folders: tuple[str, ...], cache: str, *, kind: str) -> Corpus:
-    if not folders:
-        raise ValueError(f"no folder of {kind} is given: name one in [data] or with --{kind}")
-    if folders == ("synthetic",):
-        return _made_corpus(kind)
-    files = sorted(
-        (file, Path(folder))
-        for folder in folders
-        for file in Path(folder).rglob("*")
-        if file.suffix.lower() in _SUFFIXES
-    )
-    if not files:
-        raise ValueError(f"no recordings ({', '.join(sorted(_SUFFIXES))}) in {', '.join(folders)}")
-    key = hashlib.sha256(
-        "\n".join(f"{file.resolve()} {file.stat().st_size}" for file, _ in files).encode()
-    ).hexdigest()[:16]
-    stored = Path(cache) / f"{kind}-{key}.npz"
-    groups = tuple(_group(file, folder, kind) for file, folder in files)
-    if cache and stored.exists():
-        with np.load(stored) as arrays:
-            return Corpus(arrays["samples"], arrays["starts"], groups)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        clips = list(pool.map(_read, [file for file, _ in files]))
-    starts = np.concatenate(([0], np.cumsum([len(clip) for clip in clips])))
-    corpus = Corpus(np.concatenate(clips), starts, groups)
-    if cache:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(f".{os.getpid()}.npz")
-        np.savez(partial, samples=corpus.samples, starts=corpus.starts)
-        partial.replace(stored)
-    return corpus
-
-
-def _group(file: Path, folder: Path, kind: str) -> str:
-    inside = file.relative_to(folder)
-    if len(inside.parts) > 1:
-        return inside.parts[0]
-    if kind == "speech":
-        return file.stem.split("_")[0]
-    # The number stands after a separator: esc10_Rain-1-17367-A is of the kind esc10_Rain.
-    return re.split(r"[-_.]\d", file.stem)[0] or file.stem
-
-
-def _read(file: Path) -> np.ndarray:
-    """A recording as int16 mono at 16 kHz, at least 0.25 s (silence is added)."""
-    try:
-        audio, rate_hz = soundfile.read(file, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise ValueError(f"cannot read {file}: {error}") from None
-    mono = audio.mean(axis=1)
-    if rate_hz != SAMPLE_RATE_HZ:
-        mono = soxr.resample(mono, rate_hz, SAMPLE_RATE_HZ)
-    out = np.zeros(max(len(mono), SAMPLE_RATE_HZ // 4), np.int16)
-    out[: len(mono)] = np.clip(np.round(mono * 32767), -32767, 32767)
-    return out
-
-
-def _made_corpus(kind: str) -> Corpus:
-    """Speech-like sounds or noises made in code, for tests and machines without data."""
-    rng = np.random.default_rng(7 if kind == "speech" else 8)
-    clips, groups = [], []
-    for group in range(6):
-        for _ in range(3):
-            clip = _made_voice(group, rng) if kind == "speech" else _made_noise(48_000, rng)
-            peak = max(float(np.abs(clip).max()), 1e-6)
-            clips.append(np.round(clip / peak * 16_000).astype(np.int16))
-            groups.append(f"{kind}{group}")
-    starts = np.concatenate(([0], np.cumsum([len(clip) for clip in clips])))
-    return Corpus(np.concatenate(clips), starts, tuple(groups))
-
-
-def _made_voice(speaker: int, rng: np.random.Generator) -> np.ndarray:
-    """Three seconds of syllables: gliding harmonics under moving formants, with hisses between."""
-    length = 3 * SAMPLE_RATE_HZ
-    out = np.zeros(length, np.float32)
-    pitch_hz = 90.0 + 30.0 * speaker
-    position = int(rng.integers(4000))
-    while position < length - 6000:
-        count = int(rng.integers(2400, 6000))
-        time_s = np.arange(count) / SAMPLE_RATE_HZ
-        glide = 2 * np.pi * pitch_hz * rng.uniform(0.8, 1.2)
-        phase = glide * (time_s + rng.uniform(-1, 1) * time_s**2)
-        formants_hz = rng.uniform((300, 900, 2200), (800, 2000, 3200))
-        syllable = np.zeros(count)
-        for harmonic in range(1, int(3800 / pitch_hz)):
-            distance = (harmonic * pitch_hz - formants_hz) / 150
-            weight = np.sum(np.array([1.0, 0.6, 0.3]) / (1 + distance**2)) + 0.01
-            syllable += weight * np.sin(harmonic * phase)
-        if rng.random() < 0.4:
-            syllable = 0.3 * np.diff(rng.standard_normal(count + 1))
-        out[position : position + count] += (syllable * np.hanning(count)).astype(np.float32)
-        position += count + int(rng.integers(3000))
-    return out
+def _summary(
+    training: Source, held_out: Source, folders: tuple[str, ...], groups: str
+) -> dict[str, Any]:
+    minutes = training.seconds() / 60
+    return {
+        "folders": list(folders),
+        "train": len(training.indices),
+        "held_out": len(held_out.indices),
+        "unit": f"{minutes:.3g} min of {len(training.members)} {groups} to train on",
+        "skipped": training.corpus.skipped,
+    }

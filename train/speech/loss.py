@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
 
-from train.speech.listener import ListeningModel
+from train.speech.dnsmos import QualityModel
 
 # 384 ms of frames every 12.8 ms.
 STRETCH_FRAMES = 30
@@ -21,11 +22,12 @@ class SpeechLoss:
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
     signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off, in
     units of 10 dB, `intelligibility` how far the envelopes of bands are from following those of
-    clean speech, where `extended_share` is ESTOI's and the rest STOI's, `listening` how far a
-    published model of listeners' opinions, in the file `listener` (see train/listening.py), is from
-    its best score: on `listening_samples` of one item of a batch, as that model costs more than the
-    network. Above `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much
-    as speech falls there: without that, consonants weigh nothing.
+    clean speech, where `extended_share` is ESTOI's and the rest STOI's, `quality` how far a
+    published model of speech quality, in the file `quality_model` (see train/speech/dnsmos.py), is
+    from its best score: on `quality_samples` of one item of a batch, as that model costs more than
+    the network; without the file that part is left out. Above `emphasis_hz` the first two raise the
+    spectrum by 6 dB per octave, about as much as speech falls there: without that, consonants weigh
+    nothing.
     """
 
     compressed: float = 1.0
@@ -36,10 +38,20 @@ class SpeechLoss:
     levels: float = 0.0
     intelligibility: float = 2.0
     extended_share: float = 0.5
-    listening: float = 0.0
-    listener: str = ""
-    listening_samples: int = 32_000
+    quality: float = 0.0
+    quality_model: str = ""
+    quality_samples: int = 32_000
     emphasis_hz: float = 500.0
+
+    @staticmethod
+    def modern(raw: dict[str, Any]) -> dict[str, Any]:
+        """Keys as they are now, from those of checkpoints up to 0.1.0."""
+        renamed = {
+            "listening": "quality",
+            "listener": "quality_model",
+            "listening_samples": "quality_samples",
+        }
+        return {renamed.get(key, key): value for key, value in raw.items()}
 
 
 def spectrum_of(audio: torch.Tensor, *, window_samples: int, hop_samples: int) -> torch.Tensor:
@@ -76,11 +88,11 @@ def speech_loss(
     estimate: torch.Tensor,
     noisy: torch.Tensor,
     clean: torch.Tensor,
-    listener: ListeningModel | None = None,
+    quality_model: QualityModel | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """The loss and its parts: estimate (batch, 2, time, bins), the others audio.
 
-    A `listener` is needed where `config.listening` is not 0.
+    Without a `quality_model` that part of the loss is left out.
     """
     window = 2 * (estimate.shape[-1] - 1)
     # Level taken out per item: a quiet recording weighs as much as a loud one.
@@ -100,7 +112,8 @@ def speech_loss(
             estimate * weight, target * weight, config.magnitude_share
         )
         total = total + config.compressed * parts["compressed"]
-    if config.multi_resolution or config.distortion or config.intelligibility or config.listening:
+    rated = config.quality > 0 and quality_model is not None
+    if config.multi_resolution or config.distortion or config.intelligibility or rated:
         audio = audio_of(estimate, window_samples=window)
         reference = clean[:, : audio.shape[1]]
         # The faded ends say nothing about the network.
@@ -116,14 +129,14 @@ def speech_loss(
         parts["distortion"] = _distortion(audio, reference)
         total = total + config.distortion * parts["distortion"]
     if config.intelligibility:
-        follows = intelligibility(audio, reference, extended_share=config.extended_share)
-        parts["intelligibility"] = 1 - follows.mean()
+        understood = intelligibility(audio, reference, extended_share=config.extended_share)
+        parts["intelligibility"] = 1 - understood.mean()
         total = total + config.intelligibility * parts["intelligibility"]
-    if config.listening:
-        if listener is None:
-            raise ValueError("loss.listening needs a listener")
-        parts["listening"] = _dissatisfaction(listener, audio, reference, config.listening_samples)
-        total = total + config.listening * parts["listening"]
+    if config.quality and quality_model is not None:
+        parts["quality"] = _quality_shortfall(
+            quality_model, audio, reference, config.quality_samples
+        )
+        total = total + config.quality * parts["quality"]
     return total, {name: part.detach() for name, part in parts.items()}
 
 
@@ -137,12 +150,10 @@ def intelligibility(
     as 1.
     """
     pairs = zip(_at_10_khz(estimate), _at_10_khz(reference), strict=True)
-    return torch.stack([_follows(*pair, extended_share) for pair in pairs])
+    return torch.stack([_stoi(*pair, extended_share) for pair in pairs])
 
 
-def _follows(
-    estimate: torch.Tensor, reference: torch.Tensor, extended_share: float
-) -> torch.Tensor:
+def _stoi(estimate: torch.Tensor, reference: torch.Tensor, extended_share: float) -> torch.Tensor:
     """The same for one row, audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
     window = torch.hann_window(258, periodic=False).to(reference)[1:-1]
     frames_e, frames_r = (x.unfold(-1, 256, 128) * window for x in (estimate, reference))
@@ -247,10 +258,10 @@ def _magnitude_error(
     return (errors[0] - errors[1]).square().mean()
 
 
-def _dissatisfaction(
-    listener: ListeningModel, audio: torch.Tensor, reference: torch.Tensor, samples: int
+def _quality_shortfall(
+    model: QualityModel, audio: torch.Tensor, reference: torch.Tensor, samples: int
 ) -> torch.Tensor:
-    """How far the listener's three scores are from 5 on average, somewhere in the first item with
+    """How far the model's three scores are from 5 on average, somewhere in the first item with
     speech."""
     heard = (reference.square().mean(-1) > 1e-4).nonzero()[:1, 0]
     if not len(heard):
@@ -258,7 +269,7 @@ def _dissatisfaction(
     start = int(torch.randint(max(1, audio.shape[1] - samples + 1), ()))
     # Heard at -24 dB of full scale; the audio is at a power of 1. The floor keeps the logarithm of
     # near silence, which nobody hears, from leading the way.
-    scores = listener(audio[heard, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
+    scores = model(audio[heard, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
     return (5 - scores).mean()
 
 

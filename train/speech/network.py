@@ -107,7 +107,7 @@ class _GatedMemory(torch.autograd.Function):
         return (memory * expose).to(projected.dtype), last
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, grad: torch.Tensor, _: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, None]:
         gate, candidate, expose, memory, start = ctx.saved_tensors
@@ -136,7 +136,8 @@ def gated_memory(
     batch, memory) the memory before the first frame: h[t] = (1 - forgetting) a h[t-1] + (1 - a)
     candidate[t] with a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
     """
-    return _GatedMemory.apply(projected, start, 1 - forgetting)  # type: ignore[no-any-return]
+    shown, last = _GatedMemory.apply(projected, start, 1 - forgetting)
+    return shown, last
 
 
 class _WideMemory(nn.Module):
@@ -271,7 +272,8 @@ class SpeechDenoiser(nn.Module):
         ]
         starts = [sum(widths[:i]) for i in range(bands)]
         widest = max(widths)
-        span, place = [], []
+        span: list[int] = []
+        place: list[int] = []
         for i, (start, width) in enumerate(zip(starts, widths, strict=True)):
             first = start + width // 2 - config.span_bins // 2
             first = min(max(first, 0), config.bins - config.span_bins)
@@ -345,7 +347,7 @@ class SpeechDenoiser(nn.Module):
         z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
         for i, block in enumerate(self.blocks):
             names = [name for name in (f"memory{i}", f"wide{i}") if name in given]
-            z, *later = block.step(z, *(given[name] for name in names))
+            z, *later = block.step(z, *(given[name] for name in names))  # type: ignore[operator]
             following |= zip(names, later, strict=True)
         z = self.decoder_norm(z)[:, None]
         gain = self._gain(torch.matmul(z, self.decoder) + self.decoder_bias)

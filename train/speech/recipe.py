@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from train.config import SpeechConfig
-from train.speech.data import SpeechMixer
-from train.speech.listener import ListeningModel
-from train.speech.loss import audio_of, intelligibility, si_sdr_db, spectrum_of, speech_loss
-from train.speech.network import SpeechDenoiser
+from train.config import Config
+from train.speech.data import SpeechData, SpeechMixer
+from train.speech.device import DeviceMixer
+from train.speech.dnsmos import QualityModel
+from train.speech.loss import (
+    SpeechLoss,
+    audio_of,
+    intelligibility,
+    si_sdr_db,
+    spectrum_of,
+    speech_loss,
+)
+from train.speech.network import SpeechDenoiser, SpeechNetwork
+from train.speech.pack import write_pack
 
 
-class SpeechTask:
-    """Trains `SpeechDenoiser` on speech and noise mixed on the fly."""
+class SpeechRecipe:
+    """Trains `SpeechDenoiser` on speech and noise mixed on the fly: by a thread of the processor,
+    or from a pack on the run's device."""
 
+    sections: ClassVar[dict[str, type]] = {
+        "network": SpeechNetwork,
+        "data": SpeechData,
+        "loss": SpeechLoss,
+    }
     network: SpeechDenoiser
 
-    def __init__(self, config: SpeechConfig, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device) -> None:
         self.config, self.device = config, device
         self.mixer = SpeechMixer(config.data)
+        self._packed = DeviceMixer(self.mixer, device) if config.data.pack else None
         self.network = SpeechDenoiser(config.network)
-        self._listener: ListeningModel | None = None
-        if config.loss.listening:
-            if not config.loss.listener:
-                raise ValueError("loss.listening needs a model of listeners: give --listener FILE")
-            self._listener = ListeningModel(Path(config.loss.listener))
+        self._quality_model: QualityModel | None = None
+        if config.loss.quality and config.loss.quality_model:
+            self._quality_model = QualityModel(Path(config.loss.quality_model), device)
+        elif config.loss.quality:
+            print("no --dnsmos FILE is given: the loss goes without a model of quality", flush=True)
         noisy, clean = self.mixer.validation()
         self._noisy, self._clean = torch.from_numpy(noisy), torch.from_numpy(clean)
 
@@ -36,7 +53,10 @@ class SpeechTask:
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Noisy segments and their clean targets, float32 (batch_size, segment_samples) each."""
-        noisy, clean = self.mixer.batch(rng, self.config.optimize.batch_size)
+        size = self.config.optimize.batch_size
+        if self._packed is not None:
+            return self._packed.batch(rng, size)
+        noisy, clean = self.mixer.batch(rng, size)
         return torch.from_numpy(noisy), torch.from_numpy(clean)
 
     def loss(
@@ -47,15 +67,19 @@ class SpeechTask:
         estimate = network(self._spectrum(noisy))
         # Spectra and powers of 0.3 need the full precision that autocast takes from the network.
         with torch.autocast(noisy.device.type, enabled=False):
-            return speech_loss(self.config.loss, estimate.float(), noisy, clean, self._listener)
+            return speech_loss(
+                self.config.loss, estimate.float(), noisy, clean, self._quality_model
+            )
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """SI-SDR, what it gained, in dB, and intelligibility on held-out speakers and kinds of
         noise. For the score 20 dB weigh as much as all of intelligibility."""
         window = self.config.network.window_samples
-        before, after, follows = [], [], []
-        for noisy, clean in zip(self._noisy.split(8), self._clean.split(8), strict=True):
+        before, after, understood = [], [], []
+        for noisy, clean in zip(
+            torch.split(self._noisy, 8), torch.split(self._clean, 8), strict=True
+        ):
             noisy, clean = noisy.to(self.device), clean.to(self.device)
             restored = audio_of(network(self._spectrum(noisy)), window_samples=window)
             # One window alone covers the first and the last hop: they are left out.
@@ -64,13 +88,14 @@ class SpeechTask:
             after.append(si_sdr_db(clean[:, inside], restored[:, inside]))
             # At the level that the loss works at.
             gain = torch.rsqrt(noisy.square().mean(-1, keepdim=True) + 1e-8)
-            follows.append(intelligibility(restored[:, inside] * gain, clean[:, inside] * gain))
+            heard = intelligibility(restored[:, inside] * gain, clean[:, inside] * gain)
+            understood.append(heard)
         si_sdr, gained = torch.cat(after).mean(), (torch.cat(after) - torch.cat(before)).mean()
         return {
             "si_sdr_db": float(si_sdr),
             "si_sdr_gain_db": float(gained),
-            "intelligibility": float(torch.cat(follows).mean()),
-            "score": -float(si_sdr / 20 + torch.cat(follows).mean()),
+            "intelligibility": float(torch.cat(understood).mean()),
+            "score": -float(si_sdr / 20 + torch.cat(understood).mean()),
         }
 
     def _spectrum(self, audio: torch.Tensor) -> torch.Tensor:
@@ -78,3 +103,12 @@ class SpeechTask:
         return spectrum_of(
             audio, window_samples=shape.window_samples, hop_samples=shape.hop_samples
         )
+
+    def data_summary(self) -> dict[str, Any]:
+        """How many recordings of speech and noise there are, and where they are from."""
+        return self.mixer.summary()
+
+    @staticmethod
+    def pack(config: Config, out: Path) -> dict[str, Any]:
+        """Write the config's speech and noise into one compact file; what it holds and lost."""
+        return write_pack(config.data, out)

@@ -1,7 +1,7 @@
 """Take the weights of DNSMOS P.835 out of the package `speechmos`, for training alone.
 
-`python -m export.listener runs/listener.npz`, then `python -m train ... --listener
-runs/listener.npz`. Training knows torch alone, so this bridge reads the ONNX file for it. Nothing
+`python -m export.dnsmos runs/dnsmos.npz`, then `python -m train ... --dnsmos
+runs/dnsmos.npz`. Training knows torch alone, so this bridge reads the ONNX file for it. Nothing
 of these weights is in a bundle.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from train.speech.listener import listening_arrays
+from train.speech.dnsmos import quality_arrays
 
-__all__ = ["listening_model_file", "write_listener"]
+__all__ = ["quality_model_file", "write_quality_model"]
 
 
-def listening_model_file() -> Path:
+def quality_model_file() -> Path:
     """The model in the installed package `speechmos`. Raises ValueError without that package."""
     found = importlib.util.find_spec("speechmos")
     if found is None or not found.submodule_search_locations:
@@ -28,29 +28,33 @@ def listening_model_file() -> Path:
     return Path(found.submodule_search_locations[0]) / "dnsmos_models" / "sig_bak_ovr.onnx"
 
 
-def write_listener(source: Path, target: Path) -> None:
-    """Writes the arrays that `train.listening` reads. Raises ValueError if it is another model."""
+def write_quality_model(source: Path, target: Path) -> None:
+    """Writes the arrays that `train.speech.dnsmos` reads.
+
+    Raises ValueError if it is another model.
+    """
     graph = onnx.load(source).graph
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    names = listening_arrays()
+    names = quality_arrays()
     missing = [name for name in names.values() if name not in stored]
     if missing:
         raise ValueError(f"{source} is not DNSMOS P.835: it has no tensor {missing[0]}")
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
-        np.savez(file, **{short: stored[name] for short, name in names.items()})
+        arrays = {short: stored[name] for short, name in names.items()}
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def main() -> int:
     """Read the command line and write the file."""
-    parser = argparse.ArgumentParser(prog="python -m export.listener", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m export.dnsmos", description=__doc__)
     parser.add_argument("out", type=Path, help="the file to write, .npz")
     parser.add_argument("--model", type=Path, help="sig_bak_ovr.onnx (default: that of speechmos)")
     arguments = parser.parse_args()
     try:
-        write_listener(arguments.model or listening_model_file(), arguments.out)
+        write_quality_model(arguments.model or quality_model_file(), arguments.out)
     except (ValueError, OSError) as error:
-        print(f"export.listener: {error}", file=sys.stderr)
+        print(f"export.dnsmos: {error}", file=sys.stderr)
         return 1
     print(arguments.out)
     return 0

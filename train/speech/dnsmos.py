@@ -1,8 +1,8 @@
-"""A published model of how listeners rate speech, as something to train towards.
+"""A published model of speech quality, as something to train towards.
 
 DNSMOS P.835 (Reddy et al., arXiv 2110.01763) predicts the mean opinion scores of speech, background
 and overall quality from log power spectra. Its weights come from the package `speechmos` by way of
-`python -m export.listener` and serve training alone; nothing of them is in what is exported.
+`python -m export.dnsmos` and serve training alone; nothing of them is in what is exported.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-__all__ = ["ListeningModel", "listening_arrays"]
+__all__ = ["QualityModel", "quality_arrays"]
 
 WINDOW_SAMPLES, HOP_SAMPLES = 320, 160
 CONVOLUTIONS, DENSE = 7, 3
@@ -28,8 +28,8 @@ SCALES = (
 )
 
 
-def listening_arrays() -> dict[str, str]:
-    """The arrays that `ListeningModel` reads: name in its file, name in the published graph."""
+def quality_arrays() -> dict[str, str]:
+    """The arrays that `QualityModel` reads: name in its file, name in the published graph."""
     names = {f"{part}": f"time2freq/stft-{part}/kernel:0" for part in ("real", "imag")}
     for i in range(CONVOLUTIONS):
         for part in ("kernel", "bias"):
@@ -42,21 +42,23 @@ def listening_arrays() -> dict[str, str]:
     return names
 
 
-class ListeningModel:
+class QualityModel:
     """DNSMOS P.835 in torch, with gradients to its input and none to its weights."""
 
-    def __init__(self, file: Path) -> None:
-        """Raises ValueError if the file is not one that `python -m export.listener` wrote."""
+    def __init__(self, file: Path, device: torch.device | None = None) -> None:
+        """Raises ValueError if the file is not one that `python -m export.dnsmos` wrote."""
         try:
             with np.load(file) as stored:
-                arrays = {name: torch.from_numpy(stored[name]) for name in listening_arrays()}
+                arrays = {
+                    name: torch.from_numpy(stored[name]).to(device) for name in quality_arrays()
+                }
         except OSError as error:
             raise ValueError(
-                f"cannot read the listener {file}: {error.strerror or error}"
+                f"cannot read the quality model {file}: {error.strerror or error}"
             ) from None
         except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile):
             raise ValueError(
-                f"cannot read the listener {file}: `python -m export.listener {file}` writes one"
+                f"cannot read the quality model {file}: `python -m export.dnsmos {file}` writes one"
             ) from None
         transform = torch.cat((arrays["real"], arrays["imag"]))[..., 0]
         self._transform = transform.T.contiguous()
@@ -68,6 +70,7 @@ class ListeningModel:
             )
             for i in range(CONVOLUTIONS)
         ]
+        self._scales = torch.tensor(SCALES, device=device)
         self._dense = [(arrays[f"dense{i}_kernel"], arrays[f"dense{i}_bias"]) for i in range(DENSE)]
 
     def __call__(self, audio: torch.Tensor, *, floor: float = 1e-12) -> torch.Tensor:
@@ -91,5 +94,5 @@ class ListeningModel:
         for i, (weight, bias) in enumerate(self._dense):
             x = x @ weight + bias
             x = functional.relu(x) if i + 1 < DENSE else x
-        scale = torch.tensor(SCALES)
+        scale = self._scales
         return (scale[:, 0] * x + scale[:, 1]) * x + scale[:, 2]
