@@ -43,7 +43,7 @@ def write_bundle(
         role: {precision: _entry(folder, file) for precision, file in files.items()}
         for role, files in parts["graphs"].items()
     }
-    files = [*parts.get("files", ()), "CARD.md"]
+    files = parts.get("files", ())
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "task": task,
@@ -52,6 +52,8 @@ def write_bundle(
         "layout": parts["layout"],
         "graphs": graphs,
         "files": {file: _entry(folder, file, named=False) for file in files},
+        # Apart from what runs: people may edit it.
+        "documents": {"CARD.md": _entry(folder, "CARD.md", named=False)},
         "provenance": dict(provenance),
         "figures": dict(figures),
     }

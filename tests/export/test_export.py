@@ -126,7 +126,7 @@ def test_a_bundle_says_where_it_comes_from_and_what_it_is_worth(exported):
 
 def test_every_changed_file_of_a_bundle_is_refused(exported, tmp_path):
     for file in sorted(exported.iterdir()):
-        if file.name == "manifest.json":
+        if file.name in ("manifest.json", "CARD.md"):
             continue
         copy = tmp_path / file.stem
         shutil.copytree(exported, copy)
@@ -135,6 +135,14 @@ def test_every_changed_file_of_a_bundle_is_refused(exported, tmp_path):
         (copy / file.name).write_bytes(data)
         with pytest.raises(BundleError, match=f"{file.name} has changed"):
             ImageCodec.load(copy)
+
+
+def test_the_card_of_a_bundle_may_be_edited(exported, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(exported, copy)
+    with (copy / "CARD.md").open("a") as card:
+        card.write("\nLicence of the photographs: CC0.\n")
+    assert ImageCodec.load(copy).bundle.id == bundle.find(exported).id
 
 
 def test_an_export_gives_the_same_bundle_again(smoke_run, tmp_path, quick):
@@ -654,7 +662,8 @@ def test_the_codec_id_is_over_what_a_reader_must_share_and_nothing_else(exported
 
 def test_the_manifest_vouches_for_every_file(exported):
     manifest = json.loads((exported / "manifest.json").read_text())
-    entries = {**manifest["files"]}
+    entries = {**manifest["files"], **manifest["documents"]}
+    assert {*manifest["documents"]} == {"CARD.md"}
     for precisions in manifest["graphs"].values():
         entries |= {entry["file"]: entry for entry in precisions.values()}
     assert {*entries} | {"manifest.json"} == {file.name for file in exported.iterdir()}
