@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 import numpy as np
 import pytest
@@ -31,6 +32,15 @@ def recording(seed, seconds=1.0, rate_hz=16_000):
 def test_training_reads_the_formats_that_the_runtime_reads():
     assert image_data.SUFFIXES == IMAGE_SUFFIXES
     assert corpus.SUFFIXES == AUDIO_SUFFIXES
+
+
+def test_heic_without_its_reader_is_left_out_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    for i in range(2):
+        photo(i).save(tmp_path / f"{i}.png")
+    (tmp_path / "phone.heic").write_bytes(b"ftypheic")
+    _, skipped = image_data.read_photos([str(tmp_path)], smallest=16)
+    assert skipped == {"phone.heic": "HEIC is read through pillow-heif: pip install pillow-heif"}
 
 
 @pytest.mark.parametrize(

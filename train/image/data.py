@@ -18,8 +18,10 @@ __all__ = ["PhotoData", "Photos", "middle_square", "read_photos", "spread"]
 
 # Those of `edgeae.media.IMAGE_SUFFIXES`, which this room may not import; a test holds them equal.
 SUFFIXES = frozenset(
-    ".avif .bmp .gif .j2k .jp2 .jpeg .jpg .pgm .png .pnm .ppm .tif .tiff .webp".split()
+    ".apng .avif .bmp .gif .heic .heif .hif .j2c .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm "
+    ".pgm .png .pnm .ppm .tif .tiff .webp".split()
 )
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # What Pillow may try to open: as in `edgeae.media`, which says why.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
 # A crop needs no more detail than this, and a thousand larger pictures would not fit in memory.
@@ -166,10 +168,18 @@ def _reasons(skipped: dict[str, str]) -> str:
 
 def _read_rgb(file: Path) -> Picture | str:
     """One picture, or in a word why there is none."""
+    formats = _FORMATS
+    if file.suffix.lower() in _HEIF_SUFFIXES:
+        try:
+            import pillow_heif
+        except ImportError:
+            return "HEIC is read through pillow-heif: pip install pillow-heif"
+        pillow_heif.register_heif_opener()
+        formats = (*_FORMATS, "HEIF")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; a broken picture is an exception
-            with Image.open(file, formats=_FORMATS) as picture:
+            with Image.open(file, formats=formats) as picture:
                 picture.draft("RGB", _drafted(picture.size))
                 upright = ImageOps.exif_transpose(picture).convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
