@@ -9,8 +9,9 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const run = (/** @type {string[]} */ ...args) =>
   execFileSync(process.execPath, args, { cwd: root, stdio: "inherit" });
 
-run("node_modules/eslint/bin/eslint.js", ".");
 if (!existsSync(`${root}dist/index.js`)) run("scripts/build.mjs");
+run("node_modules/eslint/bin/eslint.js", ".");
+run("node_modules/typescript/bin/tsc", "-p", "tsconfig.demo.json");
 rmSync(`${root}build`, { recursive: true, force: true });
 run("node_modules/typescript/bin/tsc", "-p", "tsconfig.test.json");
 
