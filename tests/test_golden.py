@@ -114,7 +114,8 @@ def samples(name):
 
 def test_golden_sound_is_denoised_as_it_was():
     noisy, rate = samples("noisy")
-    clean = SignalDenoiser.load(DENOISER).denoise(noisy, sample_rate=rate)
+    model = SignalDenoiser.load(DENOISER)
+    clean = model.denoise(noisy, sample_rate=rate, link_channels=False)
     # Another machine's transforms may round the last bit the other way.
     assert np.abs(clean.astype(int) - samples("clean")[0]).max() <= 1
     assert np.abs(noisy.astype(int) - samples("clean")[0]).max() > 1000
@@ -122,7 +123,8 @@ def test_golden_sound_is_denoised_as_it_was():
 
 def test_golden_sound_with_a_gap_is_denoised_as_it_was():
     noisy, rate = samples("noisy")
-    stream = SignalDenoiser.load(DENOISER).stream(sample_rate=rate, channels=2)
+    model = SignalDenoiser.load(DENOISER)
+    stream = model.stream(sample_rate=rate, channels=2, link_channels=False)
     out = [stream.process(noisy[:5000]), stream.skip(1500), stream.process(noisy[6500:])]
     clean = np.concatenate([*out, stream.flush()])[stream.delay :]
     assert np.abs(clean.astype(int) - samples("gap")[0]).max() <= 1

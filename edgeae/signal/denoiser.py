@@ -50,6 +50,7 @@ class SignalDenoiser:
         self.bundle = bundle
         self._precision = precision
         self._step = step
+        self._settings: dict[str, Any] | None = None
         self._spec = stream_spec(bundle)
         check_step_ports(bundle, self._spec, step)
 
@@ -78,25 +79,56 @@ class SignalDenoiser:
         bundle = find(model)
         if bundle.manifest.task != "denoiser":
             raise BundleError(
-                f"{bundle.manifest.name} is a {bundle.manifest.task}: a denoiser is needed"
+                f"{bundle.manifest.name} is a {bundle.manifest.task}, expected a denoiser"
             )
         stream_spec(bundle)  # another kind is refused before its graph is opened
         precision = bundle.precision(precision)
         graph = bundle.graph("step", precision)
         step = Graph(graph, providers=providers, device=device, threads=threads, strict=strict)
-        return cls(bundle, precision=precision, step=step)
+        denoiser = cls(bundle, precision=precision, step=step)
+        denoiser._settings = {
+            "precision": precision,
+            "providers": None if providers is None else list(providers),
+            "device": device,
+            "threads": threads,
+            "strict": strict,
+        }
+        return denoiser
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies by the bundle's path and the settings of `load`: no weights."""
+        if self._settings is None:
+            raise TypeError("a SignalDenoiser that `load` did not make cannot be pickled or copied")
+        return _load_again, (self.bundle.path, self.bundle.id, self._settings)
+
+    def __repr__(self) -> str:
+        manifest, spec = self.bundle.manifest, self._spec
+        delay_ms = 1000 * (1 + spec.lookahead_hops) * spec.hop_samples / spec.rate_hz
+        nodes = ", ".join(
+            f"{count} nodes on {p}" for p, count in self._step.report()["nodes"].items()
+        )
+        return (
+            f"<SignalDenoiser {manifest.name} {manifest.version}: audio at {spec.rate_hz} Hz, "
+            f"{delay_ms:g} ms delay, {self._precision}, {nodes}>"
+        )
 
     def denoise(
-        self, noisy: Array, *, sample_rate: int, attenuation_limit_db: float | None = None
+        self,
+        noisy: Array,
+        *,
+        sample_rate: int,
+        attenuation_limit_db: float | None = None,
+        link_channels: bool = True,
     ) -> Array:
         """The clean audio, aligned with the input and of its shape, dtype and rate.
 
         Args:
-            noisy: (frames,) or (frames, channels), float32 or float64 in [-1, 1], or int16;
-                channels are cleaned one by one.
+            noisy: (frames,) or (frames, channels), float32 or float64 in [-1, 1], or int16.
             sample_rate: of the audio, 8,000 to 96,000 Hz.
             attenuation_limit_db: keeps some of the noise: clean + 10^(-limit / 20) (noisy - clean),
                 so 0 gives the input back and None removes all that the model can.
+            link_channels: take the same away from all channels, so that every sound stays where it
+                is between them; False cleans each channel by itself.
 
         Raises:
             ValueError: no frames, NaN, infinity, or a rate or limit outside those ranges.
@@ -104,11 +136,12 @@ class SignalDenoiser:
         """
         noisy = check_audio(noisy)
         if len(noisy) == 0:
-            raise ValueError(f"noisy has shape {noisy.shape}: at least one frame is allowed")
+            raise ValueError(f"noisy has shape {noisy.shape}, expected at least one frame")
         stream = self.stream(
             sample_rate=sample_rate,
             channels=1 if noisy.ndim == 1 else noisy.shape[1],
             attenuation_limit_db=attenuation_limit_db,
+            link_channels=link_channels,
         )
         clean = np.empty(noisy.shape, noisy.dtype)
         end = -stream.delay
@@ -129,6 +162,7 @@ class SignalDenoiser:
         sample_rate: int,
         channels: int = 1,
         attenuation_limit_db: float | None = None,
+        link_channels: bool = True,
         block_samples: int | None = None,
     ) -> Stream:
         """A new stream with its own state.
@@ -136,7 +170,7 @@ class SignalDenoiser:
         Args:
             sample_rate: of the stream's audio, 8,000 to 96,000 Hz.
             channels: 1 to 64.
-            attenuation_limit_db: as for `denoise`.
+            attenuation_limit_db: as for `denoise`, as is `link_channels`.
             block_samples: for a live callback that must return as many samples as it gets: every
                 `process` of a block of that many then returns a block, at the smallest delay that
                 allows it. By default the delay is that of whole hops, and other blocks return now
@@ -150,6 +184,8 @@ class SignalDenoiser:
         channels = whole_number(channels, "channels", 1, MAX_CHANNELS)
         if block_samples is not None:
             block_samples = whole_number(block_samples, "block_samples", 1, MAX_RATE_HZ)
+        if not isinstance(link_channels, (bool, np.bool_)):
+            raise TypeError(f"link_channels is {link_channels!r}, expected True or False")
         spec = self._spec
         schedule = hop_schedule(rate, spec.rate_hz, spec.hop_samples, spec.lookahead_hops)
         return Stream(
@@ -158,6 +194,7 @@ class SignalDenoiser:
             schedule,
             rate_hz=rate,
             channels=channels,
+            link_channels=link_channels,
             keep=_kept_share(attenuation_limit_db),
             delay=schedule.delay(block_samples),
         )
@@ -177,6 +214,17 @@ class SignalDenoiser:
         }
 
 
+def _load_again(path: Path, bundle_id: str, settings: dict[str, Any]) -> SignalDenoiser:
+    """The denoiser that was pickled. Raises BundleError if another bundle is there by now."""
+    denoiser = SignalDenoiser.load(path, **settings)
+    if denoiser.bundle.id != bundle_id:
+        raise BundleError(
+            f"{path} is bundle {denoiser.bundle.id[:16]}..., expected {bundle_id[:16]}..., which "
+            "was pickled"
+        )
+    return denoiser
+
+
 def _kept_share(attenuation_limit_db: float | None) -> float:
     """The share of the noise that stays in the output, 0 to 1."""
     if attenuation_limit_db is None:
@@ -185,10 +233,12 @@ def _kept_share(attenuation_limit_db: float | None) -> float:
         limit_db = float(attenuation_limit_db)
     except (TypeError, ValueError):
         raise TypeError(
-            f"attenuation_limit_db is {attenuation_limit_db!r}: None or a number is allowed"
+            f"attenuation_limit_db is {attenuation_limit_db!r}, expected None or a number"
         ) from None
+    except OverflowError:  # an integer beyond every float
+        limit_db = math.inf
     if not 0.0 <= limit_db < math.inf:
         raise ValueError(
-            f"attenuation_limit_db is {limit_db:g}: None or a finite number from 0 is allowed"
+            f"attenuation_limit_db is {limit_db:g}, expected None or a finite number from 0"
         )
     return float(10.0 ** (-limit_db / 20.0))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -43,12 +44,17 @@ class FullBand:
         to_model: Resampler,
         to_input: Resampler,
         noisy: Floats,
+        link_channels: bool,
     ) -> None:
-        """`noisy` is the stream's input buffer, which this reads whenever a hop runs."""
+        """`noisy` is the stream's input buffer, which this reads whenever a hop runs.
+
+        With `link_channels` the gain is one for all channels, from the sum of their energies.
+        """
         channels, hop = noisy.shape[0], schedule.hop_samples
         self._hop_samples = hop
         self._steps = resample_steps(schedule)
         self._noisy = noisy
+        self._linked = link_channels and channels > 1
         self._noisy_windows = to_model.windows(noisy)
         self.model_input = np.empty((channels, (2 + schedule.lookahead_hops) * hop), np.float32)
         self._change = np.empty((channels, schedule.change_history()), np.float32)
@@ -83,11 +89,19 @@ class FullBand:
         step = self._steps[hop % len(self._steps)]
         self.model_input[:, -self._hop_samples :] = step.to_model.apply(self._noisy_windows)
 
-    def update_gain(self, noisy: Spectrum, clean: Spectrum) -> None:
-        """Counts a step into the gain: the newest noisy frame, and the frame the model cleaned."""
+    def update_gain(self, noisy: Spectrum, clean: Spectrum, *, held: Sequence[bool]) -> None:
+        """Counts a step into the gain.
+
+        Args:
+            noisy: the newest frame, complex64 (channels, bins).
+            clean: the frame that the model cleaned, likewise.
+            held: for each channel, whether the model held its states: then the gain stays, too.
+        """
         self._frames.append(self._energy(noisy))
-        self._energy_in = self._energy_in + self._weight * (self._frames[0] - self._energy_in)
-        self._energy_out += self._weight * (self._energy(clean) - self._energy_out)
+        stays = [all(held)] * len(held) if self._linked else held
+        weight = np.where(stays, np.float32(0), np.float32(self._weight))
+        self._energy_in = self._energy_in + weight * (self._frames[0] - self._energy_in)
+        self._energy_out += weight * (self._energy(clean) - self._energy_out)
         ratio = (self._energy_out + self._floor) / (self._energy_in + self._floor)
         drop_oldest(self._gains, 1)
         np.sqrt(np.minimum(ratio, 1.0), out=self._gains[:, -1])
@@ -117,7 +131,8 @@ class FullBand:
     def _energy(self, spectrum: Spectrum) -> Floats:
         """The energy (channels,) in the upper half of the band of the model."""
         band = spectrum[:, self._band].view(np.float32)
-        return np.asarray(np.einsum("cb,cb->c", band, band))
+        energy = np.einsum("cb,cb->c", band, band)
+        return np.full_like(energy, energy.sum()) if self._linked else np.asarray(energy)
 
 
 def drop_oldest(buffer: Floats, samples: int) -> None:

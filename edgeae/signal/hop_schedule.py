@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from edgeae.signal.resample import PolyphaseBlock, Resampler, resampler
+from edgeae.signal.resample import PolyphaseBlock, Resampler, rate_ratio, resampler
 from edgeae.signal.stft import Floats
 
 __all__ = ["HopSchedule", "ResampleStep", "hop_schedule", "resample_steps"]
@@ -30,7 +30,7 @@ class HopSchedule:
     hop_samples: int
     lookahead_hops: int
     offset: int
-    to_model: Resampler | None  # both None when the input has the model's rate
+    to_model: Resampler | None  # both None when the input has (very nearly) the model's rate
     to_input: Resampler | None
     # After so many hops, which are so many input samples, the pattern of counts repeats.
     period_hops: int
@@ -124,7 +124,7 @@ class ResampleStep:
     gain_weights: Floats
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=8)
 def resample_steps(schedule: HopSchedule) -> tuple[ResampleStep, ...]:
     """The resampling of every hop of a period; the last few are kept and shared by streams."""
     to_model, to_input = schedule.to_model, schedule.to_input
@@ -169,7 +169,8 @@ def hop_schedule(
     rate_hz: int, model_rate_hz: int, hop_samples: int, lookahead_hops: int
 ) -> HopSchedule:
     """The schedule for input at `rate_hz`, with resamplers; the last few are kept and shared."""
-    if rate_hz == model_rate_hz:
+    up, down = rate_ratio(rate_hz, model_rate_hz, hop_samples)
+    if up == down:  # the model's rate, or within 0.1 % of it
         return HopSchedule(
             hop_samples=hop_samples,
             lookahead_hops=lookahead_hops,
@@ -179,10 +180,8 @@ def hop_schedule(
             period_hops=1,
             period_samples=hop_samples,
         )
-    common = math.gcd(rate_hz, model_rate_hz)
-    up, down = model_rate_hz // common, rate_hz // common
     hop_inputs = hop_samples * down // up
-    to_model = resampler(rate_hz, model_rate_hz, hop_samples)
+    to_model = resampler(rate_hz, model_rate_hz, up, down, hop_samples)
     # The filter looks ahead: frames that end so much earlier are complete with whole hops of input.
     offset = 0
     while to_model.inputs_for(hop_samples - offset) > hop_inputs:
@@ -193,7 +192,7 @@ def hop_schedule(
         lookahead_hops=lookahead_hops,
         offset=offset,
         to_model=to_model,
-        to_input=resampler(model_rate_hz, rate_hz, hop_inputs + 2),
+        to_input=resampler(model_rate_hz, rate_hz, down, up, hop_inputs + 2),
         period_hops=period_hops,
         period_samples=period_hops * hop_samples * down // up,
     )

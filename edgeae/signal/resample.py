@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +25,30 @@ Integers = npt.NDArray[np.int64]
 PASS_EDGE = 0.875
 STOP_EDGE = 1.025
 ATTENUATION_DB = 70.0
+
+
+# The largest term of an exact ratio of rates: that of 11,025 to 16,000 Hz, which is 640 / 441.
+MAX_RATIO_TERM = 640
+# An inexact ratio maps whole hops to at least so many whole input samples, so it is off by at most
+# 1 in 1024, 1.7 cents of pitch.
+MIN_PERIOD_SAMPLES = 512
+
+
+def rate_ratio(rate_hz: int, model_rate_hz: int, hop_samples: int) -> tuple[int, int]:
+    """The model's rate over the input's as two whole numbers, (up, down), in lowest terms.
+
+    Exact for all usual rates. Where that needs terms above 640, the ratio is the nearest that makes
+    a few hops whole numbers of input samples: filter tables and the hops until a stream's pattern
+    repeats stay few. The model then gets the input played up to 0.1 % too fast or too slow. The way
+    back has the inverse ratio, so the output keeps the input's time exactly.
+    """
+    exact = Fraction(model_rate_hz, rate_hz)
+    if max(exact.numerator, exact.denominator) <= MAX_RATIO_TERM:
+        return exact.numerator, exact.denominator
+    hop_inputs = hop_samples / exact
+    hops = math.ceil(MIN_PERIOD_SAMPLES / hop_inputs)
+    near = Fraction(hops * hop_samples, round(hops * hop_inputs))
+    return near.numerator, near.denominator
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,21 +67,21 @@ class PolyphaseBlock:
 class Resampler:
     """A table of filter phases from one rate to another; it holds no signal.
 
-    `longest` is the most output samples that one call will ask for.
+    `longest` is the most output samples that one call will ask for; up / down is the ratio of the
+    rates, see `rate_ratio`.
     """
 
     rate_in_hz: int
     rate_out_hz: int
+    up: int
+    down: int
     longest: int
-    up: int = field(init=False)  # rate_out / rate_in in lowest terms is up / down
-    down: int = field(init=False)
     left: int = field(init=False)  # taps before and after the input sample an output sits on
     right: int = field(init=False)
     _bank: Floats = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        common = math.gcd(self.rate_in_hz, self.rate_out_hz)
-        up, down = self.rate_out_hz // common, self.rate_in_hz // common
+        up, down = self.up, self.down
         nyquist_hz = min(self.rate_in_hz, self.rate_out_hz) / 2
         half = _half_length_s(nyquist_hz) * self.rate_in_hz
         left = int(half)
@@ -67,7 +92,7 @@ class Resampler:
         bank /= bank.sum(axis=1, keepdims=True)  # every phase passes a constant unchanged
         # Row k serves output k modulo `up`; the first rows come again so that any run is one slice.
         rows = np.arange(up + self.longest) % up
-        for name, value in (("up", up), ("down", down), ("left", left), ("right", right)):
+        for name, value in (("left", left), ("right", right)):
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_bank", bank.astype(np.float32)[rows])
 
@@ -104,9 +129,9 @@ class Resampler:
 
 
 @lru_cache(maxsize=8)
-def resampler(rate_in_hz: int, rate_out_hz: int, longest: int) -> Resampler:
+def resampler(rate_in_hz: int, rate_out_hz: int, up: int, down: int, longest: int) -> Resampler:
     """The resampler between two rates; the tables of the last few are kept and shared."""
-    return Resampler(rate_in_hz, rate_out_hz, longest)
+    return Resampler(rate_in_hz, rate_out_hz, up, down, longest)
 
 
 def _half_length_s(nyquist_hz: float) -> float:

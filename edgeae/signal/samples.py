@@ -24,28 +24,29 @@ _DTYPES = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int16))
 
 
 def check_audio(audio: Array) -> Array:
-    """The array itself, if it is audio.
+    """The array, as a plain one, if it is audio.
 
     Args:
         audio: (frames,) or (frames, channels) with 1 to 64 channels, float32 or float64 in
             [-1, 1] (an overshoot of up to 60 dB is taken), or int16. 0 frames are taken.
 
     Raises:
-        TypeError: no numpy array, or of another dtype.
+        TypeError: no numpy array, a masked one, or of another dtype.
         ValueError: another shape, NaN, infinity, or samples beyond that range.
     """
     if not isinstance(audio, np.ndarray):
-        raise TypeError(f"audio is a {type(audio).__name__}: a numpy array is allowed")
+        raise TypeError(f"audio is a {type(audio).__name__}, expected a numpy array")
+    if isinstance(audio, np.ma.MaskedArray):
+        raise TypeError("audio is a masked array, expected one without a mask (filled or skipped)")
+    audio = np.asarray(audio)
     if audio.dtype not in _DTYPES:
-        raise TypeError(f"audio is {audio.dtype}: float32, float64 and int16 are allowed")
+        raise TypeError(f"audio is {audio.dtype}, expected float32, float64 or int16")
     if audio.ndim not in (1, 2):
-        raise ValueError(
-            f"audio has shape {audio.shape}: (frames,) and (frames, channels) are allowed"
-        )
+        raise ValueError(f"audio has shape {audio.shape}, expected (frames,) or (frames, channels)")
     if audio.ndim == 2 and not 1 <= audio.shape[1] <= MAX_CHANNELS:
         raise ValueError(
-            f"audio has shape {audio.shape}: (frames, channels) with 1 to {MAX_CHANNELS} channels "
-            "is allowed"
+            f"audio has shape {audio.shape}, expected (frames, channels) with 1 to {MAX_CHANNELS} "
+            "channels"
         )
     # Most audio passes the quick test: if the sum of squares is in range, every sample is. No
     # comparison with NaN holds, and minimum and maximum are NaN if any sample is.
@@ -53,10 +54,10 @@ def check_audio(audio: Array) -> Array:
         lowest, highest = audio.min(), audio.max()
         if not (-MAX_MAGNITUDE <= lowest and highest <= MAX_MAGNITUDE):
             if not (np.isfinite(lowest) and np.isfinite(highest)):
-                raise ValueError("audio holds NaN or infinity: finite samples are allowed")
+                raise ValueError("audio holds NaN or infinity, expected finite samples")
             raise ValueError(
-                f"audio runs from {lowest:g} to {highest:g}: float audio is in [-1, 1], and int16 "
-                "is allowed for 16-bit values"
+                f"audio runs from {lowest:g} to {highest:g}, expected float audio in [-1, 1], or "
+                "int16 for 16-bit values"
             )
     return audio
 
@@ -88,7 +89,7 @@ def whole_number(value: Any, name: str, least: int, most: int) -> int:
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} is {value!r}: a whole number is allowed") from None
+        raise TypeError(f"{name} is {value!r}, expected a whole number") from None
     if not least <= number <= most:
-        raise ValueError(f"{name} is {number}: {least} to {most} are allowed")
+        raise ValueError(f"{name} is {number}, expected {least} to {most}")
     return number

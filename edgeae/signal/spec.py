@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeae.bundle import Bundle
+from edgeae.bundle import MAX_AUDIO_RATE_HZ, MAX_LOOKAHEAD_HOPS, Bundle
 from edgeae.errors import BundleError
 from edgeae.runtime import Graph
 
 __all__ = ["MIN_RATE_HZ", "StreamSpec", "check_step_ports", "stream_spec"]
 
 MIN_RATE_HZ = 8_000
+# Bounds of what a stream may cost, far above any model for speech: half a second at 16 kHz, a graph
+# that runs at most 1000 times a second, 1 MiB of states a channel (the bundled model has 33 kB).
+MAX_WINDOW_SAMPLES = 1 << 13
+MIN_HOP_MS = 1
+MAX_STATE_VALUES = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -41,33 +47,56 @@ def stream_spec(bundle: Bundle) -> StreamSpec:
     stream = bundle.manifest.stream or {}
     if layout.get("kind") != "audio":
         raise BundleError(
-            f"{name} is a denoiser of kind {layout.get('kind')!r}: one of kind 'audio' is needed"
+            f"{name} is a denoiser of kind {layout.get('kind')!r}, expected kind 'audio'"
         )
     if layout.get("channels") != 1:
-        raise BundleError(f"{name}: channels is {layout.get('channels')!r}: 1 is allowed")
+        raise BundleError(f"{name}: channels is {layout.get('channels')!r}, expected 1")
     if stream.get("window") != "sqrt_hann":
-        raise BundleError(f"{name}: window is {stream.get('window')!r}: 'sqrt_hann' is allowed")
-    window = _count(name, "window_samples", stream.get("window_samples"), 4)
-    hop = _count(name, "hop_samples", stream.get("hop_samples"), 2)
+        raise BundleError(f"{name}: window is {stream.get('window')!r}, expected 'sqrt_hann'")
+    rate_hz = _count(
+        name, "sample_rate_hz", layout.get("sample_rate_hz"), MIN_RATE_HZ, MAX_AUDIO_RATE_HZ
+    )
+    window = _count(name, "window_samples", stream.get("window_samples"), 4, MAX_WINDOW_SAMPLES)
+    hop = _count(name, "hop_samples", stream.get("hop_samples"), 2, MAX_WINDOW_SAMPLES)
     if window != 2 * hop:
         raise BundleError(
-            f"{name}: hop_samples is {hop} for a window of {window}: half the window is allowed"
+            f"{name}: hop_samples is {hop} for a window of {window}, expected half the window"
         )
-    state = stream.get("state", {})
+    if 1000 * hop < MIN_HOP_MS * rate_hz:
+        raise BundleError(
+            f"{name}: hop_samples is {hop} at {rate_hz} Hz, expected at least {MIN_HOP_MS} ms"
+        )
+    return StreamSpec(
+        rate_hz=rate_hz,
+        window_samples=window,
+        hop_samples=hop,
+        lookahead_hops=_count(
+            name, "lookahead_hops", stream.get("lookahead_hops", 0), 0, MAX_LOOKAHEAD_HOPS
+        ),
+        state_shapes=_state_shapes(name, stream.get("state", {})),
+    )
+
+
+def _state_shapes(name: str, state: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of the states, in the manifest's order."""
     if not isinstance(state, Mapping):
-        raise BundleError(f"{name}: state is {state!r}: names with their shapes are allowed")
+        raise BundleError(f"{name}: state is {state!r}, expected names with their shapes")
     shapes = []
     for key, shape in state.items():
         if not isinstance(shape, list):
-            raise BundleError(f"{name}: the shape of state {key!r} is {shape!r}: a list is allowed")
-        shapes.append(tuple(_count(name, f"an axis of state {key!r}", axis, 1) for axis in shape))
-    return StreamSpec(
-        rate_hz=_count(name, "sample_rate_hz", layout.get("sample_rate_hz"), MIN_RATE_HZ),
-        window_samples=window,
-        hop_samples=hop,
-        lookahead_hops=_count(name, "lookahead_hops", stream.get("lookahead_hops", 0), 0),
-        state_shapes=tuple(shapes),
-    )
+            raise BundleError(f"{name}: the shape of state {key!r} is {shape!r}, expected a list")
+        shapes.append(
+            tuple(
+                _count(name, f"an axis of state {key!r}", axis, 1, MAX_STATE_VALUES)
+                for axis in shape
+            )
+        )
+    values = sum(math.prod(shape) for shape in shapes)
+    if values > MAX_STATE_VALUES:
+        raise BundleError(
+            f"{name}: the states hold {values} values, expected at most {MAX_STATE_VALUES}"
+        )
+    return tuple(shapes)
 
 
 def check_step_ports(bundle: Bundle, spec: StreamSpec, step: Graph) -> None:
@@ -83,12 +112,12 @@ def check_step_ports(bundle: Bundle, spec: StreamSpec, step: Graph) -> None:
         if found != shapes or any(port.dtype != "float32" for port in ports):
             types = ", ".join(f"{port.dtype} {port.shape}" for port in ports)
             raise BundleError(
-                f"{name}: the step graph's {side} are {types}: the manifest says float32 "
-                f"{', '.join(str(shape) for shape in shapes)}"
+                f"{name}: the step graph's {side} are {types}, expected float32 "
+                f"{', '.join(str(shape) for shape in shapes)} as the manifest says"
             )
 
 
-def _count(name: str, key: str, value: Any, least: int) -> int:
-    if type(value) is not int or not least <= value <= 1 << 20:
-        raise BundleError(f"{name}: {key} is {value!r}: a whole number from {least} is allowed")
+def _count(name: str, key: str, value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise BundleError(f"{name}: {key} is {value!r}, expected a whole number, {least} to {most}")
     return value

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +29,10 @@ MAX_GAP_S = 10
 class Stream:
     """One signal on its way through a denoiser, made by `SignalDenoiser.stream`.
 
-    For one thread at a time.
+    For one thread at a time: a call while another thread is in one raises RuntimeError. After an
+    exception in the middle of a block (KeyboardInterrupt, a graph that fails) every call but
+    `reset` raises RuntimeError. A stream is neither copied nor pickled: its graph writes into
+    arrays of its own.
 
     Everything that `process` and `flush` return, joined, holds the cleaned input sample n at
     n + delay; `delay` counts samples at the input's rate. What stands before is silence or the
@@ -41,18 +47,20 @@ class Stream:
         *,
         rate_hz: int,
         channels: int,
+        link_channels: bool,
         keep: float,
         delay: int,
     ) -> None:
         """Made by `SignalDenoiser.stream`, which checks the arguments."""
         self.delay = delay
+        self._in_use = threading.Lock()
         self._window_samples = spec.window_samples
         self._schedule = schedule
         self._rate_hz = rate_hz
         self._channels = channels
         self._keep = np.float32(keep)
         self._stft = Stft(spec.window_samples, channels=channels)
-        self._model = ModelStep(step, spec, channels=channels)
+        self._model = ModelStep(step, spec, channels=channels, link_channels=link_channels)
         self._clean = np.empty((channels, spec.hop_samples), np.float32)
         # All buffers end at the newest sample, so a hop finds everything at the same place and adds
         # in the same order however the input was cut: outputs are equal to the last bit.
@@ -68,12 +76,28 @@ class Stream:
                 to_model=schedule.to_model,
                 to_input=schedule.to_input,
                 noisy=self._input,
+                link_channels=link_channels,
             )
             self._model_input = self._full_band.model_input
-        self.reset()
+        self._begin()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Stream cannot be copied or pickled: make another with SignalDenoiser.stream"
+        )
 
     def reset(self) -> None:
-        """Forgets the signal: the stream is as new."""
+        """Forgets the signal: the stream is as new.
+
+        Raises:
+            RuntimeError: another thread is using the stream.
+        """
+        with self._exclusive():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Sets everything to the time before a signal."""
+        self._interrupted = False
         self._stft.reset()
         self._model.reset()
         if self._full_band is not None:
@@ -100,18 +124,24 @@ class Stream:
         Raises:
             ValueError: another shape, NaN, infinity or samples out of range; TypeError: another
                 dtype. Both leave the stream as it was.
-            EdgeaeError: the graph failed to run.
+            RuntimeError: another thread is using the stream, or the last call was interrupted.
+            EdgeaeError: the graph failed to run, or gave NaN or infinity.
         """
-        block = check_audio(block)
-        channels = 1 if block.ndim == 1 else block.shape[1]
-        if channels != self._channels:
-            raise ValueError(
-                f"block has {channels} channels (shape {block.shape}): "
-                f"{self._channels} are allowed in this stream"
-            )
-        self._dtype = block.dtype
-        self._one_dimensional = block.ndim == 1
-        return self._take(block[None, :] if self._one_dimensional else block.T)
+        with self._exclusive():
+            self._check_whole()
+            block = check_audio(block)
+            channels = 1 if block.ndim == 1 else block.shape[1]
+            if channels != self._channels:
+                raise ValueError(
+                    f"block has {channels} channels (shape {block.shape}), "
+                    f"expected {self._channels} in this stream"
+                )
+            self._interrupted = True
+            self._dtype = block.dtype
+            self._one_dimensional = block.ndim == 1
+            out = self._take(block[None, :] if self._one_dimensional else block.T)
+            self._interrupted = False
+            return out
 
     def skip(self, frames: int) -> Array:
         """What the stream can give after so many frames that were lost on the way.
@@ -127,34 +157,63 @@ class Stream:
 
         Raises:
             ValueError: more or fewer; TypeError: no whole number.
+            RuntimeError, EdgeaeError: as `process`.
         """
-        frames = whole_number(frames, "frames", 0, MAX_GAP_S * self._rate_hz)
-        lost = np.zeros((self._channels, frames), np.float32)
-        end = self._input.shape[1] - (self._needed - self._received)
-        count = min(frames, end, len(self._ramp))
-        lost[:, :count] = self._input[:, end - count : end][:, ::-1] * self._ramp[::-1][:count]
-        self._fade_in = self._ramp[:0]
-        out = self._take(lost)
-        if frames:
-            self._fade_in = self._ramp
-        return out
+        with self._exclusive():
+            self._check_whole()
+            frames = whole_number(frames, "frames", 0, MAX_GAP_S * self._rate_hz)
+            self._interrupted = True
+            lost = np.zeros((self._channels, frames), np.float32)
+            end = self._input.shape[1] - (self._needed - self._received)
+            count = min(frames, end, len(self._ramp))
+            lost[:, :count] = self._input[:, end - count : end][:, ::-1] * self._ramp[::-1][:count]
+            self._fade_in = self._ramp[:0]
+            out = self._take(lost)
+            if frames:
+                self._fade_in = self._ramp
+            self._interrupted = False
+            return out
 
     def flush(self) -> Array:
         """The rest of the signal, after its last block, in that block's rank and dtype.
 
         With it the stream has given `delay` samples more than it got. Then it is as new.
+
+        Raises:
+            RuntimeError, EdgeaeError: as `process`.
         """
-        rest = self._received + self.delay - self._emitted
-        out = np.empty((rest, self._channels), np.float32)
-        written = self._drain(out, 0)
-        while written < rest:
-            self._input[:, self._received - self._needed :] = 0.0
-            self._received = self._needed
-            self._advance()
-            written = self._drain(out, written)
-        clean = as_given(out, self._dtype, self._one_dimensional)
-        self.reset()
-        return clean
+        with self._exclusive():
+            self._check_whole()
+            self._interrupted = True
+            rest = self._received + self.delay - self._emitted
+            out = np.empty((rest, self._channels), np.float32)
+            written = self._drain(out, 0)
+            while written < rest:
+                self._input[:, self._received - self._needed :] = 0.0
+                self._received = self._needed
+                self._advance()
+                written = self._drain(out, written)
+            clean = as_given(out, self._dtype, self._one_dimensional)
+            self._begin()
+            return clean
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """Holds the stream for one call; whoever comes meanwhile is refused, not kept waiting."""
+        if not self._in_use.acquire(blocking=False):
+            raise RuntimeError("the stream is in use by another thread, expected one at a time")
+        try:
+            yield
+        finally:
+            self._in_use.release()
+
+    def _check_whole(self) -> None:
+        """Raises RuntimeError if a call ended in the middle of a block."""
+        if self._interrupted:
+            raise RuntimeError(
+                "the stream was interrupted in the middle of a block, expected reset() before it "
+                "goes on"
+            )
 
     def _take(self, samples: Array) -> Array:
         """What is ready once these samples (channels, frames) have come in."""
@@ -210,7 +269,8 @@ class Stream:
                 out += self._keep * self._input[:, :count]
         else:
             self._full_band.resample_input(hop)
-            self._full_band.update_gain(*self._run_model())
+            noisy, clean = self._run_model()
+            self._full_band.update_gain(noisy, clean, held=self._model.held)
             self._full_band.combine(hop, self._clean, keep=self._keep, out=out)
         self._waits += count
         self._hop += 1
@@ -220,7 +280,8 @@ class Stream:
 
     def _run_model(self) -> tuple[Spectrum, Spectrum]:
         """The noisy and clean spectra (channels, bins) of a step; finishes a hop in `_clean`."""
-        noisy = self._stft.analyze(self._model_input[:, -self._window_samples :])
-        clean = self._model.run(noisy)
+        frame = self._model_input[:, -self._window_samples :]
+        noisy = self._stft.analyze(frame)
+        clean = self._model.run(noisy, np.abs(frame).max(axis=1))
         self._stft.synthesize(clean, self._clean)
         return noisy, clean

@@ -19,8 +19,8 @@ from edgeae.signal.stft import Stft, sqrt_hann
 from edgeae.signal.stream import Stream
 
 RATES_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 96_000]
-# Rates with no small ratio to 16 kHz: a prime, one sample beside the model's, an odd one.
-ODD_RATES_HZ = [15_999, 8_009, 12_345]
+# Rates with no small ratio to 16 kHz: a prime, one sample beside the model's, odd ones.
+ODD_RATES_HZ = [15_999, 8_009, 12_345, 95_999]
 HOP = 256
 BINS = HOP + 1
 
@@ -255,9 +255,9 @@ def test_silence_stays_silence(changing, rate):
 
 
 @pytest.mark.parametrize("rate", [16_000, 44_100])
-def test_stereo_equals_two_monos(changing, rate):
+def test_stereo_with_channels_apart_equals_two_monos(changing, rate):
     x = noise(7_000, 2)
-    both = changing.denoise(x, sample_rate=rate)
+    both = changing.denoise(x, sample_rate=rate, link_channels=False)
     for channel in range(2):
         alone = changing.denoise(x[:, channel], sample_rate=rate)
         np.testing.assert_allclose(both[:, channel], alone, atol=1e-6)
@@ -413,7 +413,7 @@ def test_denoise_refuses_0_frames(identity, shape):
 
 @pytest.mark.parametrize("rate", [0, 7_999, 96_001, -16_000])
 def test_a_rate_outside_8_to_96_khz_is_refused(identity, rate):
-    with pytest.raises(ValueError, match=f"sample_rate is {rate}: 8000 to 96000"):
+    with pytest.raises(ValueError, match=f"sample_rate is {rate}, expected 8000 to 96000"):
         identity.denoise(noise(100), sample_rate=rate)
 
 
@@ -427,7 +427,7 @@ def test_a_rate_that_is_no_whole_number_is_refused(identity, rate):
     "audio", [np.zeros(9, np.int32), np.zeros(9, np.float16), np.zeros(9, np.uint8), [0.0, 0.1]]
 )
 def test_another_dtype_is_refused(identity, audio):
-    with pytest.raises(TypeError, match="allowed"):
+    with pytest.raises(TypeError, match="expected"):
         identity.denoise(audio, sample_rate=16_000)
 
 
@@ -439,7 +439,7 @@ def test_another_shape_is_refused(identity, shape):
 
 def test_a_block_with_other_channels_is_refused(identity):
     stream = identity.stream(sample_rate=16_000, channels=2)
-    with pytest.raises(ValueError, match="1 channels .* 2 are allowed"):
+    with pytest.raises(ValueError, match="1 channels .* expected 2"):
         stream.process(noise(100))
 
 
@@ -472,18 +472,18 @@ def test_a_stream_section_that_the_graph_does_not_match_is_refused(tmp_path, key
 
 def test_a_bundle_of_another_task_is_refused(tmp_path):
     path = tiny_denoiser_bundle(tmp_path / "b", task="detector")
-    with pytest.raises(BundleError, match="is a detector: a denoiser is needed"):
+    with pytest.raises(BundleError, match="is a detector, expected a denoiser"):
         SignalDenoiser.load(path)
 
 
-@pytest.mark.parametrize("kind", ["signal", "image", None])
+@pytest.mark.parametrize("kind", ["signal", "image"])
 def test_a_bundle_of_another_kind_is_refused_before_its_graph_is_opened(
     tmp_path, monkeypatch, kind
 ):
     layout = {"kind": kind, "channels": 1, "sample_rate_hz": 16_000}
     path = tiny_denoiser_bundle(tmp_path / "b", layout=layout)
     monkeypatch.setattr("edgeae.signal.denoiser.Graph", None)
-    said = f"tiny-denoiser is a denoiser of kind {kind!r}: one of kind 'audio' is needed"
+    said = f"tiny-denoiser is a denoiser of kind {kind!r}, expected kind 'audio'"
     with pytest.raises(BundleError, match=f"^{said}$"):
         SignalDenoiser.load(path)
 

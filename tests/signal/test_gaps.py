@@ -138,13 +138,13 @@ def test_reset_forgets_a_gap(plain):
 
 @pytest.mark.parametrize("frames", [-1, 10 * RATE + 1])
 def test_a_gap_out_of_range_is_refused(plain, frames):
-    with pytest.raises(ValueError, match=rf"frames is {frames}: 0 to 160000 are allowed"):
+    with pytest.raises(ValueError, match=rf"frames is {frames}, expected 0 to 160000"):
         plain.stream(sample_rate=RATE).skip(frames)
 
 
 @pytest.mark.parametrize("frames", [1.5, None, True, "5"])
 def test_a_gap_that_is_no_number_is_refused(plain, frames):
-    with pytest.raises(TypeError, match="frames is .*: a whole number is allowed"):
+    with pytest.raises(TypeError, match="frames is .*, expected a whole number"):
         plain.stream(sample_rate=RATE).skip(frames)
 
 
