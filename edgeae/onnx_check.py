@@ -5,10 +5,11 @@ The runtime needs no onnx package for it. `onnx_wire` reads the encoding, this j
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgeae import onnx_sizes, onnx_wire
+from edgeae import onnx_sizes, onnx_types, onnx_wire
 from edgeae.errors import BundleError
 from edgeae.onnx_wire import Message
 
@@ -47,6 +48,11 @@ OPERATORS = frozenset(
 # An axis, a kernel, a stride or a pad beyond this is none; nor is a tensor of more elements, since
 # its numbers must be inside the file.
 MAX_SIZE = (1 << 31) - 1
+
+# Windows that a convolution or pooling slides: one of 2 ** 31 takes minutes on three numbers.
+_WINDOWS = frozenset(("kernel_shape", "strides", "dilations", "group", "blocksize"))
+MAX_WINDOW = 1 << 16
+MAX_WINDOW_AREA = 1 << 20
 
 # TensorProto.DataType: bits of an element, and the field that holds it where raw_data does not.
 # Strings and complex numbers stay out.
@@ -98,7 +104,8 @@ def check_graph(data: bytes, *, name: str | Path) -> CheckedGraph:
     outside `OPERATORS`, model functions, control flow and any other nested graph; sparse tensors,
     strings, training graphs; an attribute that is not of its type; a tensor whose numbers do not
     fill its shape; a number beyond 2 ** 31 in an attribute or in a tensor's shape; results whose
-    size stands in a value and is too large or not known beforehand (`onnx_sizes`); a graph input
+    size stands in a value and is too large or not known beforehand (`onnx_sizes`); divisions that
+    can end the process (`onnx_types`); windows of no extent or a huge one; a graph input
     that is no tensor of numbers, is a scalar or does not declare its rank (an int8 graph fed a
     scalar there aborts the process).
 
@@ -153,7 +160,8 @@ def _check_model(model: Message) -> None:
             _check_value(value, f"graph {side}")
     try:
         onnx_sizes.check_sizes(graph)
-    except onnx_sizes.TooLarge as error:
+        onnx_types.check_divisions(graph)
+    except (onnx_sizes.TooLarge, onnx_types.UnsafeDivision) as error:
         raise _Offence(str(error)) from None
 
 
@@ -184,6 +192,10 @@ def _check_attribute(attribute: Message) -> None:
     for value in (*attribute.get("i", []), *attribute.get("ints", [])):
         if abs(value) > MAX_SIZE:
             raise _Offence(f"holds an attribute of {value}: {MAX_SIZE} is allowed")
+    if name in _WINDOWS:
+        sizes = (*attribute.get("i", []), *attribute.get("ints", []))
+        if any(not 1 <= size <= MAX_WINDOW for size in sizes) or math.prod(sizes) > MAX_WINDOW_AREA:
+            raise _Offence(f"holds {name} of {list(sizes)[:8]}, expected {MAX_WINDOW} at most")
     for tensor in (*attribute.get("t", []), *attribute.get("tensors", [])):
         _check_tensor(tensor)
     kind = attribute.get("type", [0])[0]
