@@ -94,10 +94,10 @@ class _IntegerLayer:
             self.weight[out] = whole.reshape(weight.shape[1:])
             self.bias[out], self.shift[out] = offset, shift
 
-    def finish(self, writer: GraphWriter, total: str, low: float, high: float) -> str:
-        factor = writer.weight((2.0**-self.shift)[:, None, None])
-        floor = writer.node("Floor", writer.node("Mul", total, factor))
-        return writer.node("Clip", floor, writer.weight(low), writer.weight(high))
+    @property
+    def factor(self) -> Weights:
+        """2 ** -shift of each output: multiplying by it is exact, before a sum as after it."""
+        return 2.0**-self.shift
 
 
 def _exponents(peaks: Weights) -> Weights:
@@ -147,23 +147,20 @@ def context_graph(
         _double(part.mix.bias) * scale,
         np.concatenate([limits, [64.0, 1.0]]),
     )
-    x = _integer_conv(writer, x, layer.weight[:, :-2, None, None], layer.bias)
-    x = writer.node("Add", x, _integer_conv(writer, "setting", layer.weight[:, -2:, None, None]))
-    x = layer.finish(writer, x, 0, ACTIVATION_LIMIT)
+    x = _floored(writer, _settled_conv(writer, x, "setting", layer, 2), 0, ACTIVATION_LIMIT)
 
     limit = np.full(len(scale), float(ACTIVATION_LIMIT))
     before, scale = scale, 2.0 ** _exponents(peaks[1])
     gather = _double(part.gather.weight) * (scale / before)[:, None, None, None]
     layer = _IntegerLayer(gather, _double(part.gather.bias) * scale, limit[:1])
     size = gather.shape[2]
-    x = _integer_conv(writer, x, layer.weight, layer.bias, group=len(scale), pads=[size // 2] * 4)
-    x = layer.finish(writer, x, 0, ACTIVATION_LIMIT)
+    x = _integer_conv(writer, x, layer, group=len(scale), pads=[size // 2] * 4)
+    x = _floored(writer, x, 0, ACTIVATION_LIMIT)
 
     before, scale = scale, 2.0 ** _exponents(peaks[2])
     join = _double(part.join.weight)[:, :, 0, 0] * scale[:, None] / before
     layer = _IntegerLayer(join, _double(part.join.bias) * scale, limit)
-    x = _integer_conv(writer, x, layer.weight[:, :, None, None], layer.bias)
-    x = layer.finish(writer, x, 0, ACTIVATION_LIMIT)
+    x = _floored(writer, _integer_conv(writer, x, layer), 0, ACTIVATION_LIMIT)
 
     outputs = []
     level = writer.node("Slice", "setting", *_slice_arguments(writer, 1))
@@ -179,9 +176,8 @@ def context_graph(
             (_double(head.bias) - first) * unit,
             np.concatenate([limit, [64.0]]),
         )
-        y = _integer_conv(writer, x, layer.weight[:, :-1, None, None], layer.bias)
-        y = writer.node("Add", y, _integer_conv(writer, level, layer.weight[:, -1:, None, None]))
-        y = writer.node("Cast", layer.finish(writer, y, low, high), to=TensorProto.INT32)
+        y = _floored(writer, _settled_conv(writer, x, level, layer, 1), low, high)
+        y = writer.node("Cast", y, to=TensorProto.INT32)
         outputs.append((name, y, TensorProto.INT32, (1, part.own, "h", "w")))
     return writer.model("context", inputs, outputs)
 
@@ -191,11 +187,35 @@ def _double(weight: torch.Tensor | None) -> Weights:
     return weight.detach().double().numpy()
 
 
-def _integer_conv(
-    writer: GraphWriter, x: str, weight: Weights, bias: Weights | None = None, **attributes: Any
-) -> str:
-    names = [writer.weight(weight)] + ([] if bias is None else [writer.weight(bias)])
+def _integer_conv(writer: GraphWriter, x: str, layer: _IntegerLayer, **attributes: Any) -> str:
+    """A layer's sums times its factors, before they are floored."""
+    weight = layer.weight.reshape(*layer.weight.shape[:2], *(layer.weight.shape[2:] or (1, 1)))
+    names = [
+        writer.weight(weight * layer.factor[:, None, None, None]),
+        writer.weight(layer.bias * layer.factor),
+    ]
     return writer.node("Conv", x, *names, kernel_shape=list(weight.shape[2:]), **attributes)
+
+
+def _settled_conv(
+    writer: GraphWriter, x: str, setting: str, layer: _IntegerLayer, last: int
+) -> str:
+    """The same for a layer whose `last` inputs are one number each for the whole picture: what they
+    add is worked out once and goes in as the bias."""
+    weight = layer.weight * layer.factor[:, None]
+    own = writer.weight(weight[:, -last:, None, None])
+    offset = writer.weight(layer.bias * layer.factor)
+    bias = writer.node("Conv", setting, own, offset, kernel_shape=[1, 1])
+    bias = writer.node("Reshape", bias, writer.weight([-1], np.int64))
+    names = [writer.weight(weight[:, :-last, None, None]), bias]
+    return writer.node("Conv", x, *names, kernel_shape=[1, 1])
+
+
+def _floored(writer: GraphWriter, total: str, low: float, high: float) -> str:
+    """clip(floor(total)); the other way round, which is the same between whole bounds, runtimes
+    clip as part of the convolution."""
+    clipped = writer.node("Clip", total, writer.weight(low), writer.weight(high))
+    return writer.node("Floor", clipped)
 
 
 def _slice_arguments(writer: GraphWriter, stop: int) -> tuple[str, str, str]:

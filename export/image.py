@@ -31,7 +31,7 @@ from export.tables import count_symbols, fit_tables, logistic_tables
 from train.config import Config
 from train.entropy_model import CENTERED_SLICES, SliceContext
 from train.image.data import made_pictures, middle_square, read_photos, spread
-from train.image.network import STRIDE, PhotoCodec, PhotoNetwork
+from train.image.network import STRIDE, Analysis, PhotoCodec, PhotoNetwork
 
 # Latents a side of the square that is coded on its own: 1024 pixels.
 TILE = 64
@@ -176,8 +176,10 @@ def _write_transforms(
     steps: npt.NDArray[np.float32],
 ) -> dict[str, dict[str, str]]:
     files: dict[str, dict[str, str]] = {}
+    reach = _learned_reach(network.analysis, floats)
+    pixels = [{"pixels": planes} for planes in floats]
     for role, (graph, in_float), inputs in (
-        ("encoder", encoder_graph(network.analysis), [{"pixels": planes} for planes in floats]),
+        ("encoder", encoder_graph(network.analysis, reach), pixels),
         ("decoder", decoder_graph(network.synthesis), _decoder_inputs(latents, steps)),
     ):
         files[role] = {precision: f"{role}.{precision}.onnx" for precision in ("fp32", "int8")}
@@ -203,6 +205,18 @@ def _write_transforms(
             "decoder", run_decoder(expected.numpy(), level.numpy())[0], restored.numpy(), 1e-3
         )
     return files
+
+
+def _learned_reach(
+    analysis: Analysis, floats: Sequence[npt.NDArray[np.float32]]
+) -> npt.NDArray[np.float64]:
+    """Of each latent the magnitude that what the network adds to the linear path exceeds in one
+    case of a thousand, (latent,)."""
+    with torch.no_grad():
+        learned = [analysis.learned(torch.from_numpy(planes))[0].flatten(1) for planes in floats]
+    magnitudes = torch.cat(learned, dim=1).abs().double().numpy()
+    reach: npt.NDArray[np.float64] = np.quantile(magnitudes, 0.999, axis=1)
+    return reach
 
 
 def _decoder_inputs(

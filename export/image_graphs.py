@@ -6,6 +6,8 @@ matters: block transforms become strided convolutions and DepthToSpace, which ev
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto
@@ -16,6 +18,8 @@ from train.image.network import REFERENCE_STEP, STRIDE, Analysis, Synthesis
 from train.layers import SeparableResidual
 
 __all__ = ["decoder_graph", "encoder_graph"]
+
+Reach = npt.NDArray[np.float64]
 
 
 def _residual(writer: GraphWriter, x: str, block: SeparableResidual) -> tuple[str, list[str]]:
@@ -35,9 +39,15 @@ def _as_strided(conv: nn.Conv2d, factor: int) -> torch.Tensor:
     return conv.weight.detach().reshape(outs, ins // factor**2, factor, factor)
 
 
-def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
+def encoder_graph(analysis: Analysis, reach: Reach) -> tuple[onnx.ModelProto, list[str]]:
     """Pixels (1, 3, H, W) in [0, 1] to latents, and the names of the nodes that must stay in
-    float."""
+    float: the linear path and the sum.
+
+    Args:
+        analysis: the network.
+        reach: the largest magnitude of what it adds to each latent of the linear path, (latent,).
+            Divided by it before 8 bits hold it, each has all of their range.
+    """
     writer = GraphWriter()
     # pixel_unshuffle by 8 and then by 2 orders a block as (channel, row in 8, column in 8, row,
     # column); the strided kernel wants rows and columns of the whole block together.
@@ -53,7 +63,15 @@ def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
     for block in analysis.blocks:
         assert isinstance(block, SeparableResidual)
         x, _ = _residual(writer, x, block)
-    learned = writer.conv(x, _as_strided(analysis.leave, 2), analysis.leave.bias, strides=[2, 2])
+    unit = torch.from_numpy(np.maximum(reach, 1e-6)).float()
+    assert analysis.leave.bias is not None
+    left = writer.conv(
+        x,
+        _as_strided(analysis.leave, 2) / unit[:, None, None, None],
+        analysis.leave.bias.detach() / unit,
+        strides=[2, 2],
+    )
+    learned = writer.node("Mul", left, writer.weight(unit[:, None, None].numpy()))
     total = writer.node("Add", straight, learned)
     model = writer.model(
         "encoder",

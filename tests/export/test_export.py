@@ -214,8 +214,8 @@ def snapshot(folder):
 def with_wrong_encoder(monkeypatch):
     honest = encoder_graph
 
-    def wrong(analysis):
-        model, in_float = honest(analysis)
+    def wrong(analysis, reach):
+        model, in_float = honest(analysis, reach)
         weight = model.graph.initializer[0]
         moved = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
         weight.CopyFrom(onnx.numpy_helper.from_array(moved, weight.name))
@@ -356,7 +356,8 @@ def test_a_graph_that_disagrees_with_torch_is_refused(found, match):
 @pytest.mark.parametrize("size", [(16, 16), (32, 80), (112, 48)])
 def test_the_transforms_agree_with_torch(size, tmp_path):
     network = shaken(PhotoCodec(SMALL))
-    onnx.save(encoder_graph(network.analysis)[0], tmp_path / "encoder.onnx")
+    reach = np.geomspace(0.01, 10, sum(SMALL.slices))
+    onnx.save(encoder_graph(network.analysis, reach)[0], tmp_path / "encoder.onnx")
     onnx.save(decoder_graph(network.synthesis)[0], tmp_path / "decoder.onnx")
     pixels = torch.rand(1, 3, *size)
     with torch.no_grad():
@@ -480,6 +481,8 @@ class Bounds:
             high = np.array([64.0, 1.0]) if port.name == "setting" else SYMBOL_LIMIT
             low = 0.0 if port.name == "setting" else -SYMBOL_LIMIT
             self.known[port.name] = (np.full(channels, low), np.broadcast_to(high, channels), True)
+        # name -> exponents: the values are whole multiples of 2 ** -exponent.
+        self.units = {}
         self.largest_sum = 0.0
         for node in model.graph.node:
             self.known[node.output[0]] = getattr(self, f"of_{node.op_type.lower()}")(node)
@@ -538,11 +541,22 @@ class Bounds:
         assert axis == 1
         return low[start:stop], high[start:stop], whole
 
+    def of_reshape(self, node):
+        self.units[node.output[0]] = self.units.get(node.input[0], 0)
+        return self.known[node.input[0]]
+
     def of_conv(self, node):
         low, high, whole = self.known[node.input[0]]
         weight = self.constants[node.input[1]]
-        bias = self.constants[node.input[2]] if len(node.input) == 3 else np.zeros(len(weight))
-        assert whole and (weight == np.round(weight)).all() and (bias == np.round(bias)).all()
+        bias = self.constants.get(node.input[2], np.zeros(len(weight)))
+        # What each output is a multiple of: a power of two, by which its sum can be scaled.
+        rows = np.concatenate([weight.reshape(len(weight), -1), bias[:, None]], axis=1)
+        units = np.array([next(k for k in range(-25, 26) if _whole(row * 2.0**k)) for row in rows])
+        low_bias = high_bias = bias
+        if node.input[2] not in self.constants:
+            low_bias, high_bias, _ = self.known[node.input[2]]
+            units = np.maximum(units, self.units[node.input[2]])
+        assert whole
         groups = {a.name: a.i for a in node.attribute}.get("group", 1)
         assert len(low) == weight.shape[1] * groups
         # Zeros come in at the edges.
@@ -552,12 +566,18 @@ class Bounds:
             group = out // (len(weight) // groups)
             seen = slice(group * weight.shape[1], (group + 1) * weight.shape[1])
             up, down = kernel.clip(min=0).sum(1), kernel.clip(max=0).sum(1)
-            lows[out] = up @ low[seen] + down @ high[seen] + bias[out]
-            highs[out] = up @ high[seen] + down @ low[seen] + bias[out]
+            lows[out] = up @ low[seen] + down @ high[seen] + low_bias[out]
+            highs[out] = up @ high[seen] + down @ low[seen] + high_bias[out]
             widest = np.maximum(-low[seen], high[seen])
-            reach[out] = np.abs(kernel).sum(1) @ widest + abs(bias[out])
-        self.summed(reach)
-        return lows, highs, True
+            furthest = max(-low_bias[out], high_bias[out])
+            reach[out] = np.abs(kernel).sum(1) @ widest + furthest
+        self.summed(reach * 2.0**units)
+        self.units[node.output[0]] = units
+        return lows, highs, bool((units <= 0).all())
+
+
+def _whole(values):
+    return bool((values == np.round(values)).all())
 
 
 def test_every_sum_in_a_context_graph_is_an_exact_float32(codec_folder):

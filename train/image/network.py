@@ -64,8 +64,14 @@ class Analysis(nn.Module):
         cells = F.pixel_unshuffle(pixels, 8)
         with torch.autocast(pixels.device.type, enabled=False):
             linear = self.linear(F.pixel_unshuffle(cells, 2))
-        learned = self.leave(F.pixel_unshuffle(self.blocks(self.enter(cells - 0.5)), 2))
-        return linear + learned
+        return linear + self._learned(cells)
+
+    def learned(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the network adds to the linear path."""
+        return self._learned(F.pixel_unshuffle(pixels, 8))
+
+    def _learned(self, cells: torch.Tensor) -> torch.Tensor:
+        return self.leave(F.pixel_unshuffle(self.blocks(self.enter(cells - 0.5)), 2))
 
 
 class Synthesis(nn.Module):
