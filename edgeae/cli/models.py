@@ -89,12 +89,15 @@ def verify(
     provider: options.Providers = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Hash every file of a model, load it in each precision, and run it on a test signal."""
-    from edgeae.bench.self_test import check_bundle
+    """Hash every file of a model, load it in each precision, and run it on a test signal.
+
+    In a process of its own, with limits of time and memory: a model may come from a stranger.
+    """
+    from edgeae.bench.limited import check_in_child
 
     count = 0
     asked = options.asked_providers(provider)
-    for line in check_bundle(model, providers=asked, threads=threads):
+    for line in check_in_child(model, providers=asked, threads=threads):
         terminal.say(f"ok  {line}")
         count += 1
     terminal.say(f"{model}: {count} checks, all well")
