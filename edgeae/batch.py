@@ -80,11 +80,19 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of a command over IN and OUT; `many` is whether they are those of a folder."""
+    """The jobs of a command over IN and OUT.
+
+    Attributes:
+        jobs: what to read and write.
+        left_out: the files of a folder that none of them reads.
+        many: whether there may be several, so that one that fails does not end the others.
+        makes_folders: whether folders that are not there yet are made.
+    """
 
     jobs: list[Job]
     left_out: list[LeftOut]
     many: bool
+    makes_folders: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def plan(
         ]
         for job in made:
             refuse_same_file(job)
-        return Plan(made, [], many=len(sources) > 1)
+        return Plan(made, [], many=len(sources) > 1, makes_folders=into_folder)
     (folder,) = folders
     jobs, left_out = [], []
     for path in _files(folder, target):
@@ -185,7 +193,7 @@ def plan(
             jobs.append(job)
     if not jobs:
         raise MediaError(f"{folder} holds no file that ends in {' '.join(sorted(suffixes))}")
-    return Plan(jobs, left_out, many=True)
+    return Plan(jobs, left_out, many=True, makes_folders=True)
 
 
 def refuse_same_file(job: Job) -> None:
@@ -228,19 +236,20 @@ def execute(
     *,
     processes: int = 1,
     tick: Callable[[Job, float], None] = lambda job, done: None,
+    late: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Generator[Outcome, None, None]:
     """The outcome of each job as it ends, in this process or in a pool of new ones.
 
     `tick` hears how much of a job is done, 0 to 1; only of those of this process. With several
     processes `work` must be picklable. Memory does not grow with the number of jobs. A job whose
-    process dies counts as failed, and the others go on. If the iterator is closed, or an exception
-    is thrown into it, no further job begins and those that run end first.
+    process dies counts as failed, and the others go on. If the iterator is closed, or a signal
+    interrupts it, no further job begins, those that run end first, and `late` hears of them.
     """
     if processes == 1:
         for job in jobs:
             yield _outcome(job, work, lambda done, job=job: tick(job, done))  # type: ignore[misc]
         return
-    yield from _side_by_side(iter(jobs), work, processes)
+    yield from _side_by_side(iter(jobs), work, processes, late)
 
 
 def _outcome(job: Job, work: Callable[[Job, Tick], Done], tick: Tick) -> Outcome:
@@ -256,7 +265,10 @@ def _outcome(job: Job, work: Callable[[Job, Tick], Done], tick: Tick) -> Outcome
 
 
 def _side_by_side(
-    jobs: Iterator[Job], work: Callable[[Job, Tick], Done], processes: int
+    jobs: Iterator[Job],
+    work: Callable[[Job, Tick], Done],
+    processes: int,
+    late: Callable[[Outcome], None],
 ) -> Iterator[Outcome]:
     doubtful: deque[Job] = deque()
     pool = _pool(processes)
@@ -269,12 +281,12 @@ def _side_by_side(
                 break
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
-                job = running.pop(future)
                 try:
                     outcome = future.result()
                 except BrokenProcessPool:
-                    doubtful.append(job)
+                    doubtful.append(running.pop(future))
                     continue
+                del running[future]
                 yield outcome
             if doubtful:
                 # One of them killed its process: each alone shows which.
@@ -286,6 +298,9 @@ def _side_by_side(
                 pool = _pool(processes)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+        for future in running:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                late(future.result())
 
 
 def _alone(job: Job, work: Callable[[Job, Tick], Done]) -> Outcome:

@@ -16,7 +16,7 @@ from edgeae.batch import Done, Job, Outcome, Plan, Tick, execute
 from edgeae.cli import terminal
 from edgeae.cli.options import UsageError
 from edgeae.cli.pipes import PIPE
-from edgeae.errors import MediaError
+from edgeae.errors import MediaError, printable
 
 __all__ = ["Settings", "Tally", "end", "refuse_existing", "run_jobs"]
 
@@ -86,6 +86,7 @@ def run_jobs(
                     work,
                     processes=settings.processes if plan.many else 1,
                     tick=tick,
+                    late=lambda outcome: _tell(outcome, plan, tally, log),
                 )
             )
         )
@@ -94,6 +95,7 @@ def run_jobs(
                 _tell(outcome, plan, tally, log)
                 tick(outcome.job, 0.0)
         except BaseException:
+            outcomes.close()
             if plan.many:
                 terminal.complain(
                     f"{tally.done} of {len(plan.jobs)} files are done: "
@@ -136,7 +138,7 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Jo
                     f" made from {made[job.target]}: --keep-suffix tells them apart"
                 )
             refuse_existing(job.target, force=settings.force)
-            if plan.many:
+            if plan.makes_folders:
                 job.target.parent.mkdir(parents=True, exist_ok=True)
         except (MediaError, OSError) as error:
             if not plan.many:
@@ -223,7 +225,7 @@ class _Log:
 
 
 def _cell(value: Any) -> Any:
-    """What a spreadsheet must not take for a formula, however a file is called."""
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@"):
-        return f"'{value}"
-    return value
+    """What no spreadsheet takes for a formula and no terminal obeys, however a file is called."""
+    if not isinstance(value, str):
+        return value
+    return f"'{printable(value)}" if value[:1] in ("=", "+", "-", "@") else printable(value)

@@ -126,10 +126,7 @@ def _show_model(told: dict[str, Any]) -> None:
     figures = list(_flat(told["figures"]))
     if figures:
         terminal.table(("figures", ""), figures[:MOST_ROWS], wrapped=1)
-    terminal.say(
-        f"edgeae info {told['name']} --card tells its data and licences,"
-        " --json every figure and the provenance"
-    )
+    terminal.say("--card tells its data and licences, --json every figure and the provenance")
 
 
 def _show_file(path: str, told: dict[str, Any]) -> None:

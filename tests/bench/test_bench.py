@@ -29,6 +29,7 @@ from edgeae.onnx_check import check_graph, read_graph
 from edgeae.runtime import CPU, Graph
 
 SECONDS = 0.02
+CUDA = "CUDAExecutionProvider"
 
 
 @pytest.fixture(scope="module")
@@ -510,6 +511,42 @@ def test_the_reader_is_told_when_the_machine_was_busy(codec_result):
     assert not any("of the time" in note for note in report.notes(idle))
 
 
+def boxes_of_texts(svg):
+    """(left, top, right, bottom) of each level text of an SVG, with its words."""
+    for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text"):
+        if text.get("x") is None:
+            continue
+        width = 6.2 * len(text.text)
+        x, y = float(text.get("x")), float(text.get("y"))
+        left = x - {"start": 0, "middle": width / 2, "end": width}[text.get("text-anchor")]
+        yield text.text, (left, y - 9, left + width, y + 2)
+
+
+def test_no_names_of_a_roofline_lie_on_each_other():
+    spots = [
+        plots.Spot(f"encoder int8 {index}", 20 * 1.02**index, 3e9 * 1.01**index, index)
+        for index in range(9)
+    ]
+    roofs = [
+        plots.Roof("product fp32", 3.1e10, per_byte=False),
+        plots.Roof("product int8", 3.3e10, per_byte=False),
+        plots.Roof("memory", 2e10, per_byte=True),
+        plots.Roof("cache", 2.2e10, per_byte=True),
+    ]
+    found = list(boxes_of_texts(plots.roofline(spots, roofs)))
+    assert len(found) >= 11
+    for index, (name, (left, top, right, bottom)) in enumerate(found):
+        for other, (l2, t2, r2, b2) in found[:index]:
+            assert right <= l2 or r2 <= left or bottom <= t2 or b2 <= top, (name, other)
+
+
+def test_a_provider_that_nobody_asked_for_and_that_runs_no_model_is_no_warning(codec_result):
+    result = copy.deepcopy(codec_result)
+    result["absent"] = {"AzureExecutionProvider": "runs none", CUDA: "has no driver"}
+    told = report.notes(result)
+    assert not any("Azure" in note for note in told) and any(CUDA in note for note in told)
+
+
 # --- the command ---
 
 
@@ -541,6 +578,14 @@ def test_the_command_compares_two_files(codec_result, tmp_path):
     assert said.exit_code == 0 and said.stdout.count("slower") == 8, said.output
     found = json.loads(run("--compare", *both, "--json").stdout)
     assert len(found) == 8 and found[0]["change"]["ratio"] == pytest.approx(100)
+    assert "samples" not in json.dumps(found)
+    page = tmp_path / "page.html"
+    assert run("--compare", *both, "--report", page).exit_code == 0
+    text = page.read_text()
+    read = Page(text)
+    assert read.open == [] and read.fetched == [] and "script" not in read.tags
+    assert text.count("slower") == 8 and text.count("<svg") == 8
+    assert run("--compare", *both, "--report", page).exit_code == 1  # it exists
 
 
 def test_the_command_fails_in_one_line(denoiser, tmp_path):

@@ -1,0 +1,242 @@
+"""Folders of files: in several processes, gone on with, logged, and stopped."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from typer.testing import CliRunner
+
+import edgeae
+from edgeae import batch, media
+from edgeae.batch import Done, Job
+from edgeae.cli.app import app
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and pipes are POSIX")
+
+
+@pytest.fixture(scope="module")
+def codec(tmp_path_factory):
+    return str(tiny.tiny_codec_bundle(tmp_path_factory.mktemp("bundle") / "codec"))
+
+
+def photo(height=24, width=40):
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 5, columns * 6, 200 - rows], -1).astype(np.uint8)
+
+
+def run(*arguments, **options):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], **options)
+
+
+def folder(path, names):
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        media.write_image(path / name, photo())
+    return path
+
+
+def files(path):
+    return sorted(str(p.relative_to(path)) for p in path.rglob("*") if p.is_file())
+
+
+# --- what becomes what ---
+
+
+def test_out_is_never_in_whatever_it_is_called(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png"])
+    before = (photos / "a.png").read_bytes()
+    (tmp_path / "link.eae").symlink_to(photos / "a.png")
+    os.link(photos / "a.png", tmp_path / "hard.eae")
+    for out in (photos / "a.png", tmp_path / "link.eae", tmp_path / "hard.eae"):
+        result = run("compress", photos / "a.png", out, "--force", "--model", codec)
+        assert result.exit_code == 2 and "expected" in result.stderr, result.output
+    with pytest.raises(ValueError, match="OUT .* is IN"):
+        batch.plan([photos], photos, suffixes={".png"}, new_suffix=None)
+    assert (photos / "a.png").read_bytes() == before
+
+
+def test_two_inputs_of_a_glob_and_a_forgotten_folder_destroy_nothing(tmp_path, codec):
+    photos = folder(tmp_path, ["a.png", "b.png", "c.png"])
+    before = {name: (photos / name).read_bytes() for name in files(photos)}
+    result = run("compress", *(photos / name for name in before), "--force", "--model", codec)
+    assert result.exit_code == 2 and "expected a folder for 2 inputs" in result.stderr
+    assert {name: (photos / name).read_bytes() for name in files(photos)} == before
+
+
+def test_several_inputs_go_into_a_folder_which_a_slash_makes(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png", "b.png"])
+    out = f"{tmp_path / 'new'}/"
+    both = photos / "a.png", photos / "b.png"
+    assert run("compress", *both, out, "--model", codec).exit_code == 0
+    assert files(tmp_path / "new") == ["a.eae", "b.eae"]
+    assert (
+        run("compress", photos / "a.png", f"{tmp_path / 'one'}/", "--model", codec).exit_code == 0
+    )
+    assert files(tmp_path / "one") == ["a.eae"]
+
+
+def test_equal_stems_are_told_apart_by_their_suffixes(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png", "a.bmp"])
+    result = run("compress", photos, tmp_path / "out", "--model", codec)
+    assert result.exit_code == 1 and "--keep-suffix" in result.stderr
+    assert (
+        run("compress", photos, tmp_path / "out", "--keep-suffix", "--model", codec).exit_code == 0
+    )
+    assert files(tmp_path / "out") == ["a.bmp.eae", "a.eae", "a.png.eae"]
+    back = run("decompress", tmp_path / "out" / "a.png.eae", f"{tmp_path}/", "--model", codec)
+    assert back.exit_code == 0 and (tmp_path / "a.png").is_file()
+
+
+@POSIX
+def test_what_is_left_out_is_named_and_an_error_with_strict(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png"])
+    (photos / "notes.txt").touch()
+    os.mkfifo(photos / "pipe.png")  # reading it would wait for ever
+    result = run("compress", photos, tmp_path / "out", "--model", codec)
+    assert result.exit_code == 0
+    assert f"left out: {photos / 'notes.txt'}: no picture" in result.stderr
+    assert f"left out: {photos / 'pipe.png'}: not a regular file" in result.stderr
+    result = run("compress", photos, tmp_path / "strict", "--strict", "--model", codec)
+    assert result.exit_code == 1 and "--strict forbids" in result.stderr
+    assert files(tmp_path / "strict") == ["a.eae"]
+
+
+def test_a_rerun_skips_what_is_done(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png", "b.png"])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.eae").write_bytes(b"done before")
+    result = run("compress", photos, tmp_path / "out", "--skip-existing", "--model", codec)
+    assert result.exit_code == 0 and "1 files skipped" in result.stderr
+    assert (tmp_path / "out" / "a.eae").read_bytes() == b"done before"
+    assert files(tmp_path / "out") == ["a.eae", "b.eae"]
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl"])
+def test_a_log_has_a_row_for_every_file_and_keeps_those_of_earlier_runs(tmp_path, codec, name):
+    photos = folder(tmp_path / "p", ["=a.png", "b.png"])
+    (photos / "bad.png").write_bytes(b"no picture")
+    (photos / "notes.txt").touch()
+    log = tmp_path / name
+    given = "compress", photos, tmp_path / "out", "--model", codec, "--log", log
+    assert run(*given).exit_code == 1
+    text = log.read_text()
+    if name.endswith("csv"):
+        rows = list(csv.DictReader(text.splitlines()))
+    else:
+        rows = [json.loads(line) for line in text.splitlines()]
+    status = {Path(row["source"]).name: row["status"] for row in rows}
+    expected = {"=a.png": "done", "b.png": "done", "bad.png": "failed", "notes.txt": "left out"}
+    assert status == expected
+    done = next(row for row in rows if row["source"].endswith("b.png"))
+    size = (tmp_path / "out" / "b.eae").stat().st_size
+    assert int(done["written_bytes"]) == size
+    run(*given, "--skip-existing")
+    assert log.read_text().startswith(text) and log.read_text().count("skipped") == 2
+
+
+# --- several processes ---
+
+
+def test_several_processes_write_the_same_bytes_as_one(tmp_path, codec):
+    photos = folder(tmp_path / "p", [f"{i}.png" for i in range(5)])
+    (photos / "bad.png").write_bytes(b"no picture")
+    results = [
+        run("compress", photos, tmp_path / jobs, "--model", codec, "--jobs", jobs)
+        for jobs in ("1", "2")
+    ]
+    assert files(tmp_path / "2") == files(tmp_path / "1") == [f"{i}.eae" for i in range(5)]
+    for name in files(tmp_path / "1"):
+        assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes()
+    assert sorted(results[0].stdout.replace(f"{tmp_path}/1", "").splitlines()) == sorted(
+        results[1].stdout.replace(f"{tmp_path}/2", "").splitlines()
+    )
+    assert [result.exit_code for result in results] == [1, 1]
+    assert "1 of 6 files failed" in results[1].stderr
+
+
+def ends_its_process(job, tick):
+    """The work of a file that kills whoever reads it, unless it is another file."""
+    if job.source.name == "deadly":
+        os._exit(9)
+    return Done(job.source.name, 1, 1)
+
+
+def test_a_file_that_kills_its_process_fails_alone():
+    jobs = [Job(Path(name), Path("out")) for name in ("a", "b", "deadly", "c", "d", "e")]
+    outcomes = list(batch.execute(jobs, ends_its_process, processes=2))
+    assert sorted(outcome.job.source.name for outcome in outcomes) == sorted(
+        ["a", "b", "deadly", "c", "d", "e"]
+    )
+    (failed,) = [outcome for outcome in outcomes if outcome.done is None]
+    assert failed.job.source.name == "deadly" and "killed or crashed" in failed.message
+
+
+def counted(seen, job):
+    seen.append(job)
+    return job
+
+
+def test_no_more_jobs_wait_than_the_processes_soon_need():
+    seen = []
+    jobs = (counted(seen, Job(Path(str(i)), Path("out"))) for i in range(1000))
+    outcomes = batch.execute(jobs, ends_its_process, processes=1 + 1)
+    late = next(outcomes)
+    assert late.done is not None and len(seen) <= 8
+    outcomes.close()
+    assert len(seen) <= 8
+
+
+def test_the_work_on_one_file_can_be_sent_to_another_process():
+    import pickle
+
+    from edgeae.cli import audio_files, image_files
+
+    loading = batch.Loading("photo-codec", providers=("CPUExecutionProvider", ("A", {"b": "c"})))
+    for work in (
+        functools.partial(image_files.compress_file, image_files.Compression(loading)),
+        functools.partial(image_files.decompress_file, image_files.Restoring(loading)),
+        functools.partial(audio_files.denoise_file, audio_files.Cleaning(loading)),
+    ):
+        assert pickle.loads(pickle.dumps(work)).args == work.args
+
+
+@POSIX
+def test_ctrl_c_ends_a_folder_with_what_is_done_and_no_process_stays(tmp_path, codec):
+    photos = folder(tmp_path / "p", [f"{i:03}.bmp" for i in range(200)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgeae", "compress", photos, tmp_path / "out"]
+        + ["--model", codec, "--jobs", "2", "--log", tmp_path / "log.csv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)},
+    )
+    process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to all of them
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130, said
+    done = files(tmp_path / "out")
+    assert 0 < len(done) < 200 and all(name.endswith(".eae") for name in done)
+    assert f"{len(done)} of 200 files are done: --skip-existing goes on" in said
+    assert said.splitlines()[-1] == "edgeae: stopped by Ctrl-C" and "Traceback" not in said
+    assert (tmp_path / "log.csv").read_text().count(",done,") == len(done)
+    for _ in range(300):  # the last process of the group may need a moment
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("a process of the command is still there")
