@@ -14,7 +14,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -78,16 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not files:
         sys.exit(f"{options.folder} holds no pictures")
     bundle = _bundle(options.model) if options.precision else None
-    contenders = [
-        *peer_contenders(options.peers),
-        *our_contenders(options.model, options.precision),
-    ]
+    contenders = _contenders(options)
     progress = Console(stderr=True)
-    measured = measure(
-        contenders,
-        track(files, "pictures", console=progress, disable=not progress.is_terminal),
-        structure=not options.no_ms_ssim,
-    )
+    if options.jobs > 1:
+        measured = _measure_in_processes(options, files)
+    else:
+        measured = measure(
+            contenders,
+            track(files, "pictures", console=progress, disable=not progress.is_terminal),
+            structure=not options.no_ms_ssim,
+        )
     report = {
         "what": "rate-distortion, real file sizes",
         "method": METHOD,
@@ -104,6 +106,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.plot:
         plot(report, options.plot)
     Console().print(table(report))
+
+
+def _contenders(options: argparse.Namespace) -> list[Contender]:
+    return [
+        *peer_contenders(options.peers),
+        *our_contenders(options.model, options.precision),
+    ]
 
 
 # --- measuring --------------------------------------------------------------------------------
@@ -129,6 +138,25 @@ def measure(
                     ]
                 )
     return measured
+
+
+def _measure_in_processes(
+    options: argparse.Namespace, files: Sequence[Path]
+) -> dict[str, list[list[Point]]]:
+    """What `measure` finds, one process for each share of the pictures."""
+    jobs = min(options.jobs, len(files))
+    shares = [files[first::jobs] for first in range(jobs)]
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        parts = list(pool.map(_measure_share, [options] * jobs, shares))
+    return {
+        name: [parts[i % jobs][name][i // jobs] for i in range(len(files))] for name in parts[0]
+    }
+
+
+def _measure_share(
+    options: argparse.Namespace, files: Sequence[Path]
+) -> dict[str, list[list[Point]]]:
+    return measure(_contenders(options), files, structure=not options.no_ms_ssim)
 
 
 def _point(
@@ -412,6 +440,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--plot", type=Path, help="where to write the curves as PNG")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the pictures")
     parser.add_argument("--images", type=int, help="only the first so many pictures")
     parser.add_argument("--no-ms-ssim", action="store_true", help="PSNR only, and any picture size")
     return parser

@@ -97,7 +97,8 @@ class _IntegerLayer:
     @property
     def factor(self) -> Weights:
         """2 ** -shift of each output: multiplying by it is exact, before a sum as after it."""
-        return 2.0**-self.shift
+        factor: Weights = 2.0 ** -self.shift.astype(np.float64)
+        return factor
 
 
 def _exponents(peaks: Weights) -> Weights:

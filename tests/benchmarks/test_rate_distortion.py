@@ -61,6 +61,18 @@ def test_a_run_over_a_folder_writes_every_figure(tmp_path, capsys) -> None:
     assert "WebP" in capsys.readouterr().out
 
 
+def test_processes_that_share_the_pictures_find_the_same(tmp_path) -> None:
+    for i, size in enumerate([(192, 200), (180, 190), (200, 180)]):
+        media.write_image(tmp_path / f"{i}.png", waves(*size))
+    found = []
+    for jobs in ("1", "2"):
+        out = tmp_path / "figures" / f"{jobs}.json"
+        main([str(tmp_path), "--precision=", "--peers=", "--json", str(out), "--jobs", jobs])
+        codec = json.loads(out.read_text())["codecs"]["JPEG"]
+        found.append([[p["bpp"], p["psnr_db"], p["ms_ssim_db"]] for p in codec["points"]])
+    assert found[0] == found[1]
+
+
 def waves(height, width):
     rows, columns = np.mgrid[:height, :width]
     light = 120 + 60 * np.sin(rows / 9) + 40 * np.cos(columns / 14)
