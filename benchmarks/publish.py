@@ -154,6 +154,14 @@ def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
             f" {r['hostile']['most_mb']} MB; sound ones below",
         ),
         "bundles": lambda r: ("changed and wrong bundles", "none loaded"),
+        "races": lambda r: (
+            "loads of a model whose graph is exchanged meanwhile",
+            f"no unverified byte ran; {r['ends'].get('refused', 0):,} were refused",
+        ),
+        "encodings": lambda r: (
+            "mutated and hand-made encodings of graphs",
+            "what runs is what onnx's parser finds in the file, or it is refused",
+        ),
         "symbols": lambda r: (
             "symbols, coded and decoded each",
             f"no mismatch between {len(r['settings'])} settings: four optimization levels, one and"

@@ -20,6 +20,8 @@ COUNTS = {
     "bombs": 5,
     "megabytes": 3,
     "bundles": 60,
+    "races": 60,
+    "encodings": 200,
     "symbols": 100_000,
     "kills": 3,
     "soak": 40,
@@ -56,6 +58,10 @@ def test_what_was_counted_is_there(results):
     assert sum(results["mutants"]["outcomes"].values()) == COUNTS["mutants"]
     assert sum(results["flips"]["detected"].values()) == COUNTS["flips"]
     assert sum(results["bundles"]["refused"].values()) == COUNTS["bundles"]
+    # Some of either, or nothing was raced.
+    assert results["races"]["same_length"] and results["races"]["ends"]["loaded"] > 0
+    assert results["races"]["ends"]["refused"] > 0
+    assert sum(results["encodings"]["ends"].values()) == COUNTS["encodings"]
     assert results["symbols"]["count"] >= COUNTS["symbols"]
     assert len(results["symbols"]["settings"]) == 8
     assert {row["kind"] for row in results["megabytes"]["rows"]} == {"hostile", "sound"}

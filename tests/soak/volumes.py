@@ -30,18 +30,18 @@ import numpy.typing as npt
 
 # The tests are no package for pytest: they find each other by name.
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media")]
+sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media", "soak")]
 
 import decoders as fuzz
 import hostile
+import spoiled_models
 import test_files
-import tiny
 
 import edgeae
 from edgeae.bench.machine import machine, versions
 from edgeae.coding import entropy
 from edgeae.coding.context import ContextModel, code, decode
-from edgeae.errors import BitstreamError, BundleError, EdgeaeError
+from edgeae.errors import BitstreamError, EdgeaeError
 from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
 from edgeae.image.packets import read_packet
@@ -277,141 +277,6 @@ def status_mb(key: str) -> float:
     return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1000
 
 
-# --- changed and wrong bundles
-
-
-def bundles(count: int, before: Mapping[str, Any], save: Save) -> Section:
-    """Changed bytes and sizes, missing and exchanged files, unsafe graphs and spoiled manifests
-    with right hashes, models of another kind: none is loaded."""
-    refused: Counter[str] = Counter()
-    broken = []
-    rng = random.Random(7)
-    with tempfile.TemporaryDirectory() as folder:
-        codec = tiny.tiny_codec_bundle(Path(folder) / "codec")
-        denoiser = tiny.tiny_denoiser_bundle(Path(folder) / "denoiser")
-        sound = {path: path.read_bytes() for home in (codec, denoiser) for path in home.iterdir()}
-        other = tiny.tiny_codec_bundle(Path(folder) / "other", seed=1)
-        for number in range(count):
-            home, load = rng.choice([(codec, ImageCodec.load), (denoiser, SignalDenoiser.load)])
-            kind = rng.choice([*SPOILED])
-            try:
-                spoil = SPOILED[kind](rng, home, other)
-                (spoil or load)(home)
-                broken.append(f"bundle {number}, {kind}: not refused")
-            except BundleError as error:
-                refused[kind] += 1
-                if "\n" in str(error):
-                    broken.append(f"bundle {number}, {kind}: an error of several lines")
-            except Exception as error:
-                broken.append(f"bundle {number}, {kind}: {type(error).__name__}: {error}")
-            for path, data in sound.items():
-                if not path.exists() or path.read_bytes() != data:
-                    path.write_bytes(data)
-    return {"count": count, "refused": dict(sorted(refused.items())), "broken": broken}
-
-
-Spoil = Callable[[random.Random, Path, Path], Callable[[Path], object] | None]
-
-
-def held_file(rng: random.Random, home: Path) -> Path:
-    return rng.choice(sorted(path for path in home.iterdir() if path.name != "manifest.json"))
-
-
-def flip(rng: random.Random, home: Path, other: Path) -> None:
-    path = held_file(rng, home)
-    data = bytearray(path.read_bytes())
-    for bit in rng.sample(range(8 * len(data)), rng.randint(1, 8)):
-        data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
-
-
-def cut(rng: random.Random, home: Path, other: Path) -> None:
-    path = held_file(rng, home)
-    path.write_bytes(path.read_bytes()[: -rng.randint(1, 20)])
-
-
-def grow(rng: random.Random, home: Path, other: Path) -> None:
-    path = held_file(rng, home)
-    path.write_bytes(path.read_bytes() + rng.randbytes(rng.randint(1, 20)))
-
-
-def lose(rng: random.Random, home: Path, other: Path) -> None:
-    rng.choice(sorted(home.iterdir())).unlink()
-
-
-def exchange(rng: random.Random, home: Path, other: Path) -> None:
-    """A file of another model, or another file of this one, in the place of one."""
-    path = held_file(rng, home)
-    found = [other / path.name, *home.iterdir()]
-    others = [p for p in found if p.exists() and p.read_bytes() != path.read_bytes()]
-    path.write_bytes(rng.choice(others).read_bytes())
-
-
-def unsafe(rng: random.Random, home: Path, other: Path) -> None:
-    # Some spoil the second input: these graphs have two.
-    role = "step" if "step" in tiny.load_manifest(home)["graphs"] else "decoder"
-    tiny.change_graph(home, rng.choice(UNSAFE), role)
-
-
-def spoiled_manifest(rng: random.Random, home: Path, other: Path) -> None:
-    """A value of a kind that its key cannot have, or a key that is needed taken out."""
-
-    def change(manifest: dict[str, Any]) -> None:
-        key = rng.choice(
-            ["format", "task", "name", "version", "layout", "graphs", "files", "provenance"]
-        )
-        if rng.random() < 0.3:
-            del manifest[key]
-        else:
-            manifest[key] = rng.choice([None, True, 1.5, -1, "No Such", [], ["x"], {"x": 1}])
-            if key == "provenance" and isinstance(manifest[key], dict):
-                manifest["unknown"] = 1
-            if key == "layout" and isinstance(manifest[key], dict):
-                manifest[key] = "x"
-
-    tiny.change_manifest(home, change)
-
-
-def spoiled_text(rng: random.Random, home: Path, other: Path) -> None:
-    path = home / "manifest.json"
-    data = path.read_bytes()
-    at = rng.randrange(1, len(data) - 2)
-    path.write_bytes(data[:at] + rng.choice([b"\0", b"\xff", b"", b"{"]) * (at > 0))
-
-
-def wrong_port(rng: random.Random, home: Path, other: Path) -> None:
-    """Another graph of the same or another model, with the right hash."""
-    roles = sorted(tiny.load_manifest(home)["graphs"])
-    role = rng.choice(roles)
-    graphs = {path.name: path.read_bytes() for path in sorted(home.glob("*.onnx"))}
-    graphs["relu"] = tiny.relu_model().SerializeToString()
-    if role != "step":
-        graphs["step"] = STEP_GRAPH
-    own = graphs[f"{role}.fp32.onnx"]
-    choices = [data for data in graphs.values() if data != own]
-    tiny.replace_graph(home, rng.choice(choices), role)
-
-
-def another_kind(rng: random.Random, home: Path, other: Path) -> Callable[[Path], object]:
-    return SignalDenoiser.load if home.name == "codec" else ImageCodec.load
-
-
-SPOILED: Mapping[str, Spoil] = {
-    "flipped bits": flip,
-    "a file cut": cut,
-    "a file grown": grow,
-    "a file lost": lose,
-    "a file exchanged": exchange,
-    "an unsafe graph": unsafe,
-    "a wrong manifest": spoiled_manifest,
-    "a manifest that is no JSON": spoiled_text,
-    "another graph": wrong_port,
-    "a model of another kind": another_kind,
-}
-UNSAFE = [change for change, _ in tiny.UNSAFE_GRAPHS]
-STEP_GRAPH = tiny.denoiser_step_model(bins=257).SerializeToString()
-
-
 # --- symbols through contexts and coder, however the graphs are run
 
 
@@ -558,12 +423,22 @@ def soaked(
     }
 
 
-PARTS: dict[str, tuple[Callable[[int, Mapping[str, Any], Save], Section], int]] = {
+Run = Callable[[int, Mapping[str, Any], Save], Section]
+
+
+def at_once(part: Callable[[int], Section]) -> Run:
+    """A part that is done in one go and saves nothing in between."""
+    return lambda count, before, save: part(count)
+
+
+PARTS: dict[str, tuple[Run, int]] = {
     "mutants": (mutants, 1_000_000),
     "flips": (flips, 1_000_000),
     "bombs": (bombs, 1_000),
     "megabytes": (megabytes, 1_000),
-    "bundles": (bundles, 10_000),
+    "bundles": (at_once(spoiled_models.spoiled), 10_000),
+    "races": (at_once(spoiled_models.races), 10_000),
+    "encodings": (at_once(spoiled_models.encodings), 1_000_000),
     "symbols": (symbols, 100_000_000),
     "kills": (kills, 500),
     "soak": (soak, 1_000_000),
