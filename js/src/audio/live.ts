@@ -10,6 +10,9 @@ const REPORT_MS = 500;
 const WAIT_MS = 1000;
 const WARM_UP_HOPS = 60;
 
+// Half a ring behind, a second and more, what waits is given up and the stream begins anew: a machine
+// that is too slow would else stay behind for ever.
+
 interface Listener {
   readonly report: (report: LiveReport) => void;
   readonly fail: (error: unknown) => void;
@@ -30,14 +33,13 @@ export async function runLive(
   if (shared) {
     setTimeout(() => void overMemory(shared, options, stream, clean).catch(listener.fail));
   }
-  if (port) overPort(port, clean, listener.fail);
+  if (port) overPort(port, options, stream, clean, listener.fail);
   return { delay: stream.delay, hopSamples };
 }
 
 /** The first steps of a graph take many times as long as later ones: engines compile meanwhile. */
 async function warmUp(stream: Stream, channels: number, hopSamples: number): Promise<void> {
-  const silence = new Float32Array(Math.ceil(WARM_UP_HOPS * hopSamples));
-  await stream.process(Array.from({ length: channels }, () => silence));
+  await stream.process(silence(channels, Math.ceil(WARM_UP_HOPS * hopSamples)));
 }
 
 type Clean = (block: Float32Array[]) => Promise<Float32Array[]>;
@@ -74,7 +76,7 @@ async function sounding(stream: Stream, block: Float32Array[]): Promise<Float32A
 
 async function overMemory(
   shared: NonNullable<LiveOptions["shared"]>,
-  { channels, sampleRate }: LiveOptions,
+  { channels, capacity }: LiveOptions,
   stream: Stream,
   clean: Clean,
 ): Promise<never> {
@@ -88,28 +90,36 @@ async function overMemory(
       Atomics.wait(input.counter, 0, position, WAIT_MS);
       continue;
     }
-    if (there > input.capacity / 2) {
-      // Half a ring behind: what came meanwhile is lost, but time goes on as if it had not been.
-      const frames = Math.min(there, sampleRate);
-      const lost = await stream.skip(frames);
-      output.write(lost, lost[0]!.length);
-      position = (position + frames) | 0;
-      continue;
+    let block = silence(channels, there);
+    if (there > capacity / 2) {
+      await stream.reset();
+    } else {
+      input.read(position, block, there);
+      block = await clean(block);
     }
-    const block = Array.from({ length: channels }, () => new Float32Array(there));
-    input.read(position, block, there);
+    output.write(block, there);
     position = (position + there) | 0;
-    const out = await clean(block);
-    output.write(out, out[0]!.length);
   }
 }
 
-function overPort(port: MessagePort, clean: Clean, fail: (error: unknown) => void): void {
+function overPort(
+  port: MessagePort,
+  { channels, capacity }: LiveOptions,
+  stream: Stream,
+  clean: Clean,
+  fail: (error: unknown) => void,
+): void {
   let last = Promise.resolve();
+  let waiting = 0;
   port.onmessage = ({ data }: MessageEvent<Float32Array[]>) => {
+    const count = data[0]!.length;
+    waiting += count;
     last = last
       .then(async () => {
-        const out = await clean(data);
+        const late = waiting > capacity / 2;
+        if (late) await stream.reset();
+        const out = late ? silence(channels, count) : await clean(data);
+        waiting -= count;
         port.postMessage(
           out,
           out.map(({ buffer }) => buffer),
@@ -117,4 +127,8 @@ function overPort(port: MessagePort, clean: Clean, fail: (error: unknown) => voi
       })
       .catch(fail);
   };
+}
+
+function silence(channels: number, count: number): Float32Array[] {
+  return Array.from({ length: channels }, () => new Float32Array(count));
 }
