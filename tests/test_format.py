@@ -38,7 +38,7 @@ def test_the_magics_are_those_of_the_page():
 def test_the_limits_are_those_of_the_page():
     limits = Limits()
     assert (limits.pixels, PACKET_LIMITS.pixels) == (2**28, 2**24)
-    says("2 ** 25 pixels", f"one for {limits.pixels_per_byte} of them")
+    says("2 ** 27 pixels", f"one for {limits.pixels_per_byte} of them")
     says(f"2 ** 24 pixels and {PACKET_LIMITS.chunks} tiles")
     says("2 ** 28 pixels", f"{limits.side_pixels} pixels a side")
     says(f"up to {limits.chunks} chunks")

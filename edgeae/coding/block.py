@@ -44,6 +44,25 @@ class BlockCoder:
         context.code(self.contexts, _shape(latents), level, encoder, self.chooser(latents, level))
         return encoder.finish()
 
+    def encode_symbols(self, symbols: npt.NDArray[np.integer], level: int) -> bytes:
+        """The coded block of symbols (channels, h, w) as they are.
+
+        Raises:
+            ValueError: a place that is not coded holds another symbol than its context says.
+        """
+        encoder = entropy.Encoder(self.tables)
+
+        def choose(stage: context.Stage) -> context.Ints:
+            here: context.Ints = symbols[stage.channels].reshape(-1)[stage.places].astype(np.int64)
+            return here
+
+        written = context.code(self.contexts, _shape(symbols), level, encoder, choose)
+        if not np.array_equal(written, symbols):
+            raise ValueError(
+                "symbols differ where this codec's contexts leave no choice: no file can hold them"
+            )
+        return encoder.finish()
+
     def decode(self, block: bytes | memoryview, shape: Shape, level: int) -> Symbols:
         """The symbols int32 (channels, h, w) of a coded block of (h, w).
 

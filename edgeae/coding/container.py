@@ -11,6 +11,9 @@ The last chunk has the type DONE and no body. A type that begins with a small le
 reader that does not know it skips it. One that begins with a capital is critical. All lengths are
 checked against what is there before anything is allocated. docs/FORMAT.md says all of it.
 
+Before DONE stands a chunk crCS with the CRCs of all critical chunks, so that a chunk of another
+file in the place of one of this file's is noticed. Files without it are read as well.
+
 A varint is a number in bytes of 7 bits, low ones first, the top bit set on all but the last.
 """
 
@@ -37,6 +40,9 @@ __all__ = [
 ]
 
 DONE = b"DONE"
+# The CRCs of the critical chunks before it, 4 bytes each.
+CHECK = b"crCS"
+_HEAD = b"HEAD"
 # Length, type and CRC around a body.
 FRAME_BYTES = 12
 # How many times over the bytes of a file may go into checksums while it is salvaged: chunks that
@@ -57,37 +63,57 @@ class Chunk:
     body: bytes | memoryview
 
     @property
+    def crc(self) -> int:
+        """CRC-32 of type and body."""
+        return zlib.crc32(self.body, zlib.crc32(self.kind))
+
+    @property
     def critical(self) -> bool:
         """Whether a reader that does not know the type must refuse the file."""
         return self.kind[:1].isupper()
 
 
 def write(magic: bytes, chunks: Iterable[Chunk]) -> bytes:
-    """The bytes of a file of these chunks; the DONE chunk is added."""
-    return b"".join([magic, *(_framed(chunk) for chunk in chunks), _framed(Chunk(DONE, b""))])
+    """The bytes of a file of these chunks; the check of the whole and the end are added."""
+    parts, crcs = [magic], []
+    for chunk in chunks:
+        parts.append(_framed(chunk))
+        if chunk.critical:
+            crcs.append(chunk.crc)
+    check = Chunk(CHECK, struct.pack(f"<{len(crcs)}I", *crcs))
+    return b"".join([*parts, _framed(check), _framed(Chunk(DONE, b""))])
 
 
 def _framed(chunk: Chunk) -> bytes:
-    crc = zlib.crc32(chunk.body, zlib.crc32(chunk.kind))
     length = struct.pack("<I", len(chunk.body))
-    return b"".join([length, chunk.kind, chunk.body, struct.pack("<I", crc)])
+    return b"".join([length, chunk.kind, chunk.body, struct.pack("<I", chunk.crc)])
 
 
 def read(data: bytes, magic: bytes, *, max_chunks: int) -> list[Chunk]:
     """Every chunk of a whole file after its magic, in order and without DONE, every CRC checked.
 
     Raises:
-        BitstreamError: another magic, cut off, damaged, more than `max_chunks` chunks (DONE
-            counts), or bytes after the end.
+        BitstreamError: another magic, cut off, damaged, put together of several files, more than
+            `max_chunks` chunks (DONE counts), or bytes after the end.
     """
     _check_magic(data, magic)
     position = len(magic)
     chunks: list[Chunk] = []
+    critical: list[int] = []
+    checked = False
     while len(chunks) < max_chunks:
         chunk = _chunk_at(data, position)
         position += FRAME_BYTES + len(chunk.body)
         if chunk.kind != DONE:
             chunks.append(chunk)
+            if chunk.kind == CHECK:
+                checked = True
+                if chunk.body != struct.pack(f"<{len(critical)}I", *critical):
+                    raise BitstreamError("the file is put together of chunks of several files")
+            elif chunk.critical:
+                if checked:
+                    raise BitstreamError("the file has a chunk after the check of all its chunks")
+                critical.append(int.from_bytes(data[position - 4 : position], "little"))
             continue
         if chunk.body:
             raise BitstreamError(f"the file's end holds {len(chunk.body)} bytes, expected none")
@@ -107,11 +133,45 @@ def first_chunk(data: bytes, magic: bytes) -> Chunk:
     return _chunk_at(data, len(magic))
 
 
-def salvage(data: bytes, kinds: Collection[bytes], *, max_chunks: int) -> Iterator[Chunk]:
+def salvage(
+    data: bytes, kinds: Collection[bytes], *, copy_of_head: bytes, max_chunks: int
+) -> list[Chunk]:
     """The chunks of these types whose CRC is right, wherever they stand in a damaged file.
 
-    Reading goes on at the next chunk whose CRC is right, after `max_chunks` of them it ends.
+    Reading goes on at the next chunk whose CRC is right, after `max_chunks` of them it ends. It
+    ends with the file: at DONE or at the HEAD of another one. Chunks that the file's check does
+    not list are those of another file and left out.
+
+    Args:
+        data: the file.
+        kinds: types of the chunks, HEAD among them.
+        copy_of_head: the one of them that has the body of HEAD once more.
+        max_chunks: how many sound chunks are looked at.
     """
+    found: list[Chunk] = []
+    listed: bytes | memoryview | None = None
+    headed = False
+    for chunk in _sound_chunks(data, {*kinds, CHECK, DONE}, max_chunks):
+        if chunk.kind in (_HEAD, DONE):
+            if headed:
+                break
+            # What came before is of a file whose header is lost.
+            found, listed = [], None
+        if chunk.kind == CHECK:
+            listed = chunk.body if listed is None else listed
+        elif chunk.kind != DONE:
+            found.append(chunk)
+            headed = headed or chunk.kind in (_HEAD, copy_of_head)
+    if listed is None:
+        return found
+    crcs = {int.from_bytes(listed[i : i + 4], "little") for i in range(0, len(listed), 4)}
+    heads = [Chunk(_HEAD, c.body).crc for c in found if c.kind in (_HEAD, copy_of_head)]
+    if not heads or heads[0] not in crcs:
+        return found
+    return [chunk for chunk in found if not chunk.critical or chunk.crc in crcs]
+
+
+def _sound_chunks(data: bytes, kinds: Collection[bytes], max_chunks: int) -> Iterator[Chunk]:
     view, types = memoryview(data), re.compile(b"|".join(map(re.escape, kinds)))
     position, count, left = 0, 0, _SALVAGE_PASSES * len(data)
     while (match := types.search(data, position)) and count < max_chunks:

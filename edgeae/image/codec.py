@@ -6,7 +6,7 @@ coding, file. `decompress` goes the same way back.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -28,7 +28,7 @@ from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.image import alpha as alpha_plane
 from edgeae.image import file, pixels
 from edgeae.image.file import ImageFile
-from edgeae.image.header import Header, Limits
+from edgeae.image.header import Header, Limits, Metadata, check_metadata, check_proportion
 from edgeae.image.latent import Latent, checked
 from edgeae.image.packets import PacketHeader, gather, overhead_bytes, write_packets
 from edgeae.image.pixels import Region
@@ -43,8 +43,6 @@ __all__ = ["PACKET_LIMITS", "ImageCodec", "Latent", "file_codec_id", "file_info"
 PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 12)
 # What a few bytes may leave to concealment whatever their number: see Limits.
 _CONCEALED_PIXELS = 1 << 20
-# What any file may hold however short it is, a photo of any usual camera: likewise.
-_USUAL_PIXELS = 1 << 25
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -70,6 +68,13 @@ class ImageCodec:
         if (kind := bundle.manifest.layout.get("kind")) != "image":
             raise BundleError(f"{bundle.manifest.name} is a codec of {kind!r}, expected 'image'")
         self.bundle = bundle
+        self._settings = {
+            "precision": precision,
+            "providers": providers,
+            "device": device,
+            "threads": threads,
+            "strict": strict,
+        }
         self.precision = bundle.precision(precision)
         self._id = bytes.fromhex(bundle.manifest.codec_id or "")
         self._spec = spec = latent_section.latent_spec(bundle)
@@ -137,7 +142,13 @@ class ImageCodec:
         )
 
     def compress(
-        self, image: Image, *, quality: float | None = None, max_bytes: int | None = None
+        self,
+        image: Image,
+        *,
+        quality: float | None = None,
+        max_bytes: int | None = None,
+        metadata: Metadata | None = None,
+        limits: Limits | None = None,
     ) -> bytes:
         """The bytes of an image, as an .eae file holds them.
 
@@ -146,28 +157,37 @@ class ImageCodec:
             quality: 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `max_bytes` is
                 given.
             max_bytes: the finest level whose file is not larger; the network runs only once.
+            metadata: EXIF and XMP, which the file holds byte for byte.
+            limits: those of its readers, None is `Limits()`: what they would refuse is not made.
 
         Raises:
             TypeError, ValueError: the image or an argument is not as above, or even the coarsest
-                level does not fit into `max_bytes`.
+                level does not fit into `max_bytes`, or the file would be over the limits.
         """
         if quality is not None and max_bytes is not None:
             raise ValueError("give quality or max_bytes, not both")
         colors, alpha, channels = pixels.parts(image)
         height, width = colors.shape[:2]
         packed = None if alpha is None else alpha_plane.pack(alpha)
+        check_metadata(metadata)
 
         def write(level: int, analyzed: Iterable[Floats]) -> bytes:
             header = Header(self._id, level, height, width, channels)
-            return file.write(header, [self._blocks.encode(a, level) for a in analyzed], packed)
+            blocks = [self._blocks.encode(latents, level) for latents in analyzed]
+            return file.write(header, blocks, packed, metadata)
 
         analyzed = (latents for _, latents in self._analysis(colors))
         if max_bytes is None:
-            return write(
-                level_of_quality(DEFAULT_QUALITY if quality is None else quality), analyzed
-            )
-        kept = list(analyzed)
-        return finest_that_fits(lambda level: write(level, kept), max_bytes)
+            level = level_of_quality(DEFAULT_QUALITY if quality is None else quality)
+            blob = write(level, analyzed)
+        else:
+            kept = list(analyzed)
+            blob = finest_that_fits(lambda level: write(level, kept), max_bytes)
+        try:
+            check_proportion(height * width, len(blob), limits)
+        except BitstreamError as error:
+            raise ValueError(f"no reader would take the file: {error}") from None
+        return blob
 
     @overload
     def decompress(
@@ -226,10 +246,10 @@ class ImageCodec:
         self._check_id(header.codec_id)
         shown = pixels.window(region, header.height, header.width)
         # What is cheap to refuse comes first: nothing below has room for an absurd image.
-        count = self._synthesis.tile_count(header.height, header.width, self._spec.tile)
-        if strict and len(content.blocks) != count:
-            raise BitstreamError(f"the file has {len(content.blocks)} tiles, expected {count}")
-        _check_proportion(shown, len(data), limits)
+        if strict:
+            self._check_complete(content)
+        shown_pixels = (shown[0].stop - shown[0].start) * (shown[1].stop - shown[1].start)
+        check_proportion(shown_pixels, len(data), limits)
         self._check_loss(header, self._spec.tile, content.blocks, len(data), limits)
         layout = self._layout(header, self._spec.tile, limits)
         lost = _lost(layout, content.blocks)
@@ -402,6 +422,64 @@ class ImageCodec:
             image[:, :, 3] = latent.alpha
         return image
 
+    def pack(self, latent: Latent) -> bytes:
+        """The bytes of a latent: what `compress` writes of an image with this latent.
+
+        Raises:
+            TypeError: as for `decode`.
+            ValueError: as for `decode`, or a symbol that the context graphs hold for certain is
+                another one, which a file cannot say.
+        """
+        checked(latent, channels=self._spec.channels, stride=self._spec.stride)
+        level = int(latent.level)
+        header = Header(
+            self._id, level, int(latent.height), int(latent.width), int(latent.channels)
+        )
+        blocks = []
+        for tile in self._layout(header, self._spec.tile, None):
+            symbols = latent.symbols[:, tile.rows, tile.columns]
+            block = self._blocks.encode_symbols(symbols, level)
+            blocks.append(block)
+        packed = None if latent.alpha is None else alpha_plane.pack(latent.alpha)
+        return file.write(header, blocks, packed)
+
+    def unpack(self, blob: bytes, *, limits: Limits | None = None) -> Latent:
+        """The latent of a file that `pack` or `compress` wrote.
+
+        Raises:
+            TypeError: blob is no bytes.
+            BitstreamError, UnknownCodec: as for `decompress`.
+        """
+        data = _as_bytes(blob)
+        content = file.read(data, limits)
+        header = content.header
+        self._check_id(header.codec_id)
+        self._check_complete(content)
+        check_proportion(header.height * header.width, len(data), limits)
+        grid = self._synthesis.grid(header.height, header.width)
+        symbols = np.zeros((self._spec.channels, *grid), np.int32)
+        for i, tile in enumerate(self._layout(header, self._spec.tile, limits)):
+            symbols[:, tile.rows, tile.columns] = self._blocks.decode(
+                content.blocks[i], tile.shape, header.level
+            )
+        alpha = None
+        if content.alpha is not None:
+            alpha = alpha_plane.unpack(bytes(content.alpha), header.height, header.width)
+        return Latent(symbols, header.level, header.height, header.width, header.channels, alpha)
+
+    def __repr__(self) -> str:
+        manifest = self.bundle.manifest
+        nodes = self._analysis.graph.report()["nodes"]
+        return (
+            f"ImageCodec({manifest.name} {manifest.version}, {self.precision}, "
+            f"{self._spec.channels} latent channels of {self._spec.stride} x {self._spec.stride} "
+            f"pixels, on {' and '.join(nodes)})"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Sessions cannot be copied: a copy opens the bundle's directory again.
+        return _reopened, (self.bundle.path, self.bundle.id, self._settings)
+
     @property
     def graphs(self) -> dict[str, Graph]:
         """The graphs that run, by role."""
@@ -425,6 +503,13 @@ class ImageCodec:
         if count > allowed:
             raise BitstreamError(f"the image has {count} tiles, allowed are {allowed}")
         return self._synthesis.layout(header.height, header.width, side)
+
+    def _check_complete(self, content: ImageFile) -> None:
+        """Raises BitstreamError for another number of tiles than the header says."""
+        header, tile = content.header, self._spec.tile
+        count = self._synthesis.tile_count(header.height, header.width, tile)
+        if len(content.blocks) != count:
+            raise BitstreamError(f"the file has {len(content.blocks)} tiles, expected {count}")
 
     def _check_id(self, codec_id: bytes) -> None:
         if not self._id.startswith(codec_id):
@@ -465,6 +550,14 @@ class ImageCodec:
         return self._blocks.decode(block, shape, level).astype(np.int16)
 
 
+def _reopened(path: Path, bundle_id: str, settings: Mapping[str, Any]) -> ImageCodec:
+    """The codec that was pickled or copied. Raises BundleError if its directory holds another."""
+    bundle = find(path)
+    if bundle.id != bundle_id:
+        raise BundleError(f"{path} holds bundle {bundle.id[:16]}..., expected {bundle_id[:16]}...")
+    return ImageCodec(bundle, **settings)
+
+
 def file_codec_id(
     data: bytes,
     *,
@@ -498,17 +591,6 @@ def file_info(data: bytes) -> dict[str, Any]:
         "level": header.level,
         "codec_id": header.codec_id.hex(),
     }
-
-
-def _check_proportion(shown: Window, there_bytes: int, limits: Limits | None) -> None:
-    """Raises BitstreamError for more pixels than so many bytes may stand for."""
-    pixels = (shown[0].stop - shown[0].start) * (shown[1].stop - shown[1].start)
-    per_byte = (limits or Limits()).pixels_per_byte
-    if pixels > max(_USUAL_PIXELS, per_byte * there_bytes):
-        raise BitstreamError(
-            f"the file holds {pixels} pixels in {there_bytes} bytes, allowed are {_USUAL_PIXELS}, "
-            f"or {per_byte} a byte: take a region, or set limits=Limits(pixels_per_byte=...)"
-        )
 
 
 def _as_bytes(blob: Any) -> bytes:

@@ -4,14 +4,17 @@ docs/FORMAT.md says all of it byte by byte. The whole form is chunks, see `codin
 
     magic    89 45 41 45 0D 0A 1A 0A
     HEAD     codec id (16 bytes), level (1), channels (1), height and width (uint32 each)
+    exIF     EXIF, and xmPP an XMP packet, if there are any
     ALPH     transparency, if there are 4 channels; before the first tile
     TILE     its number, from 0 (a varint), and its coded block; tiles follow each other row by row
     heAD     the body of HEAD once more, if there are several tiles: read only where HEAD is lost
+    crCS     the CRCs of HEAD, ALPH and all TILE
     DONE     nothing; the end
 
 How many tiles there are follows from the header, it is never read.
 
-The small form, for an image of one tile without transparency, adds about 15 bytes to its block:
+The small form, for an image of one tile without transparency and metadata, adds about 15 bytes to
+its block:
 
     magic    89 65
     codec    the first 4 bytes of the codec id
@@ -36,19 +39,31 @@ from edgeae.image.header import (
     SHORT_CHANNELS,
     Header,
     Limits,
+    Metadata,
     read_body,
     read_short,
     short_bytes,
 )
 
-__all__ = ["MAGIC", "SMALL_MAGIC", "ImageFile", "read", "read_header", "salvage", "write"]
+__all__ = [
+    "MAGIC",
+    "SMALL_MAGIC",
+    "ImageFile",
+    "read",
+    "read_header",
+    "read_metadata",
+    "salvage",
+    "write",
+]
 
 MAGIC = b"\x89EAE\r\n\x1a\n"
 SMALL_MAGIC = b"\x89e"
 SMALL_ID_BYTES = 4
+EXIF, XMP = b"exIF", b"xmPP"
 _CRC_BYTES = 4
+_NONE = Metadata()
 # What is looked for in a damaged file.
-_SALVAGED = (b"HEAD", b"heAD", b"ALPH", b"TILE")
+_SALVAGED = (b"HEAD", b"heAD", b"ALPH", b"TILE", EXIF, XMP)
 
 
 @dataclass(frozen=True)
@@ -59,21 +74,31 @@ class ImageFile:
         header: the image's.
         blocks: coded blocks by the number of their tile.
         alpha: packed transparency, if there are 4 channels and it is not lost.
+        metadata: EXIF and XMP, those that are there.
     """
 
     header: Header
     blocks: Mapping[int, bytes | memoryview]
     alpha: bytes | memoryview | None = None
+    metadata: Metadata = _NONE
 
 
 def write(
-    header: Header, blocks: Sequence[bytes | memoryview], alpha: bytes | memoryview | None = None
+    header: Header,
+    blocks: Sequence[bytes | memoryview],
+    alpha: bytes | memoryview | None = None,
+    metadata: Metadata | None = None,
 ) -> bytes:
     """The bytes of a file of one coded block a tile, in the small form where that can hold it."""
-    if len(blocks) == 1 and header.channels in SHORT_CHANNELS:
+    if len(blocks) == 1 and header.channels in SHORT_CHANNELS and metadata in (None, _NONE):
         body = SMALL_MAGIC + header.codec_id[:SMALL_ID_BYTES] + short_bytes(header) + blocks[0]
         return body + struct.pack("<I", zlib.crc32(body))
     chunks = [Chunk(b"HEAD", header.body())]
+    chunks += [
+        Chunk(kind, body)
+        for kind, body in ((EXIF, (metadata or _NONE).exif), (XMP, (metadata or _NONE).xmp))
+        if body is not None
+    ]
     if alpha is not None:
         chunks.append(Chunk(b"ALPH", alpha))
     chunks += [Chunk(b"TILE", varint(i) + bytes(block)) for i, block in enumerate(blocks)]
@@ -122,7 +147,25 @@ def read(data: bytes, limits: Limits | None = None) -> ImageFile:
             )
     if (alpha is not None) != (header.channels == 4):
         raise BitstreamError("the file's transparency does not fit its header")
-    return ImageFile(header, blocks, alpha)
+    return ImageFile(header, blocks, alpha, _metadata(chunks))
+
+
+def read_metadata(data: bytes, limits: Limits | None = None) -> Metadata:
+    """The EXIF and XMP of a whole file, of which no tile is decoded.
+
+    Raises:
+        BitstreamError: not an .eae file, cut off, damaged, or over a limit.
+    """
+    return read(data, limits).metadata
+
+
+def _metadata(chunks: Sequence[Chunk]) -> Metadata:
+    """The first EXIF and the first XMP of the chunks."""
+    found: dict[bytes, bytes] = {}
+    for chunk in chunks:
+        if chunk.kind in (EXIF, XMP):
+            found.setdefault(chunk.kind, bytes(chunk.body))
+    return Metadata(found.get(EXIF), found.get(XMP))
 
 
 def salvage(data: bytes, limits: Limits | None = None) -> ImageFile:
@@ -144,17 +187,18 @@ def salvage(data: bytes, limits: Limits | None = None) -> ImageFile:
     found: Header | None = None
     blocks: dict[int, bytes | memoryview] = {}
     alpha: bytes | memoryview | None = None
-    for chunk in container.salvage(data, _SALVAGED, max_chunks=limits.chunks):
+    chunks = container.salvage(data, _SALVAGED, copy_of_head=b"heAD", max_chunks=limits.chunks)
+    for chunk in chunks:
         if chunk.kind in (b"HEAD", b"heAD"):
             found = found or read_body(chunk.body, limits)
         elif chunk.kind == b"TILE":
             index, begin = read_varint(chunk.body, 0)
             blocks.setdefault(index, chunk.body[begin:])
-        elif alpha is None:
+        elif chunk.kind == b"ALPH" and alpha is None:
             alpha = chunk.body
     if found is None:
         raise BitstreamError("this is not an .eae file, or nothing is left of its header")
-    return ImageFile(found, blocks, alpha if found.channels == 4 else None)
+    return ImageFile(found, blocks, alpha if found.channels == 4 else None, _metadata(chunks))
 
 
 def _allowed(data: bytes, limits: Limits | None) -> Limits:

@@ -12,8 +12,12 @@ from edgeae.errors import BitstreamError
 __all__ = [
     "CHANNELS",
     "SHORT_CHANNELS",
+    "USUAL_PIXELS",
     "Header",
     "Limits",
+    "Metadata",
+    "check_metadata",
+    "check_proportion",
     "checked",
     "read_body",
     "read_short",
@@ -22,6 +26,9 @@ __all__ = [
 
 # Channels of the given array: 0 stands for (H, W), without a channel axis.
 CHANNELS = (0, 1, 3, 4)
+# What any file may hold however short it is, the photo of any usual camera, so that what is written
+# is also read: see `Limits.pixels_per_byte`.
+USUAL_PIXELS = 1 << 27
 # Channels that the short header can say, in the order of their codes.
 SHORT_CHANNELS = (0, 1, 3)
 _BODY = struct.Struct("<16sBBII")
@@ -35,7 +42,7 @@ class Limits:
         file_bytes: the file, or one packet.
         pixels, side_pixels: the image, and each of its sides.
         chunks: those of a file, or the packets of one image and its tiles.
-        pixels_per_byte: how much of an image each byte of its file may stand for, beyond 2 ** 25
+        pixels_per_byte: how much of an image each byte of its file may stand for, beyond 2 ** 27
             pixels: a few bytes cannot claim minutes of work. A photo of 0.25 bits a pixel has 32;
             larger images of less detail are decoded in regions, or by who sets this higher.
         concealed_pixels_per_byte: how much of an image each byte that is there may leave to
@@ -74,6 +81,19 @@ class Header:
         return _BODY.pack(self.codec_id, self.level, self.channels, self.height, self.width)
 
 
+@dataclass(frozen=True)
+class Metadata:
+    """What a camera or an editor says of an image, kept byte for byte.
+
+    Attributes:
+        exif: EXIF, a TIFF structure that begins with "II" or "MM".
+        xmp: an XMP packet, XML in UTF-8.
+    """
+
+    exif: bytes | None = None
+    xmp: bytes | None = None
+
+
 def read_body(body: bytes | memoryview, limits: Limits) -> Header:
     """The header in the body of a HEAD chunk.
 
@@ -108,6 +128,27 @@ def read_short(
     width, begin = read_varint(data, begin)
     header = Header(bytes(codec_id), level, height, width, SHORT_CHANNELS[code])
     return checked(header, limits), begin
+
+
+def check_proportion(pixels: int, file_bytes: int, limits: Limits | None) -> None:
+    """Raises BitstreamError for more pixels than a file of so many bytes may stand for."""
+    per_byte = (limits or Limits()).pixels_per_byte
+    if pixels > max(USUAL_PIXELS, per_byte * file_bytes):
+        raise BitstreamError(
+            f"the file holds {pixels} pixels in {file_bytes} bytes, allowed are {USUAL_PIXELS}, "
+            f"or {per_byte} a byte: take a region, or set limits=Limits(pixels_per_byte=...)"
+        )
+
+
+def check_metadata(metadata: Metadata | None) -> None:
+    """Raises TypeError for anything but bytes in it."""
+    if metadata is None:
+        return
+    if not isinstance(metadata, Metadata):
+        raise TypeError(f"metadata is {type(metadata).__name__}, expected Metadata")
+    for name, value in (("exif", metadata.exif), ("xmp", metadata.xmp)):
+        if value is not None and not isinstance(value, bytes):
+            raise TypeError(f"metadata.{name} is {type(value).__name__}, expected bytes")
 
 
 def checked(header: Header, limits: Limits) -> Header:

@@ -263,6 +263,8 @@ def mutated_file(rng: random.Random, data: bytes) -> bytes:
         length, kind = struct.unpack_from("<I4s", data, at)
         chunks.append((kind, data[at + 8 : at + 8 + length]))
         at += 12 + length
+    if rng.random() < 0.9:  # or nothing but the list of all chunks would be seen
+        chunks = [chunk for chunk in chunks if chunk[0] != b"crCS"]
     for _ in range(rng.randint(1, 3)):
         place = rng.randrange(len(chunks))
         kind, body = chunks[place]
@@ -279,7 +281,17 @@ def mutated_file(rng: random.Random, data: bytes) -> bytes:
                 if len(chunks) > 1:
                     del chunks[place]
             case 6:
-                kinds = [b"TILE", b"HEAD", b"heAD", b"ALPH", b"DONE", b"noTE", b"WHAT"]
+                kinds = [
+                    b"TILE",
+                    b"HEAD",
+                    b"heAD",
+                    b"ALPH",
+                    b"DONE",
+                    b"noTE",
+                    b"WHAT",
+                    b"crCS",
+                    b"exIF",
+                ]
                 chunks[place] = rng.choice(kinds), body
             case 7:
                 picture = struct.pack(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import copy
 import json
+import pickle
 import shutil
 import time
 from dataclasses import replace
@@ -22,6 +24,7 @@ from edgeae.coding.rounding import Rounding
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.image import alpha, file
 from edgeae.image.codec import ImageCodec
+from edgeae.image.header import Metadata
 from edgeae.image.latent import Latent
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
@@ -352,6 +355,103 @@ def test_latents_beyond_the_widest_symbol_are_clipped(own):
     assert np.array_equal(restored, model.decode(latent))
 
 
+# --- latents as bytes
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    channels=st.sampled_from(CHANNELS),
+    quality=st.sampled_from([1, 4, 9]),
+)
+def test_a_latent_packs_to_what_compress_writes_and_back(model, height, width, channels, quality):
+    image = tiny.picture(height, width, channels, noise=20)
+    latent = model.encode(image, quality=quality)
+    blob = model.pack(latent)
+    assert blob == model.compress(image, quality=quality)
+    again = model.unpack(blob)
+    assert np.array_equal(again.symbols, latent.symbols) and again.symbols.dtype == np.int32
+    if channels == 4:
+        assert np.array_equal(again.alpha, latent.alpha)
+    assert replace(again, symbols=0, alpha=0) == replace(latent, symbols=0, alpha=0)
+
+
+def test_a_latent_that_no_file_can_hold_is_refused(model):
+    latent = model.encode(np.full((40, 40, 3), 128, np.uint8), quality=1)
+    walked = []
+    context.drive(
+        model._blocks.contexts.walk((4, 4), 0),
+        lambda stage: walked.append(stage) or np.zeros(len(stage.places), np.int64),
+    )
+    symbols = latent.symbols.copy()
+    symbols[8] = 3  # of the last slice, which is not coded where nothing is around
+    assert all(len(stage.places) < 64 for stage in walked[-1:])
+    with pytest.raises(ValueError, match="leave no choice"):
+        model.pack(replace(latent, symbols=symbols))
+
+
+@pytest.mark.parametrize("errors", [TypeError, BitstreamError, UnknownCodec])
+def test_what_holds_no_latent_of_this_codec_is_refused(model, tmp_path, errors):
+    if errors is UnknownCodec:
+        other = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "other", seed=1))
+        blob = other.compress(tiny.picture(9, 9))
+    else:
+        blob = {TypeError: "text", BitstreamError: b"\x89EAE\r\n\x1a\n"}[errors]
+    with pytest.raises(errors):
+        model.unpack(blob)
+
+
+# --- the object itself
+
+
+def test_a_codec_says_what_it_is(model):
+    assert repr(model) == (
+        "ImageCodec(tiny-codec 0.1.0, fp32, 9 latent channels of 4 x 4 pixels, "
+        "on CPUExecutionProvider)"
+    )
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda x: pickle.loads(pickle.dumps(x))]
+)
+def test_a_codec_is_copied_by_its_path_and_settings(codec_path, copied):
+    model = ImageCodec.load(codec_path, precision="fp32", threads=2)
+    twin = copied(model)
+    assert twin is not model and twin.report() == model.report()
+    image = tiny.picture(20, 30)
+    assert twin.compress(image) == model.compress(image)
+
+
+def test_a_copy_of_a_codec_whose_directory_holds_another_is_refused(own):
+    data = pickle.dumps(ImageCodec.load(own))
+    tiny.change_manifest(own, lambda manifest: manifest.update(version="0.1.1"))
+    with pytest.raises(BundleError, match="holds bundle .* expected"):
+        pickle.loads(data)
+
+
+# --- metadata
+
+
+def test_metadata_is_kept_byte_for_byte(model):
+    metadata = Metadata(b"MM\0*exif", b"<x:xmpmeta/>")
+    for size, channels in (((9, 9), 3), ((40, 40), 0), ((20, 20), 4)):
+        image = tiny.picture(*size, channels)
+        blob = model.compress(image, metadata=metadata)
+        assert file.read_metadata(blob) == metadata
+        assert np.array_equal(model.decompress(blob), model.decompress(model.compress(image)))
+        assert model.compress(image, metadata=Metadata()) == model.compress(image)
+        assert len(model.compress(image, max_bytes=len(blob), metadata=metadata)) <= len(blob)
+
+
+@pytest.mark.parametrize(
+    "metadata", [b"exif", {"exif": b""}, Metadata("text"), Metadata(None, "x")]
+)
+def test_metadata_of_another_type_is_refused(model, metadata):
+    with pytest.raises(TypeError, match="metadata"):
+        model.compress(tiny.picture(9, 9), metadata=metadata)
+
+
 # --- which codec
 
 
@@ -613,6 +713,11 @@ def test_every_truncation_and_every_flipped_bit_is_refused(model):
             model.decompress(bytes(flipped))
 
 
+def unlisted(blob):
+    """The chunks of a file without the check that none of them is of another one."""
+    return [chunk for chunk in tiny.eae_chunks(blob) if chunk[0] != b"crCS"]
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -624,7 +729,7 @@ def test_every_truncation_and_every_flipped_bit_is_refused(model):
     ],
 )
 def test_another_number_of_tiles_than_the_picture_has_is_refused(model, change, match):
-    chunks = tiny.eae_chunks(model.compress(tiny.picture(30, 30)))
+    chunks = unlisted(model.compress(tiny.picture(30, 30)))
     with pytest.raises(BitstreamError, match=match):
         model.decompress(tiny.eae_file(change(chunks)))
 
@@ -683,7 +788,7 @@ def mutated(chunks, rng):
 def test_mutated_files_with_sound_checksums_are_refused_or_give_a_picture_quickly(model):
     sizes = [(13, 18, 3), (9, 5, 0), (20, 7, 4), (1, 1, 1), (17, 16, 3)]
     seeds = [
-        tiny.eae_chunks(model.compress(tiny.picture(*size, noise=noise), quality=quality))
+        unlisted(model.compress(tiny.picture(*size, noise=noise), quality=quality))
         for size, noise, quality in zip(sizes, [0, 100, 30, 0, 100], [1, 9, 5, 3, 7], strict=True)
     ]
     rng = np.random.default_rng(7)
@@ -742,7 +847,7 @@ def test_a_damaged_plane_is_refused_or_has_the_right_size():
 
 def test_a_plane_that_would_unpack_to_much_is_refused_at_its_size(model):
     bomb = alpha.pack(np.zeros((4000, 4000), np.uint8))
-    chunks = tiny.eae_chunks(model.compress(tiny.picture(4, 4, 4)))
+    chunks = unlisted(model.compress(tiny.picture(4, 4, 4)))
     chunks[1] = (b"ALPH", bomb)
     with pytest.raises(BitstreamError, match="another size than its image"):
         model.decompress(tiny.eae_file(chunks))

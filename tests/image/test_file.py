@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from tiny import EAE_MAGIC, eae_chunks, eae_file, eae_head
 
 from edgeae.errors import BitstreamError
-from edgeae.image.file import read, read_header, salvage, write
-from edgeae.image.header import Header, Limits
+from edgeae.image.file import read, read_header, read_metadata, salvage, write
+from edgeae.image.header import Header, Limits, Metadata
 
 CODEC_ID = bytes(range(16))
 HEADER = Header(CODEC_ID, level=33, height=300, width=35_000, channels=4)
@@ -24,6 +24,13 @@ BLOCKS = [b"first", b"", b"\0third\xff"]
 FILE = write(HEADER, BLOCKS, b"see-through")
 HEAD_OF_FILE = eae_head(CODEC_ID, level=33, channels=4, height=300, width=35_000)
 HEAD, DONE = eae_head(CODEC_ID, level=1, height=2, width=3), (b"DONE", b"")
+
+
+def check_of(data):
+    """The chunk with the CRCs of all critical ones."""
+    critical = [kind + body for kind, body in eae_chunks(data) if kind[:1].isupper()]
+    crcs = [zlib.crc32(whole).to_bytes(4, "little") for whole in critical if whole != b"DONE"]
+    return b"crCS", b"".join(crcs)
 
 
 def refused(data, match=None, limits=None):
@@ -50,6 +57,7 @@ def test_a_file_is_what_its_description_says():
         (b"ALPH", b"see-through"),
         *((b"TILE", bytes([i]) + block) for i, block in enumerate(BLOCKS)),
         (b"heAD", HEAD_OF_FILE[1]),
+        check_of(FILE),
         DONE,
     ]
     assert eae_file(eae_chunks(FILE)) == FILE
@@ -198,6 +206,96 @@ def test_an_end_that_holds_something_is_refused():
     refused(eae_file([HEAD, (b"DONE", b"x")]), "end holds 1 bytes")
 
 
+# --- chunks of several files
+
+OTHER = write(HEADER, [b"another", b"picture's", b"tiles"], b"see-through")
+
+
+def spliced(tile):
+    """The file with one of the other's tiles in the place of its own."""
+    chunks = eae_chunks(FILE)
+    chunks[tile] = eae_chunks(OTHER)[tile]
+    return eae_file(chunks)
+
+
+@pytest.mark.parametrize("tile", [2, 3, 4])
+def test_a_tile_of_another_file_is_refused_and_is_lost_when_concealed(tile):
+    refused(spliced(tile), "put together of chunks of several files")
+    remains = salvage(spliced(tile))
+    assert sorted(remains.blocks) == [i for i in range(3) if i != tile - 2]
+    assert all(remains.blocks[i] == BLOCKS[i] for i in remains.blocks)
+
+
+def test_transparency_of_another_file_is_noticed():
+    chunks = eae_chunks(FILE)
+    chunks[1] = (b"ALPH", b"of another")
+    refused(eae_file(chunks), "several files")
+    assert salvage(eae_file(chunks)).alpha is None
+
+
+def test_the_check_holds_where_the_header_is_left_in_its_copy_alone():
+    head, *chunks = eae_chunks(spliced(3))
+    damaged = eae_file([(b"HEAX", head[1]), *chunks])
+    assert sorted(salvage(damaged).blocks) == [0, 2]
+
+
+def test_a_file_without_the_check_is_read_as_before():
+    chunks = [chunk for chunk in eae_chunks(FILE) if chunk[0] != b"crCS"]
+    assert read(eae_file(chunks)) == read(FILE)
+    assert salvage(eae_file(chunks)) == salvage(FILE)
+
+
+@pytest.mark.parametrize("change", [lambda b: b"", lambda b: b[:-4], lambda b: b + b[:4]])
+def test_a_check_of_other_chunks_is_refused(change):
+    *chunks, check, done = eae_chunks(FILE)
+    refused(eae_file([*chunks, (b"crCS", change(check[1])), done]), "several files")
+
+
+def test_a_chunk_after_the_check_is_refused():
+    *chunks, tile, copy, check, done = eae_chunks(FILE)
+    refused(eae_file([*chunks, check_of(eae_file(chunks)), tile, copy, done]), "after the check")
+
+
+def test_what_is_left_ends_with_the_file():
+    left_of_both = salvage(FILE[:-40] + OTHER)
+    assert [left_of_both.blocks[i] for i in range(3)] == BLOCKS
+    assert salvage(FILE + OTHER) == salvage(FILE)
+    # Of a file whose header is lost, nothing gets into the next one's image.
+    chunks = eae_chunks(FILE)
+    headless = eae_file([c for c in chunks if c[0] not in (b"HEAD", b"heAD")])
+    first, *rest = eae_chunks(OTHER)
+    assert salvage(headless + eae_file([first, rest[0], rest[1]])).blocks == {0: b"another"}
+
+
+# --- metadata
+
+EXIF, XMP = b"II*\0whatever a camera says", b"<x:xmpmeta/>"
+
+
+def test_metadata_comes_back_byte_for_byte_and_costs_the_small_form():
+    for exif, xmp in ((EXIF, XMP), (EXIF, None), (None, XMP), (b"", b"")):
+        metadata = Metadata(exif, xmp)
+        data = write(HEADER, BLOCKS, b"see-through", metadata)
+        assert read(data) == replace(read(FILE), metadata=metadata)
+        assert salvage(data) == replace(salvage(FILE), metadata=metadata)
+        assert read_metadata(data) == metadata
+        one = write(replace(HEADER, channels=3), [b"one"], None, metadata)
+        assert read_metadata(one) == metadata and read(one).blocks == {0: b"one"}
+    assert read_metadata(FILE) == read_metadata(SMALL) == Metadata()
+
+
+def test_metadata_stands_before_the_tiles_in_chunks_that_a_reader_may_skip():
+    chunks = eae_chunks(write(HEADER, BLOCKS, b"see-through", Metadata(EXIF, XMP)))
+    assert chunks[1:3] == [(b"exIF", EXIF), (b"xmPP", XMP)]
+    assert [chunks[0], *chunks[3:]] == eae_chunks(FILE)
+
+
+def test_the_first_metadata_counts():
+    chunks = eae_chunks(write(HEADER, BLOCKS, b"see-through", Metadata(EXIF)))
+    chunks.insert(5, (b"exIF", b"second"))
+    assert read_metadata(eae_file(chunks)).exif == EXIF
+
+
 # --- limits
 
 
@@ -312,12 +410,14 @@ def test_any_changed_byte_costs_one_chunk_at_most():
 
 
 def test_any_piece_that_is_cut_out_costs_the_chunks_it_touches():
-    starts = [m.start() - 4 for m in re.finditer(b"HEAD|ALPH|TILE|heAD|DONE", FILE)]
-    ends = [*starts[1:], len(FILE)]
-    for begin in range(0, len(FILE), 3):
-        for end in range(begin + 1, len(FILE), 5):
+    # Without the list of all CRCs: a cut from one of them into the list can make a chunk whole.
+    file = eae_file([chunk for chunk in eae_chunks(FILE) if chunk[0] != b"crCS"])
+    starts = [m.start() - 4 for m in re.finditer(b"HEAD|ALPH|TILE|heAD|DONE", file)]
+    ends = [*starts[1:], len(file)]
+    for begin in range(0, len(file), 3):
+        for end in range(begin + 1, len(file), 5):
             sound = [i for i in range(6) if ends[i] <= begin or starts[i] >= end]
-            data = FILE[:begin] + FILE[end:]
+            data = file[:begin] + file[end:]
             if not {0, 5} & set(sound):
                 continue
             assert left(data) == ([i - 2 for i in sound if 2 <= i <= 4], 1 in sound)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import edgeae
 from edgeae.coding.container import varint
 from edgeae.errors import BitstreamError
+from edgeae.image import header
 from edgeae.image.codec import ImageCodec
 from edgeae.image.header import Limits
 
@@ -105,18 +106,18 @@ def test_a_damaged_file_is_refused_wherever_the_damage_is(model, files):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A codec whose tiles are as large as they can be, and a file of 2 ** 25 + 8192 pixels."""
+    """A codec whose tiles are as large as they can be, and a file of 2 ** 27 + 32768 pixels."""
     path = tiny.tiny_codec_bundle(tmp_path_factory.mktemp("codec") / "large", tile=1024)
     model = ImageCodec.load(path)
-    head = tiny.eae_head(model._id, height=4097, width=8192)
-    tiles = [(b"TILE", varint(i)) for i in range(4)]
+    head = tiny.eae_head(model._id, height=4097, width=32768)
+    tiles = [(b"TILE", varint(i)) for i in range(16)]
     return model, tiny.eae_file([head, *tiles, (b"DONE", b"")])
 
 
 def test_a_short_file_cannot_claim_a_huge_picture(large):
     model, blob = large
     for options in ({}, {"errors": "conceal"}):
-        with pytest.raises(BitstreamError, match=f"{2**25 + 8192} pixels in {len(blob)} bytes"):
+        with pytest.raises(BitstreamError, match=f"{2**27 + 32768} pixels in {len(blob)} bytes"):
             model.decompress(blob, **options)
 
 
@@ -124,7 +125,7 @@ def test_a_short_file_cannot_claim_a_huge_picture(large):
     "options",
     [
         {"limits": Limits(pixels_per_byte=1 << 28)},
-        {"region": (0, 0, 4096, 8192)},
+        {"region": (0, 0, 4096, 32768)},
         {"region": (5, 5, 5, 5)},
     ],
 )
@@ -137,10 +138,29 @@ def test_who_asks_for_a_region_or_raises_the_limit_is_let_in(large, options):
 def test_a_longer_file_may_hold_it(large):
     model, blob = large
     *chunks, done = tiny.eae_chunks(blob)
-    noted = tiny.eae_file([*chunks, (b"noTE", bytes(2**20 + 256)), done])
+    noted = tiny.eae_file([*chunks, (b"noTE", bytes(2**22 + 1024)), done])
     with pytest.raises(BitstreamError, match="coded block is empty"):
         model.decompress(noted)
 
 
 def test_the_limit_counts_the_bytes_of_the_file():
-    assert edgeae.Limits().pixels_per_byte * 2**20 == 2**25
+    assert edgeae.Limits().pixels_per_byte * 2**22 == 2**27
+
+
+def test_what_is_written_is_read_at_the_default_limits(tmp_path):
+    # 50 million pixels of which a file of some hundred bytes holds all.
+    path = tiny.tiny_codec_bundle(tmp_path / "coarse", tile=1024)
+    model = ImageCodec.load(path)
+    image = np.full((100, 120), 128, np.uint8)
+    blob = model.compress(image)
+    header.check_proportion(50_000_000, len(blob), None)
+    with pytest.raises(BitstreamError, match="take a region"):
+        header.check_proportion(header.USUAL_PIXELS + 1, len(blob), None)
+
+
+def test_a_file_that_its_readers_would_refuse_is_not_made(model, monkeypatch):
+    image = np.full((100, 120), 128, np.uint8)
+    monkeypatch.setattr(header, "USUAL_PIXELS", 9_999)
+    with pytest.raises(ValueError, match="no reader would take the file: the file holds 12000"):
+        model.compress(image, limits=Limits(pixels_per_byte=1))
+    model.compress(image, limits=Limits(pixels_per_byte=12_000))

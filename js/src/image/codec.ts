@@ -30,7 +30,7 @@ const DEFAULT_QUALITY = 5;
 // What a few bytes may leave to concealment whatever their number, and what any file may hold
 // however short it is, a photo of any usual camera: see Limits.
 const CONCEALED_PIXELS = 2 ** 20;
-const USUAL_PIXELS = 2 ** 25;
+const USUAL_PIXELS = 2 ** 27;
 
 export interface DecompressOptions {
   /** That part of the picture in pixels, exactly as the whole would show it. */

@@ -9,7 +9,7 @@ export interface Limits {
   readonly sidePixels: number;
   /** Chunks of a file, or packets of one picture and its tiles. */
   readonly chunks: number;
-  /** Pixels to decode at once for each byte of the file, beyond 2 ** 25 pixels. */
+  /** Pixels to decode at once for each byte of the file, beyond 2 ** 27 pixels. */
   readonly pixelsPerByte: number;
   /** Pixels left to concealment for each byte that is there, beyond 2 ** 20 pixels. */
   readonly concealedPixelsPerByte: number;
