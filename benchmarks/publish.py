@@ -85,6 +85,46 @@ def speech_edge_rows(result: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def speech_condition_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each system of a run under the conditions of use."""
+    rows = []
+    for name, system in result["systems"].items():
+        late, speeds = system["late_noise_db"], system["speeds_db"]
+        rows.append(
+            {
+                "system": name,
+                "recordings": str(result["files"]),
+                "PESQ-WB fresh / never reset": " / ".join(
+                    _number(system[mode].get("pesq"), 2) for mode in ("fresh", "never_reset")
+                ),
+                "late noise dB: at once / after zeros / quiet room / lost blocks": " / ".join(
+                    _number(late[lead]) for lead in ("at once", "zeros", "quiet room", "lost")
+                ),
+                "pauses dB": _number(system["pauses_db"]["fall"]),
+                "speech kept dB": _number(system["kept_db"]["all"], 2),
+                "sibilants dB": _number(system["sibilants_db"]["kept"], 2),
+                "clean speech kept dB at speeds 1 / 1.2 / 1.4 / 1.6": " / ".join(
+                    _number(speeds[speed]) for speed in ("1", "1.2", "1.4", "1.6")
+                ),
+            }
+        )
+    return rows
+
+
+def stereo_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each model: how far the level difference of two channels spreads."""
+    return [
+        {
+            "model": model,
+            "recordings": str(result["files"]),
+            "noisy input dB": _number(spread["noisy"], 2),
+            "channels parted dB": _number(spread["parted"], 2),
+            "channels linked dB": _number(spread["linked"], 2),
+        }
+        for model, spread in result["stereo"].items()
+    ]
+
+
 def large_picture_rows(result: Mapping[str, Any]) -> list[Row]:
     """One row for a picture of many megapixels."""
     side = result["side_pixels"]
@@ -228,6 +268,10 @@ class Published:
     in_readme: bool = False
 
 
+_CONDITIONS = (
+    "python -m benchmarks.speech_conditions NOISY CLEAN"
+    " --json benchmarks/results/speech_conditions.json"
+)
 _MATRIX = (
     "python -m benchmarks.provider_matrix photo-codec speech-denoiser --work DIR"
     " --json benchmarks/results/providers.json"
@@ -292,6 +336,23 @@ PUBLISHED = (
         "python -m benchmarks.speech_edges CLEAN --json benchmarks/results/speech_edges.json",
         speech_edge_rows,
         "speech-denoiser",
+    ),
+    Published(
+        "speech_conditions.json",
+        "**Speech, the conditions of use**: all recordings in one stream against fresh states; how"
+        " far noise falls in the first second after its beginning; how far pauses fall; how much of"
+        " the speech is kept, of its sibilants, of faster and higher voices.",
+        _CONDITIONS,
+        speech_condition_rows,
+        None,
+    ),
+    Published(
+        "speech_conditions.json",
+        "**Speech in stereo**: how far the level difference of the two channels spreads"
+        " (`benchmarks.speech_conditions`, the voice 6 dB to the left, other noise in each).",
+        _CONDITIONS,
+        stereo_rows,
+        None,
     ),
     Published(
         "providers.json",

@@ -60,10 +60,10 @@ Metric = Callable[[Sound, Sound], float]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
-    pairs = _pairs(options.noisy, options.clean)[: options.files]
+    pairs = file_pairs(options.noisy, options.clean)[: options.files]
     console = Console(stderr=True)
     missing: dict[str, str] = {}
-    metrics = dict(_metrics(missing, dnsmos=options.dnsmos))
+    metrics = dict(installed_metrics(missing, dnsmos=options.dnsmos))
     systems = [System(name=NOISY, clean=lambda noisy, rate_hz: (noisy, 0.0))]
     systems += [ours(model) for model in options.model]
     if options.peers:
@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _pairs(noisy: Path, clean: Path) -> list[tuple[Path, Path]]:
+def file_pairs(noisy: Path, clean: Path) -> list[tuple[Path, Path]]:
     """The recordings of both folders by name; exits if a noisy one has no clean one."""
     for folder in (noisy, clean):
         if not folder.is_dir():
@@ -141,9 +141,9 @@ def measure(
     total = 0.0
     outputs: list[tuple[Sound, dict[str, Sound]]] = []
     # Everything is timed before anything is scored: some scores leave busy threads behind.
-    for noisy_file, clean_file in _progress("denoising", pairs):
-        noisy, rate_hz = _mono(noisy_file)
-        clean, clean_rate_hz = _mono(clean_file)
+    for noisy_file, clean_file in progress("denoising", pairs):
+        noisy, rate_hz = read_mono(noisy_file)
+        clean, clean_rate_hz = read_mono(clean_file)
         if (len(noisy), rate_hz) != (len(clean), clean_rate_hz):
             sys.exit(f"{noisy_file.name}: noisy and clean differ in length or rate")
         total += len(noisy) / rate_hz
@@ -156,19 +156,19 @@ def measure(
             row = {"file": noisy_file.name, "cpu_seconds": round(cpu_seconds, 5)}
             rows[system.name].append(row)
         outputs.append((_for_metrics(clean, rate_hz), found))
-    for index, (reference, found) in enumerate(_progress("scoring", outputs)):
+    for index, (reference, found) in enumerate(progress("scoring", outputs)):
         for name, estimate in found.items():
             for key, metric in metrics.items():
                 rows[name][index][key] = _rounded(metric(reference, estimate))
     return rows, total
 
 
-def _progress(title: str, items: Sequence[Any]) -> Iterable[Any]:
+def progress(title: str, items: Sequence[Any]) -> Iterable[Any]:
     console = Console(stderr=True)
     return track(items, title, console=console, disable=not console.is_terminal)
 
 
-def _mono(path: Path) -> tuple[Sound, int]:
+def read_mono(path: Path) -> tuple[Sound, int]:
     sound, rate_hz = read_audio(path)
     if sound.ndim > 1:
         sys.exit(f"{path} has {sound.shape[1]} channels: one is measured")
@@ -179,7 +179,7 @@ def _for_metrics(sound: Sound, rate_hz: int) -> Sound:
     return np.asarray(soxr.resample(sound, rate_hz, METRIC_RATE_HZ), np.float32)
 
 
-def _metrics(missing: dict[str, str], *, dnsmos: bool) -> Any:
+def installed_metrics(missing: dict[str, str], *, dnsmos: bool) -> Any:
     """The metrics whose packages are installed, (name, function of reference and estimate)."""
     try:
         yield "pesq", _pesq()

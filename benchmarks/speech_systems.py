@@ -33,7 +33,8 @@ class System:
     The output is aligned with the input and as long. The seconds are those of the calling thread,
     as each of these systems works in it alone; the resampling that one needs around it is left out.
     `latency_ms` is the measured lag of the output plus the frame or hop that must be gathered
-    first, None for a system that needs the whole recording.
+    first, None for a system that needs the whole recording. `after_loss`, of a system that has a
+    call for lost blocks, gives what comes of a sound before which so many frames were lost.
     """
 
     name: str
@@ -43,6 +44,7 @@ class System:
     size_bytes: int | None = None
     nodes: int | None = None
     bundle: dict[str, Any] | None = None
+    after_loss: Callable[[int, Sound, int], Sound] | None = None
 
 
 def ours(model: str) -> System:
@@ -64,6 +66,11 @@ def ours(model: str) -> System:
         seconds = time.thread_time() - start
         return np.concatenate(out)[stream.delay :], seconds
 
+    def after_loss(frames: int, sound: Sound, rate_hz: int) -> Sound:
+        stream = denoiser.stream(sample_rate=rate_hz)
+        out = [stream.skip(frames), stream.process(sound), stream.flush()]
+        return np.concatenate(out)[stream.delay + frames :]
+
     lag = denoiser.stream(sample_rate=model_rate_hz).delay
     report = denoiser.report()["graphs"]["step"]
     return System(
@@ -78,6 +85,7 @@ def ours(model: str) -> System:
             "version": bundle.manifest.version,
             "id": bundle.id,
         },
+        after_loss=after_loss,
     )
 
 
