@@ -21,6 +21,7 @@ import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soxr
@@ -181,7 +182,8 @@ def quiet_room(samples: int) -> Sound:
     spectrum = np.fft.rfft(np.random.default_rng(2).standard_normal(samples))
     spectrum *= np.maximum(np.fft.rfftfreq(samples, 1 / RATE_HZ), 50.0) ** -0.5
     room = np.fft.irfft(spectrum, n=samples)
-    return np.float32(room * (10 ** (QUIET_ROOM_DB / 20) / np.sqrt(np.mean(np.square(room)))))
+    room *= 10 ** (QUIET_ROOM_DB / 20) / np.sqrt(np.mean(np.square(room)))
+    return np.asarray(room, np.float32)
 
 
 def speeds(denoise: Denoise, recordings: Sequence[Sound]) -> Figures:
@@ -191,7 +193,7 @@ def speeds(denoise: Denoise, recordings: Sequence[Sound]) -> Figures:
         kept = []
         for clean in recordings:
             # Played faster: fewer samples at the same rate.
-            fast = np.float32(soxr.resample(clean, round(RATE_HZ * speed), RATE_HZ))
+            fast = np.asarray(soxr.resample(clean, round(RATE_HZ * speed), RATE_HZ), np.float32)
             kept.append(kept_db(fast, denoise(fast)))
         found[f"{speed:g}"] = _mean(kept)
         found[f"{speed:g} worst"] = round(min(kept), 3)
@@ -222,7 +224,8 @@ def stereo(model: str, pairs: Sequence[Pair]) -> Figures:
 
 def level_db(sound: Sound) -> float:
     """The power of samples in dB of full scale, at least -200."""
-    return float(10 * np.log10(max(np.mean(np.square(sound, dtype=np.float64)), 1e-20)))
+    power = np.mean(np.square(sound, dtype=np.float64))
+    return float(10 * np.log10(np.maximum(power, 1e-20)))
 
 
 def frame_levels_db(sound: Sound) -> NDArray[np.float64]:
@@ -243,12 +246,16 @@ def pause_fall_db(clean: Sound, noisy: Sound, out: Sound) -> float:
     if not pauses.any():
         return float("nan")
     before, after = (np.mean(10 ** (frame_levels_db(x)[pauses] / 10)) for x in (noisy, out))
-    return float(10 * np.log10(max(after, 1e-20) / before))
+    return float(10 * np.log10(np.maximum(after, 1e-20) / before))
 
 
 def kept_db(clean: Sound, out: Sound) -> float:
     """The share of the clean speech in the output, in dB: 20 log10 of <clean, out> / |clean|^2."""
-    share = np.vdot(clean, out) / max(float(np.vdot(clean, clean)), 1e-20)
+    return _share_db(clean, out)
+
+
+def _share_db(clean: NDArray[Any], out: NDArray[Any]) -> float:
+    share = float(np.vdot(clean, out).real) / max(float(np.vdot(clean, clean).real), 1e-20)
     return float(20 * np.log10(max(share, 1e-5)))
 
 
@@ -262,9 +269,7 @@ def kept_by_band(outputs: Sequence[Pair]) -> Figures:
         for low, high in BANDS_HZ:
             band = slice(round(low / bin_hz), round(high / bin_hz))
             x, y = before[:, band], after[:, band]
-            share = np.vdot(x, y).real / max(np.vdot(x, x).real, 1e-20)
-            key = f"{low} to {high} Hz"
-            found.setdefault(key, []).append(float(20 * np.log10(max(share, 1e-5))))
+            found.setdefault(f"{low} to {high} Hz", []).append(_share_db(x, y))
     return {name: _mean(values) for name, values in found.items()}
 
 
