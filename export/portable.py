@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -67,7 +68,7 @@ class _Writer:
         self.constants[name] = np.asarray(value, dtype)
         return name
 
-    def node(self, kind: str, *inputs: str, to: str | None = None, **attributes: object) -> str:
+    def node(self, kind: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
         """Add a node with one output, called `to` if that is given; its name."""
         name = to or self._name(kind.lower())
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
@@ -89,7 +90,7 @@ def _gather(writer: _Writer, node: onnx.NodeProto) -> bool:
     if places not in writer.constants or source not in writer.shapes:
         return False
     shape = writer.shapes[source]
-    axis = _attribute(node, "axis", 0) % len(shape)
+    axis = int(_attribute(node, "axis", 0)) % len(shape)
     wanted = writer.constants[places]
     flat = wanted.reshape(-1) % shape[axis]
     runs = np.split(flat, np.flatnonzero(np.diff(flat) != 1) + 1)

@@ -189,7 +189,10 @@ def _prepared(
     start_from: Path | None,
 ) -> Run:
     """The run at its first step, or where it was when it is resumed."""
-    network = recipe.network.to(device=processes.device, memory_format=torch.channels_last)
+    # The stubs do not know that both can be asked for at once.
+    network: torch.nn.Module = recipe.network.to(  # type: ignore[call-overload]
+        device=processes.device, memory_format=torch.channels_last
+    )
     data = recipe.data_summary()
     if resume:
         return resumed_run(config, network, data, out / "last.pt")

@@ -43,7 +43,7 @@ class Processes:
         if self.count == 1:
             return network
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(network, device_ids=ids, broadcast_buffers=False)
+        return DistributedDataParallel(network, device_ids=ids, forward_sync_buffers=False)
 
     def agree(self, value: float) -> float:
         """The first process's number, in all of them."""

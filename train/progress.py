@@ -46,9 +46,7 @@ class Reporter:
             return
         from torch.utils.tensorboard import SummaryWriter
 
-        self._board = SummaryWriter(  # type: ignore[no-untyped-call]
-            str(out / "tensorboard"), purge_step=step, flush_secs=_FLUSH_S
-        )
+        self._board = SummaryWriter(str(out / "tensorboard"), purge_step=step, flush_secs=_FLUSH_S)
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             self._bar = Progress(*columns, TextColumn("{task.fields[shown]}"))

@@ -109,7 +109,7 @@ def load_start(network: torch.nn.Module, file: Path, config: Config) -> list[dic
     saved, state = load_checkpoint(file)
     ours, theirs = network.state_dict(), state["averaged"]
     if saved.task == config.task and hasattr(network, "widened"):
-        theirs = network.widened(theirs)
+        theirs = network.widened(theirs)  # type: ignore[operator]
     other = [n for n, value in theirs.items() if n not in ours or ours[n].shape != value.shape]
     if saved.task != config.task or other:
         raise _other_network(file, saved, config)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 __all__ = ["StopRequest", "stop_on_signals"]
 
@@ -25,7 +26,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     Outside of the main thread, where Python allows no handlers, signals act as they would.
     """
     request = StopRequest()
-    before = {}
+    before: dict[int, Any] = {}
 
     def note(number: int, _: FrameType | None) -> None:
         request.signal = number
@@ -40,5 +41,5 @@ def stop_on_signals() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)

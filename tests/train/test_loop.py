@@ -228,6 +228,19 @@ def test_precision_is_what_was_measured_to_be_faster(
     assert load_checkpoint(tmp_path / "run" / "last.pt")[1]["precision"] == expected
 
 
+def test_a_resumed_run_keeps_the_precision_that_it_began_with(line, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    arguments = [str(line), "--precision", "auto", "--out", str(out)]
+    for faster in ("bfloat16", "float32"):
+        seconds = {"float32": 1.0, "bfloat16": 0.1 if faster == "bfloat16" else 9.0}
+        monkeypatch.setattr(
+            precision, "seconds_per_step", lambda *given, seconds=seconds: seconds[given[-1]]
+        )
+        more = ["--resume", "--steps", "20"] if faster == "float32" else ["--steps", "10"]
+        assert main([*arguments, *more]) == 0
+        assert load_checkpoint(out / "last.pt")[1]["precision"] == "bfloat16"
+
+
 def test_a_time_budget_cuts_the_schedule_to_the_steps_that_fit(line, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(precision, "seconds_per_step", lambda *_: 0.5)
     out = tmp_path / "run"

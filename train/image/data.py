@@ -168,7 +168,7 @@ def _reasons(skipped: dict[str, str]) -> str:
 
 def _read_rgb(file: Path) -> Picture | str:
     """One picture, or in a word why there is none."""
-    formats = _FORMATS
+    formats: tuple[str, ...] = _FORMATS
     if file.suffix.lower() in _HEIF_SUFFIXES:
         try:
             import pillow_heif

@@ -137,7 +137,7 @@ class SpeechMixer:
             elif kind < config.noise_only_chance + config.speech_only_chance:
                 noisy[i] = wet[i]
             else:
-                snr_db = rng.uniform(*config.snr_db)
+                snr_db = rng.uniform(config.snr_db[0], config.snr_db[1])
                 noisy[i] = wet[i] + noise[i] * noise_gain(wet[i], noise[i], snr_db=snr_db)
             level = np.sqrt(np.mean(np.square(noisy[i])))
             gain = np.float32(10 ** (rng.uniform(*config.level_db) / 20) / max(level, 1e-6))

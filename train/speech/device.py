@@ -103,7 +103,7 @@ class DeviceMixer:
         kind = self._draw(rng.random(size))
         alone = kind < config.noise_only_chance
         untouched = ~alone & (kind < config.noise_only_chance + config.speech_only_chance)
-        snr_db = self._draw(rng.uniform(*config.snr_db, size))
+        snr_db = self._draw(rng.uniform(config.snr_db[0], config.snr_db[1], size))
         power_speech, power_noise = (x.square().mean(1) for x in (wet, noise))
         gain = (power_speech / power_noise.clamp_min(1e-12) / 10 ** (snr_db / 10)).sqrt()
         silent = (power_speech <= 1e-12) | (power_noise <= 1e-12)
@@ -112,7 +112,7 @@ class DeviceMixer:
         heard = (~alone).float()[:, None]
         clean = clean * heard
         noisy = wet * heard + noise * gain[:, None]
-        level = 10 ** (self._draw(rng.uniform(*config.level_db, size)) / 20)
+        level = 10 ** (self._draw(rng.uniform(config.level_db[0], config.level_db[1], size)) / 20)
         scale = (level / noisy.square().mean(1).sqrt().clamp_min(1e-6))[:, None]
         noisy, clean = noisy * scale, clean * scale
         clipped = self._draw(rng.random(size)) < config.clipping_chance

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +14,7 @@ SAMPLE_RATE_HZ = 16_000
 Audio = npt.NDArray[np.float32]
 
 
-def unit_gain(x: Audio) -> float:
+def unit_gain(x: npt.NDArray[np.floating[Any]]) -> float:
     """The factor that brings audio to a root mean square of 1; at most 80 dB."""
     return 1.0 / max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
 
