@@ -1,7 +1,7 @@
 """The Python side of measure_codec.mjs.
 
-    python measure_codec.py make PICTURES WORK    writes files, their symbols' hashes and pixels
-    python measure_codec.py read WORK             reads the files that JavaScript wrote
+python measure_codec.py make PICTURES WORK    writes files, their symbols' hashes and pixels
+python measure_codec.py read WORK             reads the files that JavaScript wrote
 """
 
 from __future__ import annotations

@@ -1,0 +1,192 @@
+"""Many small pictures: files a second against processes, beside AVIF and JPEG in the same pool.
+
+    python -m benchmarks.throughput [--files 2000] [--jobs 1 2] [--growth 10 100 1000 10000] \
+        --json benchmarks/results/throughput.json
+
+The pictures are pieces of the package's photo. Every row is a command of its own, `edgeae compress
+--jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it; the
+best of `--repeats` counts. Memory is the largest resident set of any process of the command. At
+the end a run is killed in the middle and goes on with `--skip-existing`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgeae.batch import Done, Job, Tick, execute
+from edgeae.bench.machine import machine, versions
+from edgeae.bench.workloads import ASSETS
+from edgeae.media import read_image, write_image
+
+SIDE = 128
+# About the bytes of the learned codec at its default quality.
+PEERS = {"AVIF speed 6": (".avif", {"quality": 60, "speed": 6}), "JPEG": (".jpg", {"quality": 60})}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, run every pool, and write the figures."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.throughput",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--files", type=int, default=2000, help="pictures")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes")
+    parser.add_argument("--growth", type=int, nargs="*", default=[10, 100, 1000, 10_000])
+    parser.add_argument("--repeats", type=int, default=3, help="runs of which the best counts")
+    parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
+    parser.add_argument("--json", type=Path, help="where to write every figure")
+    options = parser.parse_args(arguments)
+    report = measure(options.model, options.files, options.jobs, options.growth, options.repeats)
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(report, indent=1))
+
+
+def measure(
+    model: str, files: int, jobs: Sequence[int], growth: Sequence[int], repeats: int
+) -> dict[str, Any]:
+    """Seconds, files a second and memory of every pool and number of files."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pictures = make_pictures(folder / "pictures", files)
+        rows = [
+            _row(system, count, files, _best(work, repeats, folder))
+            for count in jobs
+            for system, work in _systems(model, pictures, count).items()
+        ]
+        grown = []
+        for number in growth:
+            some = make_pictures(folder / f"{number}", number)
+            work = functools.partial(_compress, model, some, max(jobs))
+            grown.append(_row("edgeae", max(jobs), number, _best(work, 1, folder)))
+        resumed = kill_and_resume(model, pictures, folder / "killed", max(jobs))
+    one, most = (
+        next(row for row in rows if (row["system"], row["jobs"]) == ("edgeae", count))
+        for count in (min(jobs), max(jobs))
+    )
+    return {
+        "what": "throughput of many small pictures",
+        "machine": machine(),
+        "versions": versions(("edgeae", "numpy", "onnxruntime", "Pillow")),
+        "files": files,
+        "side_pixels": SIDE,
+        "rows": rows,
+        "speedup": round(most["files_per_s"] / one["files_per_s"], 2),
+        "growth": grown,
+        "killed_and_resumed": resumed,
+    }
+
+
+def make_pictures(folder: Path, count: int) -> Path:
+    """The folder, with so many different square pieces of the package's photo as PNG."""
+    photo = read_image(ASSETS / "photo.webp")
+    rng = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for index in range(count):
+        top, left = (int(rng.integers(size - SIDE)) for size in photo.shape[:2])
+        write_image(folder / f"{index:05}.png", photo[top : top + SIDE, left : left + SIDE])
+    return folder
+
+
+def kill_and_resume(model: str, pictures: Path, out: Path, jobs: int) -> dict[str, int]:
+    """Kills a run once it has written some files, and goes on: files before, and at the end."""
+    process = subprocess.Popen(_command(model, pictures, out, jobs), stdout=subprocess.PIPE)
+    if process.stdout is not None:
+        process.stdout.readline()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = len(list(out.glob("*.eae")))
+    subprocess.run(
+        [*_command(model, pictures, out, jobs), "--skip-existing"],
+        check=True,
+        capture_output=True,
+    )
+    return {"before": before, "after": len(list(out.glob("*.eae")))}
+
+
+def peer_file(suffix: str, options: dict[str, int], job: Job, tick: Tick) -> Done:
+    """Encodes one picture with Pillow, as `edgeae.cli.image_files.compress_file` does with ours."""
+    from PIL import Image
+
+    with Image.open(job.source) as picture:
+        picture.convert("RGB").save(job.target.with_suffix(suffix), **options)  # type: ignore[arg-type]
+    return Done("", job.source.stat().st_size, job.target.with_suffix(suffix).stat().st_size)
+
+
+def _systems(model: str, pictures: Path, jobs: int) -> dict[str, Callable[[Path], int]]:
+    systems: dict[str, Callable[[Path], int]] = {
+        "edgeae": functools.partial(_compress, model, pictures, jobs)
+    }
+    for name in PEERS:
+        systems[name] = functools.partial(_compress_peer, name, pictures, jobs)
+    return systems
+
+
+def _compress(model: str, pictures: Path, jobs: int, out: Path) -> int:
+    subprocess.run(_command(model, pictures, out, jobs), check=True, capture_output=True)
+    return _bytes(out)
+
+
+def _compress_peer(name: str, pictures: Path, jobs: int, out: Path) -> int:
+    suffix, options = PEERS[name]
+    out.mkdir()
+    tasks = [Job(path, out / path.name) for path in sorted(pictures.iterdir())]
+    work = functools.partial(peer_file, suffix, options)
+    for outcome in execute(tasks, work, processes=jobs):
+        if outcome.done is None:
+            raise RuntimeError(outcome.message)
+    return _bytes(out)
+
+
+def _command(model: str, pictures: Path, out: Path, jobs: int) -> list[str]:
+    asked = ["--model", model, "--jobs", str(jobs)]
+    return [sys.executable, "-m", "edgeae", "compress", str(pictures), str(out), *asked]
+
+
+def _best(work: Callable[[Path], int], repeats: int, folder: Path) -> tuple[float, int, int]:
+    """Seconds of the quickest run, bytes written, and the most bytes that a process held."""
+    seconds = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory(dir=folder) as out:
+            start = time.perf_counter()
+            written = work(Path(out) / "out")
+            seconds.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return min(seconds), written, peak if sys.platform == "darwin" else 1024 * peak
+
+
+def _row(system: str, jobs: int, files: int, found: tuple[float, int, int]) -> dict[str, Any]:
+    seconds, written, peak = found
+    return {
+        "system": system,
+        "jobs": jobs,
+        "files": files,
+        "seconds": round(seconds, 2),
+        "files_per_s": round(files / seconds, 1),
+        "bytes_per_file": round(written / files),
+        "peak_process_mb_so_far": round(peak / 1e6, 1),
+    }
+
+
+def _bytes(folder: Path) -> int:
+    return sum(entry.stat().st_size for entry in os.scandir(folder))
+
+
+if __name__ == "__main__":
+    main()
