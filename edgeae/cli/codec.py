@@ -74,7 +74,7 @@ def compress(
         suffixes=image_files.SUFFIXES,
         new_suffix=SUFFIX,
         keep_suffix=keep_suffix,
-        why_not=image_files.why_not,
+        why_not=lambda path: "no picture",
     )
     if not plan.many and target != "-":
         out = plan.jobs[0].target

@@ -30,7 +30,6 @@ __all__ = [
     "compress_file",
     "decompress_file",
     "ratio",
-    "why_not",
 ]
 
 Picture = NDArray[np.uint8]
@@ -113,15 +112,6 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
     return Done(line, len(blob), written)
 
 
-# Formats that are read once a package is installed, or not at all.
-_NEEDS = {".heic": "HEIC is not read", ".heif": "HEIF is not read"}
-
-
-def why_not(path: Path) -> str:
-    """Why a file of a folder is none that `compress_file` reads."""
-    return _NEEDS.get(path.suffix.lower(), "no picture")
-
-
 def ratio(before: int, after: int) -> str:
     """How many times smaller, in words; small ratios keep two digits."""
     value = before / after
@@ -145,7 +135,7 @@ def _limits(*, large: bool) -> Any:
 def _read(path: Path) -> tuple[Picture, int]:
     """A picture, uint8 (H, W, C), and the bytes that it was read from."""
     if path == pipes.PIPE or not path.is_file():
-        data: Any = pipes.read_bytes(path)
+        data = pipes.read_bytes(path)
         return media.read_image(data), len(data)
     return media.read_image(path), path.stat().st_size
 
