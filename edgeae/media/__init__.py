@@ -7,44 +7,54 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeae.media.audio import (
-        AUDIO_SUFFIXES,
         AudioInfo,
-        AudioWriter,
         audio_blocks,
         audio_info,
-        audio_subtype,
         read_audio,
+        read_audio_metadata,
+    )
+    from edgeae.media.audio_metadata import AudioMetadata
+    from edgeae.media.audio_writing import (
+        AUDIO_SUFFIXES,
+        AudioWriter,
+        audio_subtype,
         write_audio,
     )
+    from edgeae.media.exif import Metadata
     from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing
     from edgeae.media.image_writing import image_writer, write_image
     from edgeae.media.images import IMAGE_SUFFIXES, read_image, read_image_metadata
 
 _HOMES = {
-    "AUDIO_SUFFIXES": "edgeae.media.audio",
+    "AUDIO_SUFFIXES": "edgeae.media.audio_writing",
     "AudioInfo": "edgeae.media.audio",
-    "AudioWriter": "edgeae.media.audio",
+    "AudioMetadata": "edgeae.media.audio_metadata",
+    "AudioWriter": "edgeae.media.audio_writing",
     "IMAGE_SUFFIXES": "edgeae.media.images",
+    "Metadata": "edgeae.media.exif",
     "atomic_write": "edgeae.media.files",
     "audio_blocks": "edgeae.media.audio",
     "audio_info": "edgeae.media.audio",
-    "audio_subtype": "edgeae.media.audio",
+    "audio_subtype": "edgeae.media.audio_writing",
     "image_writer": "edgeae.media.image_writing",
     "read_image_metadata": "edgeae.media.images",
     "keep_time": "edgeae.media.files",
     "read_audio": "edgeae.media.audio",
+    "read_audio_metadata": "edgeae.media.audio",
     "read_bytes": "edgeae.media.files",
     "read_image": "edgeae.media.images",
     "replacing": "edgeae.media.files",
-    "write_audio": "edgeae.media.audio",
+    "write_audio": "edgeae.media.audio_writing",
     "write_image": "edgeae.media.image_writing",
 }
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "AudioInfo",
+    "AudioMetadata",
     "AudioWriter",
     "IMAGE_SUFFIXES",
+    "Metadata",
     "atomic_write",
     "audio_blocks",
     "audio_info",
@@ -52,6 +62,7 @@ __all__ = [
     "image_writer",
     "keep_time",
     "read_audio",
+    "read_audio_metadata",
     "read_bytes",
     "read_image",
     "read_image_metadata",

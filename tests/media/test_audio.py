@@ -106,7 +106,7 @@ def test_an_empty_a_wrong_kind_and_a_silent_header_are_named(tmp_path: Path) -> 
     with pytest.raises(MediaError, match=r"empty\.wav: the file is empty"):
         media.read_audio(tmp_path / "empty.wav")
     (tmp_path / "text.wav").write_text("hello")
-    with pytest.raises(MediaError, match=r"text\.wav: not a sound file"):
+    with pytest.raises(MediaError, match=r"text\.wav: not an audio file"):
         media.read_audio(tmp_path / "text.wav")
     soundfile.write(tmp_path / "none.wav", np.zeros(0), 8000)
     with pytest.raises(MediaError, match=r"none\.wav: it holds no samples"):
