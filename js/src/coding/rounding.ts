@@ -102,7 +102,8 @@ function towardsCenter(
   return pays ? near - Math.sign(offset) : near;
 }
 
-function roundHalfEven(value: number): number {
+/** The nearest whole number, halves to even. */
+export function roundHalfEven(value: number): number {
   const below = Math.floor(value);
   const rest = value - below;
   if (rest === 0.5) return below % 2 ? below + 1 : below;

@@ -14,6 +14,8 @@ import { Graph } from "../session.js";
 import { packAlpha, unpackAlpha } from "./alpha.js";
 import type { Content } from "./container.js";
 import { readFile, readHeader, salvage, writeFile } from "./container.js";
+import type { Size } from "./grid.js";
+import { all, cut, lostOf, paste, widened } from "./grid.js";
 import type { Header, Limits } from "./header.js";
 import { FILE_LIMITS, LEVELS, PACKET_LIMITS } from "./header.js";
 import type { LatentSpec } from "./latent.js";
@@ -22,10 +24,11 @@ import type { Packet, PacketHeader } from "./packets.js";
 import { keyOf, overheadBytes, readPacket, writePackets } from "./packets.js";
 import type { Picture } from "./picture.js";
 import { checkedPicture, newPicture, transparency } from "./picture.js";
+import { dequantize, paint, planesOf } from "./planes.js";
+import { finestThatFits, levelOf, qualityOf } from "./quality.js";
 import type { Area, Tile } from "./tiles.js";
-import { marked, overlap, scaled, tileCount, tilesOf, touches } from "./tiles.js";
+import { overlap, scaled, tileCount, tilesOf, touches } from "./tiles.js";
 
-const LEVELS_PER_QUALITY = 8;
 const DEFAULT_QUALITY = 5;
 // What a few bytes may leave to concealment whatever their number, and what any file may hold
 // however short it is, a photo of any usual camera: see Limits.
@@ -359,7 +362,7 @@ export class ImageCodec {
       }
       for (const row of rows.keys()) if (row < first) rows.delete(row);
       // A file whose first tiles are unsound is refused before there is room for its picture.
-      data ??= new Uint8ClampedArray(4 * window.height * window.width);
+      data ??= roomFor(window);
       const unseen = all(lost, grid, seen);
       const view = [tile.height, tile.width, tile.top - seen.top, tile.left - seen.left];
       const key = [...view, seen.height, seen.width].join();
@@ -552,11 +555,6 @@ export class ImageCodec {
   }
 }
 
-interface Size {
-  readonly height: number;
-  readonly width: number;
-}
-
 interface Part {
   readonly tile: Tile;
   readonly latents: Float32Array;
@@ -570,36 +568,6 @@ async function openGraph(
 ): Promise<Graph> {
   const entry = bundle.graphEntry(role, precision);
   return await Graph.open(runtime, await bundle.read(entry), entry.file);
-}
-
-/** The quantization level of a quality. */
-function levelOf(quality: number): number {
-  if (typeof quality !== "number" || !(quality >= 1 && quality <= 9)) {
-    throw new RangeError(`quality is ${String(quality)}, expected 1 (smallest) to 9`);
-  }
-  return Math.round((quality - 1) * LEVELS_PER_QUALITY);
-}
-
-function qualityOf(level: number): number {
-  return 1 + level / LEVELS_PER_QUALITY;
-}
-
-async function finestThatFits(
-  write: (level: number) => Promise<Uint8Array>,
-  maxBytes: number,
-): Promise<Uint8Array> {
-  if (!(maxBytes >= 1)) throw new RangeError(`maxBytes is ${maxBytes}, expected at least 1`);
-  let best = await write(0);
-  if (best.length > maxBytes) {
-    throw new RangeError(`the picture needs at least ${best.length} bytes, maxBytes is ${maxBytes}`);
-  }
-  for (let low = 0, high = LEVELS; high - low > 1; ) {
-    const middle = (low + high) >> 1;
-    const bytes = await write(middle);
-    if (bytes.length <= maxBytes) [low, best] = [middle, bytes];
-    else high = middle;
-  }
-  return best;
 }
 
 function windowOf(region: Area | undefined, { height, width }: Size): Area {
@@ -628,6 +596,14 @@ function checkProportion(window: Area, bytes: number, limits: Limits): void {
   }
 }
 
+function roomFor({ height, width }: Size): Uint8ClampedArray {
+  try {
+    return new Uint8ClampedArray(4 * height * width);
+  } catch {
+    throw new EdgeaeError("runtime", `there is no memory for ${width} x ${height} pixels`);
+  }
+}
+
 /** The output of a graph, which has so many finite numbers. */
 function floats(output: unknown, length: number, graph: Graph): Float32Array {
   if (!(output instanceof Float32Array) || output.length !== length) {
@@ -636,149 +612,4 @@ function floats(output: unknown, length: number, graph: Graph): Float32Array {
   // An infinity is clipped like any large number; of NaN rounding would make some number.
   if (output.some(Number.isNaN)) throw new EdgeaeError("runtime", `${graph.name} gives NaN`);
   return output;
-}
-
-function lostOf(
-  layout: readonly Tile[],
-  blocks: ReadonlyMap<number, unknown>,
-  { height, width }: Size,
-): Uint8Array {
-  return marked(
-    height,
-    width,
-    layout.filter((_, i) => !blocks.has(i)),
-  );
-}
-
-/** Whether all of an area is marked. */
-function all(marks: Uint8Array, grid: Size, area: Area): boolean {
-  for (let row = area.top; row < area.top + area.height; row++) {
-    const begin = row * grid.width + area.left;
-    if (marks.subarray(begin, begin + area.width).includes(0)) return false;
-  }
-  return true;
-}
-
-/** The marks and all within `reach` rows and columns of one. */
-function widened(marks: Uint8Array, { height, width }: Size, reach: number): Uint8Array {
-  if (!reach || !marks.includes(1)) return marks;
-  const spread = (from: Uint8Array, lines: number, count: number, line: number, step: number) => {
-    const to = from.slice();
-    for (let i = 0; i < lines; i++) {
-      // Counts down from a mark, once in each direction.
-      for (const forward of [true, false]) {
-        let left = 0;
-        for (let j = 0; j < count; j++) {
-          const place = i * line + (forward ? j : count - 1 - j) * step;
-          if (from[place]) left = reach + 1;
-          if (left-- > 0) to[place] = 1;
-        }
-      }
-    }
-    return to;
-  };
-  return spread(spread(marks, height, width, width, 1), width, height, 1, width);
-}
-
-/** Copies (channels, area) to its place in (channels, grid). */
-function paste<T extends Float32Array | Int16Array | Int32Array>(
-  part: T,
-  area: Area,
-  whole: T,
-  grid: Size,
-  channels: number,
-): void {
-  for (let channel = 0, from = 0; channel < channels; channel++) {
-    for (let row = area.top; row < area.top + area.height; row++, from += area.width) {
-      const to = (channel * grid.height + row) * grid.width + area.left;
-      whole.set(part.subarray(from, from + area.width), to);
-    }
-  }
-}
-
-/** An area of (channels, grid), as (channels, area). */
-function cut<T extends Float32Array | Int16Array>(
-  whole: T,
-  grid: Size,
-  area: Area,
-  channels: number,
-): T {
-  const length = channels * area.height * area.width;
-  const part = (whole instanceof Float32Array ? new Float32Array(length) : new Int16Array(length)) as T;
-  for (let channel = 0, to = 0; channel < channels; channel++) {
-    for (let row = area.top; row < area.top + area.height; row++, to += area.width) {
-      const from = (channel * grid.height + row) * grid.width + area.left;
-      part.set(whole.subarray(from, from + area.width), to);
-    }
-  }
-  return part;
-}
-
-/** Writes symbols times steps to what a tile sees, from a row of tiles (channels, height, width). */
-function dequantize(
-  symbols: Int16Array,
-  row: { top: number; height: number },
-  width: number,
-  seen: Area,
-  steps: Float32Array,
-  latents: Float32Array,
-): void {
-  const top = Math.max(row.top, seen.top);
-  const bottom = Math.min(row.top + row.height, seen.top + seen.height);
-  for (let channel = 0; channel < steps.length; channel++) {
-    const step = steps[channel] as number;
-    for (let line = top; line < bottom; line++) {
-      const from = (channel * row.height + line - row.top) * width + seen.left;
-      const to = (channel * seen.height + line - seen.top) * seen.width;
-      for (let i = 0; i < seen.width; i++) latents[to + i] = (symbols[from + i] as number) * step;
-    }
-  }
-}
-
-/** Writes the pixels of an area to RGBA: clipped to 0 to 1, times 255, halves to even. */
-function paint(
-  planes: Float32Array,
-  seen: Area,
-  area: Area,
-  data: Uint8ClampedArray,
-  window: Area,
-  gray: boolean,
-): void {
-  const size = seen.height * seen.width;
-  for (let row = area.top; row < area.top + area.height; row++) {
-    let from = (row - seen.top) * seen.width + area.left - seen.left;
-    let to = 4 * ((row - window.top) * window.width + area.left - window.left);
-    for (let column = 0; column < area.width; column++, from++, to += 4) {
-      // A Uint8ClampedArray clips and rounds just so.
-      data[to] = Math.fround((planes[from] as number) * 255);
-      data[to + 1] = Math.fround((planes[from + size] as number) * 255);
-      data[to + 2] = Math.fround((planes[from + 2 * size] as number) * 255);
-      data[to + 3] = 255;
-      if (gray) {
-        const mean = ((data[to] as number) + data[to + 1]! + data[to + 2]!) / 3;
-        data.fill(Math.round(mean), to, to + 3);
-      }
-    }
-  }
-}
-
-/** Red, green and blue (3, height, width) in 0 to 1; beyond the edge its last pixels go on. */
-function planesOf(image: Picture, area: Area, gray: boolean): Float32Array {
-  const size = area.height * area.width;
-  const planes = new Float32Array(3 * size);
-  const unit = Math.fround(1 / 255);
-  for (let row = 0, to = 0; row < area.height; row++) {
-    const line = Math.min(area.top + row, image.height - 1) * image.width;
-    for (let column = 0; column < area.width; column++, to++) {
-      const from = 4 * (line + Math.min(area.left + column, image.width - 1));
-      let red = image.data[from] as number;
-      let green = image.data[from + 1] as number;
-      let blue = image.data[from + 2] as number;
-      if (gray) red = green = blue = Math.round((red + green + blue) / 3);
-      planes[to] = red * unit;
-      planes[to + size] = green * unit;
-      planes[to + 2 * size] = blue * unit;
-    }
-  }
-  return planes;
 }
