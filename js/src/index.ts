@@ -3,9 +3,10 @@ export type { ErrorKind } from "./errors.js";
 export type { Manifest, Progress, Source } from "./bundle.js";
 export type { Runtime } from "./session.js";
 export type { Limits } from "./image/header.js";
+export type { Metadata } from "./image/container.js";
 export type { Picture } from "./image/picture.js";
 export type { Area } from "./image/tiles.js";
-export { ImageCodec, info } from "./image/codec.js";
+export { ImageCodec, info, metadata } from "./image/codec.js";
 export type {
   CompressOptions,
   Concealed,

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { EdgeaeError, info, load } from "edgeae/node";
+import { EdgeaeError, info, load, metadata } from "edgeae/node";
 import * as edgeae from "edgeae/node";
 
 import { GOLDEN, loadCodec, loadDenoiser } from "./support.js";
@@ -105,6 +105,51 @@ test("what is not masked is exact", async () => {
   assert.ok(!sound.mask.includes(1));
   assert.deepEqual(sound.image.data, whole.data);
 });
+
+test("metadata is kept byte for byte", async () => {
+  const codec = await model;
+  const exif = Uint8Array.of(0x49, 0x49, 42, 0, 8, 0, 0, 0, 0, 0);
+  const xmp = new TextEncoder().encode("<x:xmpmeta/>");
+  const bytes = await codec.compress(picture(9, 9), { exif, xmp });
+  assert.deepEqual(metadata(bytes), { exif, xmp });
+  const plain = await codec.compress(picture(9, 9));
+  assert.deepEqual(metadata(plain), { exif: undefined, xmp: undefined });
+  const pixels = async (file: Uint8Array) => (await codec.decompress(file)).data;
+  assert.deepEqual(await pixels(bytes), await pixels(plain));
+});
+
+test("a file put together of two files is refused, and concealed as one of them", async () => {
+  const codec = await model;
+  const [one, other] = [picture(70, 50), picture(70, 50, true)];
+  const bytes = await codec.compress(one, { quality: 3 });
+  other.data.forEach((_, i) => (other.data[i] = i % 4 === 3 ? 255 : 255 - one.data[i]!));
+  const foreign = await codec.compress(other, { quality: 3 });
+  const [ours, theirs] = [tilesOf(bytes), tilesOf(foreign)];
+  const spliced = Buffer.concat([
+    bytes.subarray(0, ours[4]!.begin),
+    foreign.subarray(theirs[4]!.begin, theirs[4]!.end),
+    bytes.subarray(ours[4]!.end),
+  ]);
+  await assert.rejects(codec.decompress(spliced), /several files/);
+  const { image, mask } = await codec.conceal(spliced);
+  const whole = await codec.decompress(bytes);
+  assert.ok(mask.includes(0) && mask.includes(1));
+  for (const [i, masked] of mask.entries()) {
+    assert.ok(masked || image.data[4 * i] === whole.data[4 * i], `pixel ${i}`);
+  }
+});
+
+/** Where the chunks of tiles begin and end. */
+function tilesOf(file: Uint8Array): { begin: number; end: number }[] {
+  const view = Buffer.from(file);
+  const tiles = [];
+  for (let begin = 8; begin < view.length; ) {
+    const end = begin + 12 + view.readUInt32LE(begin);
+    if (view.toString("latin1", begin + 4, begin + 8) === "TILE") tiles.push({ begin, end });
+    begin = end;
+  }
+  return tiles;
+}
 
 test("calls side by side give what calls in turn give", async () => {
   const codec = await model;

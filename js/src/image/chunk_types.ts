@@ -1,16 +1,20 @@
-/** Where the four known types of chunk that may be salvaged stand in a run of bytes. */
+/** Where the types of chunks that matter to a salvager stand in a run of bytes. */
 
-const TYPES = ["HEAD", "heAD", "ALPH", "TILE"].map(asciiOf);
-const FIRST_LETTERS = new Set(TYPES.map(([first]) => first));
+/** What a file is made of, and what may be left of it. */
+export const SALVAGED = ["HEAD", "heAD", "ALPH", "TILE", "exIF", "xmPP"];
+/** What ends a file, and what ties its chunks together. */
+export const BOUNDS = ["crCS", "DONE"];
 
 export function asciiOf(text: string): Uint8Array {
   return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 }
 
 /** The place of every such type, in order; none overlaps another. */
-export function* chunkTypes(data: Uint8Array): Generator<number> {
+export function* chunkTypes(data: Uint8Array, types: readonly string[]): Generator<number> {
+  const wanted = types.map(asciiOf);
+  const firstLetters = new Set(wanted.map(([first]) => first));
   for (let place = 0; place + 4 <= data.length; place++) {
-    if (!FIRST_LETTERS.has(data[place])) continue;
-    if (TYPES.some((type) => type.every((letter, i) => data[place + i] === letter))) yield place;
+    if (!firstLetters.has(data[place])) continue;
+    if (wanted.some((type) => type.every((letter, i) => data[place + i] === letter))) yield place;
   }
 }

@@ -12,7 +12,7 @@ import { damaged, EdgeaeError } from "../errors.js";
 import type { Runtime } from "../session.js";
 import { Graph } from "../session.js";
 import { packAlpha, unpackAlpha } from "./alpha.js";
-import type { Content } from "./container.js";
+import type { Content, Metadata } from "./container.js";
 import { readFile, readHeader, salvage, writeFile } from "./container.js";
 import type { Size } from "./grid.js";
 import { all, cut, lostOf, paste, widened } from "./grid.js";
@@ -41,7 +41,7 @@ export interface DecompressOptions {
   readonly limits?: Partial<Limits> | undefined;
 }
 
-export interface CompressOptions {
+export interface CompressOptions extends Metadata {
   /** 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `maxBytes` is given. */
   readonly quality?: number | undefined;
   /** The finest level whose file is not larger; the network runs only once. */
@@ -81,6 +81,12 @@ export interface FileInfo {
 export function info(bytes: Uint8Array | ArrayBuffer): FileInfo {
   const { width, height, channels, level, codecId } = readHeader(asBytes(bytes), FILE_LIMITS);
   return { width, height, channels, quality: qualityOf(level), codecId: hex(codecId) };
+}
+
+/** The EXIF and XMP of a whole file, of which no tile is decoded. */
+export function metadata(bytes: Uint8Array | ArrayBuffer): Metadata {
+  const { exif, xmp } = readFile(asBytes(bytes), FILE_LIMITS);
+  return { exif: exif?.slice(), xmp: xmp?.slice() };
 }
 
 /** A learned picture codec; many calls may be under way at a time. */
@@ -168,7 +174,7 @@ export class ImageCodec {
 
   /** The bytes of a picture, as an .eae file holds them; transparency is kept exactly. */
   async compress(image: Picture, options: CompressOptions = {}): Promise<Uint8Array> {
-    const { quality, maxBytes, gray = false } = options;
+    const { quality, maxBytes, gray = false, exif, xmp } = options;
     const { width, height } = checkedPicture(image);
     if (quality !== undefined && maxBytes !== undefined) {
       throw new TypeError("give quality or maxBytes, not both");
@@ -182,10 +188,17 @@ export class ImageCodec {
     const write = async (level: number): Promise<Uint8Array> => {
       const blocks: Uint8Array[] = [];
       for (const part of kept) blocks.push(await this.code(part, level));
-      return writeFile({ codecId: this.id, level, height, width, channels }, blocks, packed);
+      const header = { codecId: this.id, level, height, width, channels };
+      return writeFile(header, blocks, { alpha: packed, exif, xmp });
     };
-    if (maxBytes === undefined) return await write(levelOf(quality ?? DEFAULT_QUALITY));
-    return await finestThatFits(write, maxBytes);
+    const file =
+      maxBytes === undefined
+        ? await write(levelOf(quality ?? DEFAULT_QUALITY))
+        : await finestThatFits(write, maxBytes);
+    if (isOutOfProportion(width * height, file.length, FILE_LIMITS)) {
+      throw new RangeError("no reader would take the file: too many pixels for its few bytes");
+    }
+    return file;
   }
 
   /**
@@ -586,9 +599,13 @@ function windowOf(region: Area | undefined, { height, width }: Size): Area {
   return region;
 }
 
+function isOutOfProportion(pixels: number, bytes: number, limits: Limits): boolean {
+  return pixels > Math.max(USUAL_PIXELS, limits.pixelsPerByte * bytes);
+}
+
 function checkProportion(window: Area, bytes: number, limits: Limits): void {
   const pixels = window.height * window.width;
-  if (pixels > Math.max(USUAL_PIXELS, limits.pixelsPerByte * bytes)) {
+  if (isOutOfProportion(pixels, bytes, limits)) {
     throw damaged(
       `the file holds ${pixels} pixels in ${bytes} bytes, allowed are ${USUAL_PIXELS}, or ` +
         `${limits.pixelsPerByte} a byte: take a region, or set limits.pixelsPerByte`,

@@ -1,6 +1,6 @@
 /** The .eae file in its two forms, sections 1 and 2 of docs/FORMAT.md. */
 
-import { asciiOf, chunkTypes } from "./chunk_types.js";
+import { asciiOf, BOUNDS, chunkTypes, SALVAGED } from "./chunk_types.js";
 import { concat, crc32, readUint32, readVarint, startsWith, uint32, varint } from "../bytes.js";
 import { damaged } from "../errors.js";
 import type { Header, Limits } from "./header.js";
@@ -12,8 +12,16 @@ const SMALL_ID_BYTES = 4;
 const HEAD_BYTES = 26;
 const CHUNK_FRAME_BYTES = 12;
 
+/** What others say of a picture, byte for byte. */
+export interface Metadata {
+  /** A TIFF structure, as in a PNG's eXIf. */
+  readonly exif?: Uint8Array | undefined;
+  /** An XMP packet in UTF-8. */
+  readonly xmp?: Uint8Array | undefined;
+}
+
 /** What a file holds: coded blocks by the number of their tile, and packed transparency. */
-export interface Content {
+export interface Content extends Metadata {
   readonly header: Header;
   readonly blocks: ReadonlyMap<number, Uint8Array>;
   readonly alpha?: Uint8Array | undefined;
@@ -24,14 +32,19 @@ interface Chunk {
   readonly body: Uint8Array;
 }
 
+interface Found extends Chunk {
+  /** Of type and body, as it stands in the file. */
+  readonly crc: number;
+}
+
 /** The bytes of a file, in the small form where that can hold it. */
 export function writeFile(
   header: Header,
   blocks: readonly Uint8Array[],
-  alpha?: Uint8Array,
+  { alpha, exif, xmp }: { readonly alpha?: Uint8Array | undefined } & Metadata = {},
 ): Uint8Array {
   const [only] = blocks;
-  if (only !== undefined && blocks.length === 1 && hasSmallForm(header)) {
+  if (only !== undefined && blocks.length === 1 && hasSmallForm(header) && !exif && !xmp) {
     const body = concat([
       SMALL_MAGIC,
       header.codecId.subarray(0, SMALL_ID_BYTES),
@@ -48,14 +61,18 @@ export function writeFile(
     uint32(header.height),
     uint32(header.width),
   ]);
-  return concat([
-    MAGIC,
-    chunk("HEAD", head),
-    ...(alpha === undefined ? [] : [chunk("ALPH", alpha)]),
-    ...blocks.map((block, i) => chunk("TILE", concat([varint(i), block]))),
-    ...(blocks.length > 1 ? [chunk("heAD", head)] : []),
-    chunk("DONE", new Uint8Array(0)),
-  ]);
+  const chunks: Chunk[] = [{ type: "HEAD", body: head }];
+  if (exif) chunks.push({ type: "exIF", body: exif });
+  if (xmp) chunks.push({ type: "xmPP", body: xmp });
+  if (alpha) chunks.push({ type: "ALPH", body: alpha });
+  for (const [i, block] of blocks.entries()) {
+    chunks.push({ type: "TILE", body: concat([varint(i), block]) });
+  }
+  if (blocks.length > 1) chunks.push({ type: "heAD", body: head });
+  const crcs = chunks.filter(isCritical).map(({ type, body }) => crc32(asciiOf(type), body));
+  chunks.push({ type: "crCS", body: concat(crcs.map(uint32)) });
+  chunks.push({ type: "DONE", body: new Uint8Array(0) });
+  return concat([MAGIC, ...chunks.map(framed)]);
 }
 
 /** The header of a file, of which only the beginning need be there. */
@@ -72,7 +89,8 @@ export function readFile(data: Uint8Array, limits: Limits): Content {
   const header = headOf(first, limits);
   const blocks = new Map<number, Uint8Array>();
   let alpha: Uint8Array | undefined;
-  for (const { type, body } of chunks) {
+  for (const chunk of chunks) {
+    const { type, body } = chunk;
     if (type === "TILE") {
       const [index, begin] = readVarint(body, 0);
       if (index !== blocks.size) {
@@ -81,14 +99,14 @@ export function readFile(data: Uint8Array, limits: Limits): Content {
       blocks.set(index, body.subarray(begin));
     } else if (type === "ALPH" && alpha === undefined && blocks.size === 0) {
       alpha = body;
-    } else if (isCritical(type) && type !== "DONE") {
+    } else if (isCritical(chunk) && type !== "DONE") {
       throw damaged(`the file has a chunk '${type}' that is out of place`);
     }
   }
   if ((alpha !== undefined) !== (header.channels === 4)) {
     throw damaged("the file's transparency does not fit its header");
   }
-  return { header, blocks, alpha };
+  return { header, blocks, alpha, ...metadataOf(chunks) };
 }
 
 /** All that is sound in a file which may be damaged or cut off, section 10. */
@@ -99,34 +117,67 @@ export function salvage(data: Uint8Array, limits: Limits): Content {
       return readSmall(data, limits);
     } catch (error) {
       // One flipped bit makes the whole form's magic begin like the small one's.
-      if (chunkTypes(data).next().done) throw error;
+      if (chunkTypes(data, SALVAGED).next().done) throw error;
     }
   }
+  const chunks = ofOneFile(soundChunks(data, limits));
   let header: Header | undefined;
   let alpha: Uint8Array | undefined;
   const blocks = new Map<number, Uint8Array>();
-  for (const { type, body } of soundChunks(data, limits)) {
+  for (const { type, body } of chunks) {
     if (type === "HEAD" || type === "heAD") {
       header ??= headOf({ type: "HEAD", body }, limits);
     } else if (type === "TILE") {
       const [index, begin] = readVarint(body, 0);
       if (!blocks.has(index)) blocks.set(index, body.subarray(begin));
-    } else {
+    } else if (type === "ALPH") {
       alpha ??= body;
     }
   }
   if (header === undefined) {
     throw damaged("this is not an .eae file, or nothing is left of its header");
   }
-  return { header, blocks, alpha: header.channels === 4 ? alpha : undefined };
+  if (header.channels !== 4) alpha = undefined;
+  return { header, blocks, alpha, ...metadataOf(chunks) };
 }
 
-function chunk(type: string, body: Uint8Array): Uint8Array {
+/** The chunks of the first file with a header, without those that its check does not list. */
+function ofOneFile(chunks: Iterable<Found>): Found[] {
+  let found: Found[] = [];
+  let listed: Uint8Array | undefined;
+  let headed = false;
+  for (const chunk of chunks) {
+    const { type, body } = chunk;
+    if (type === "HEAD" || type === "DONE") {
+      if (headed) break;
+      // What came before is of a file whose header is lost.
+      found = [];
+      listed = undefined;
+    }
+    if (type === "crCS") listed ??= body;
+    else if (type !== "DONE") found.push(chunk);
+    headed ||= type === "HEAD" || type === "heAD";
+  }
+  const list = listed;
+  const head = found.find(({ type }) => type === "HEAD" || type === "heAD");
+  if (!list || !head) return found;
+  const crcs = new Set<number>();
+  for (let i = 0; i + 4 <= list.length; i += 4) crcs.add(readUint32(list, i));
+  if (!crcs.has(crc32(asciiOf("HEAD"), head.body))) return found;
+  return found.filter((chunk) => !isCritical(chunk) || crcs.has(chunk.crc));
+}
+
+function metadataOf(chunks: readonly Chunk[]): Metadata {
+  const first = (wanted: string) => chunks.find(({ type }) => type === wanted)?.body;
+  return { exif: first("exIF"), xmp: first("xmPP") };
+}
+
+function framed({ type, body }: Chunk): Uint8Array {
   const name = asciiOf(type);
   return concat([uint32(body.length), name, body, uint32(crc32(name, body))]);
 }
 
-function isCritical(type: string): boolean {
+function isCritical({ type }: Chunk): boolean {
   return type.charCodeAt(0) < 0x61;
 }
 
@@ -136,21 +187,24 @@ function start(data: Uint8Array): number {
   throw damaged(short ? "the file is cut off" : "this is not an .eae file");
 }
 
-function nextChunk(data: Uint8Array, begin: number): Chunk {
+function nextChunk(data: Uint8Array, begin: number): Found {
   const there = data.length - begin - CHUNK_FRAME_BYTES;
   const length = there < 0 ? 0 : readUint32(data, begin);
   if (length > there) throw damaged(`the file is cut off after ${data.length} bytes`);
   const end = begin + 8 + length;
   const type = String.fromCharCode(...data.subarray(begin + 4, begin + 8));
   if (!/^[A-Za-z]{4}$/.test(type)) throw damaged(`the file is damaged near byte ${begin}`);
-  if (readUint32(data, end) !== crc32(data.subarray(begin + 4, end))) {
+  const crc = readUint32(data, end);
+  if (crc !== crc32(data.subarray(begin + 4, end))) {
     throw damaged(`the file is damaged near byte ${begin}: a checksum does not match`);
   }
-  return { type, body: data.subarray(begin + 8, end) };
+  return { type, crc, body: data.subarray(begin + 8, end) };
 }
 
 function allChunks(data: Uint8Array, limits: Limits): Chunk[] {
   const chunks: Chunk[] = [];
+  const critical: number[] = [];
+  let tied = false;
   let position = start(data);
   for (;;) {
     if (chunks.length === limits.chunks) {
@@ -160,6 +214,13 @@ function allChunks(data: Uint8Array, limits: Limits): Chunk[] {
     chunks.push(found);
     position += CHUNK_FRAME_BYTES + found.body.length;
     if (found.type === "DONE") break;
+    if (found.type === "crCS") {
+      tied = true;
+      checkList(found.body, critical);
+    } else if (isCritical(found)) {
+      if (tied) throw damaged("the file has a chunk after the check of all its chunks");
+      critical.push(found.crc);
+    }
   }
   const end = chunks[chunks.length - 1]?.body.length;
   if (end) throw damaged(`the file's end holds ${end} bytes, expected none`);
@@ -169,24 +230,31 @@ function allChunks(data: Uint8Array, limits: Limits): Chunk[] {
   return chunks;
 }
 
+function checkList(list: Uint8Array, crcs: readonly number[]): void {
+  if (list.length !== 4 * crcs.length || crcs.some((crc, i) => readUint32(list, 4 * i) !== crc)) {
+    throw damaged("the file is put together of chunks of several files");
+  }
+}
+
 // How many times over the bytes of a file may go into checksums: chunks that only look like some
 // could name the whole rest of the file each.
 const SALVAGE_PASSES = 8;
 
-function* soundChunks(data: Uint8Array, limits: Limits): Generator<Chunk> {
+function* soundChunks(data: Uint8Array, limits: Limits): Generator<Found> {
   let left = SALVAGE_PASSES * data.length;
   let count = 0;
   let position = 0;
-  for (const place of chunkTypes(data)) {
+  for (const place of chunkTypes(data, [...SALVAGED, ...BOUNDS])) {
     if (count === limits.chunks) return;
     if (place < Math.max(position, 4)) continue;
     const length = readUint32(data, place - 4);
     const end = place + 4 + length;
     if (end + 4 > data.length || length > left) continue;
     left -= length;
-    if (readUint32(data, end) !== crc32(data.subarray(place, end))) continue;
+    const crc = readUint32(data, end);
+    if (crc !== crc32(data.subarray(place, end))) continue;
     const type = String.fromCharCode(...data.subarray(place, place + 4));
-    yield { type, body: data.subarray(place + 4, end) };
+    yield { type, crc, body: data.subarray(place + 4, end) };
     position = end + 4;
     count++;
   }
