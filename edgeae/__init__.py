@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeae.autoencoder import Autoencoder
     from edgeae.errors import (
         BitstreamError,
         BundleError,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "Autoencoder": "edgeae.autoencoder",
     "BitstreamError": "edgeae.errors",
     "BundleError": "edgeae.errors",
     "ImageCodec": "edgeae.image.codec",
@@ -43,6 +45,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Autoencoder",
     "BitstreamError",
     "BundleError",
     "ImageCodec",

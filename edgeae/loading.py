@@ -15,10 +15,11 @@ from edgeae.errors import BitstreamError, BundleError
 from edgeae.providers import Provider
 
 if TYPE_CHECKING:
+    from edgeae.autoencoder import Autoencoder
     from edgeae.image.codec import ImageCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
-    Model: TypeAlias = ImageCodec | SignalDenoiser
+    Model: TypeAlias = Autoencoder | ImageCodec | SignalDenoiser
 
 __all__ = [
     "DOORS",
@@ -69,6 +70,15 @@ DOORS: dict[tuple[str, str], Door] = {
         trials="edgeae.bench.signal_denoiser",
         files="edgeae.cli.audio_files",
     ),
+    **{
+        ("autoencoder", kind): Door(
+            module="edgeae.autoencoder",
+            name="Autoencoder",
+            trials="edgeae.bench.autoencoder",
+            files="edgeae.cli.autoencoder_files",
+        )
+        for kind in ("vector", "signal", "image")
+    },
 }
 
 

@@ -1,0 +1,150 @@
+"""Items through an autoencoder: files of arrays, tables and pictures to latents, and new items to
+files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeae import media
+from edgeae.autoencoder import Autoencoder
+from edgeae.errors import MediaError
+
+__all__ = [
+    "SUFFIXES",
+    "check_page_target",
+    "check_rows_target",
+    "check_samples_target",
+    "read_items",
+    "write_page",
+    "write_rows",
+    "write_samples",
+]
+
+# What `latents` reads: arrays, and pictures one by one or as a folder.
+ARRAY_SUFFIXES = frozenset({".npy"})
+SUFFIXES = ARRAY_SUFFIXES | media.IMAGE_SUFFIXES
+MAX_ARRAY_BYTES = 1 << 32
+
+
+def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], list[str]]:
+    """The items (N, *shape) of a file or a folder of pictures, and a name for each.
+
+    Raises:
+        MediaError: nothing that the model takes is there; the message says what it takes.
+    """
+    if source.is_dir():
+        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES)
+        if not files:
+            raise MediaError(f"{source} holds no file that ends in {' '.join(sorted(SUFFIXES))}")
+    else:
+        files = [source]
+    items: list[NDArray[np.float32]] = []
+    names: list[str] = []
+    for file in files:
+        found = _array(file) if file.suffix.lower() == ".npy" else _picture(file, model)
+        if found.shape == model.shape:
+            found = found[None]
+        if found.shape[1:] != model.shape:
+            raise MediaError(
+                f"{file} has shape {found.shape}, expected {model.shape} or a batch of them"
+            )
+        items.append(found)
+        one = len(found) == 1
+        names += [file.name] if one else [f"{file.name}[{i}]" for i in range(len(found))]
+    return np.concatenate(items), names
+
+
+def _array(file: Path) -> NDArray[np.float32]:
+    data = media.read_bytes(file, max_bytes=MAX_ARRAY_BYTES)
+    try:
+        values = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise MediaError(f"{file} is no .npy file of numbers: {error}") from None
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "biuf":
+        raise MediaError(f"{file} is no .npy file of numbers")
+    return np.asarray(values, np.float32)
+
+
+def _picture(file: Path, model: Autoencoder) -> NDArray[np.float32]:
+    if model.kind != "image":
+        raise MediaError(f"{file} is a picture, the model takes {model.kind}s: give a .npy file")
+    pixels = media.read_image(file)
+    channels = model.shape[2]
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if channels == 1 and pixels.shape[2] >= 3:
+        # Luma of ITU-R BT.601, as pictures lose their color in training too.
+        luma = pixels[:, :, :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+        return np.asarray(luma[:, :, None] / np.float32(255), np.float32)
+    if pixels.shape[2] == 1 and channels == 3:
+        pixels = pixels.repeat(3, axis=2)
+    return np.asarray(pixels[:, :, :channels] / np.float32(255), np.float32)
+
+
+def check_rows_target(target: Path, *, force: bool) -> None:
+    """Raises MediaError for an OUT that cannot hold rows, or that is there."""
+    _check_target(target, (".npy", ".csv"), force=force)
+
+
+def check_samples_target(target: Path, *, force: bool) -> None:
+    """Raises MediaError for an OUT that cannot hold items, or that is there."""
+    _check_target(target, (".npy", ".png"), force=force)
+
+
+def check_page_target(target: Path, *, force: bool) -> None:
+    """Raises MediaError for a name that is no page's, or that is there."""
+    _check_target(target, (".html",), force=force)
+
+
+def write_rows(target: Path, rows: NDArray[np.float32], names: list[str]) -> None:
+    """Write rows (N, columns) as .npy, or as .csv with a name before each row."""
+    if target.suffix.lower() == ".npy":
+        media.atomic_write(target, _npy(rows))
+        return
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["name", *(f"latent_{i}" for i in range(rows.shape[1]))])
+    for name, row in zip(names, rows, strict=True):
+        writer.writerow([name, *(str(value) for value in row)])
+    media.atomic_write(target, text.getvalue().encode())
+
+
+def write_samples(target: Path, items: NDArray[np.float32]) -> None:
+    """Write items as .npy, or images (N, H, W, C) in [0, 1] as a sheet of pictures."""
+    if target.suffix.lower() == ".npy":
+        media.atomic_write(target, _npy(items))
+        return
+    count, height, width, channels = items.shape
+    columns = math.ceil(math.sqrt(count * height / width))
+    rows = math.ceil(count / columns)
+    sheet = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), np.uint8)
+    low, high = (0.0, 1.0) if items.max() <= 2 else (float(items.min()), float(items.max()))
+    pixels = np.rint(np.clip((items - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    for i, one in enumerate(pixels):
+        top, left = i // columns * (height + 1), i % columns * (width + 1)
+        sheet[top : top + height, left : left + width] = one
+    media.write_image(target, sheet if channels == 3 else sheet[:, :, 0])
+
+
+def write_page(target: Path, text: str) -> None:
+    """Write a page of HTML."""
+    media.atomic_write(target, text.encode())
+
+
+def _npy(values: NDArray[np.float32]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    return buffer.getvalue()
+
+
+def _check_target(target: Path, suffixes: tuple[str, ...], *, force: bool) -> None:
+    if target.suffix.lower() not in suffixes:
+        raise MediaError(f"{target} ends in {target.suffix!r}, expected {' or '.join(suffixes)}")
+    if target.exists() and not force:
+        raise MediaError(f"{target} exists: --force replaces it")
