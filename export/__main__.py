@@ -28,6 +28,7 @@ from train.config import Config
 
 # A config's task -> the module that exports its models. A new family is a row here.
 EXPORTERS = {
+    "autoencoder": "export.autoencoder",
     "photo-codec": "export.image",
     "speech-denoiser": "export.speech",
 }

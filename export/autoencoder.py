@@ -3,6 +3,9 @@ its latents."""
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,18 +14,71 @@ import numpy as np
 import onnx
 import torch
 
+from edgeae.bench.autoencoder import self_test
+from edgeae.bundle import find
+from edgeae.loading import load
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.parity import ExportError
 from export.quantize import quantize
+from train.autoencoder.data import read_items
 from train.autoencoder.network import Autoencoder
+from train.config import Config
 
 OPSET = 20
 # Graph and torch may differ by rounding alone: so much of the largest value.
 _TOLERANCE = 2e-5
 # int8 may lose so much of the reconstruction: its error beside that of fp32.
 INT8_BUDGET = 1.25
+# Items that graphs are calibrated and checked on.
+_CHECKED = 512
 KINDS = {"dense": "vector", "conv1d": "signal", "conv2d": "image"}
+
+
+TASK = "autoencoder"
+
+
+def calibration(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The folders to find ranges on; without any, those that the run learned from are taken."""
+    return () if folders == ("synthetic",) else folders
+
+
+def export_model(
+    config: Config, weights: dict[str, torch.Tensor], out: Path, inputs: tuple[str, ...]
+) -> dict[str, Any]:
+    """What an autoencoder's manifest needs, with graphs and latents written into `out`.
+
+    Raises:
+        ExportError: a graph disagrees with torch.
+        ValueError: the data are not there any more, or of another shape.
+    """
+    data = dataclasses.replace(config.data, folders=inputs) if inputs else config.data
+    items = read_items(data, config.network.network, config.seed)
+    shape = tuple(weights["mean"].shape)
+    if items.shape != shape:
+        raise ValueError(
+            f"items of {', '.join(data.folders)} have shape {items.shape}, the model's {shape}"
+        )
+    network = Autoencoder(config.network, shape)
+    network.load_state_dict(weights)
+    held_out = np.concatenate([items.validation, items.training])[:_CHECKED]
+    # Where values are missing the mean stands in, as it does in training.
+    mean = weights["mean"].numpy()
+    held_out = np.where(np.isnan(held_out), mean, held_out).astype(np.float32)
+    return export_autoencoder(
+        network,
+        out,
+        held_out,
+        names=items.names,
+        dtype="uint8" if items.pictures else "float32",
+    )
+
+
+def verify(bundle: Path, inputs: tuple[str, ...]) -> dict[str, Any]:
+    """No figures; the package must take the bundle and its own checks must hold of it."""
+    for precision in find(bundle).manifest.graphs["encoder"]:
+        list(self_test(load(bundle, precision=precision)))
+    return {}
 
 
 class _EncoderGraph(torch.nn.Module):
@@ -108,17 +164,25 @@ def _write(
     file: Path,
 ) -> Graph:
     count = torch.export.Dim("n", min=1, max=1 << 16)
-    program = torch.onnx.export(
-        module.eval(),
-        arguments,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=inputs,
-        output_names=[output],
-        dynamic_shapes=tuple({0: count} for _ in arguments),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        # Both inputs share the axis of items, which is what is meant.
+        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
+        # It also tells of every optional package that it does not find.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            module.eval(),
+            arguments,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=inputs,
+            output_names=[output],
+            dynamic_shapes=tuple({0: count} for _ in arguments),
+            external_data=False,
+            verbose=False,
+        )
     assert program is not None
     model = program.model_proto
     # What the exporter notes of this machine's code is no part of a model.
@@ -178,7 +242,8 @@ def _quantized(
     graphs: dict[str, dict[str, Path]],
 ) -> dict[str, Any]:
     """Write int8 twins if they stay within the budget; what they cost, or that there are none."""
-    calibration = items[:256]
+    # Batches of one size, as the calibrator stacks what it sees.
+    calibration = items[: max(8, min(256, len(items)) // 8 * 8)]
     with torch.no_grad():
         x = torch.from_numpy(calibration)
         known = torch.ones_like(x) if network.config.masked else None

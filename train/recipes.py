@@ -75,6 +75,11 @@ _PACK = Option(
 )
 
 RECIPES: dict[str, Row] = {
+    "autoencoder": Row(
+        "train.autoencoder.recipe",
+        "AutoencoderRecipe",
+        {"data": Option("data", "folders", "folders of tables, series or pictures")},
+    ),
     "photo-codec": Row(
         "train.image.recipe",
         "ImageRecipe",

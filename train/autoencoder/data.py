@@ -27,7 +27,7 @@ class AutoencoderData:
     """Which files are read, and how items are cut from them.
 
     Attributes:
-        folders: folders or single files.
+        folders: where the files are.
         columns: columns of tables to use, in this order; none means all that are not left out.
         leave_out: columns of tables that are no data, such as times and labels.
         pivot: user, item and value columns of a table of ratings: an item is then one user's row.
@@ -69,29 +69,21 @@ class Items:
         training, validation: float32 (N, *shape); NaN where a value is missing.
         names: names of the entries along the last axis, if the files tell them.
         files: how many files were read.
-        skipped: files that could not be read, with the reason.
+        skipped: names of files that could not be read, and why.
+        pictures: items are pixels of picture files, in [0, 1].
     """
 
     training: Floats
     validation: Floats
     names: tuple[str, ...]
     files: int
-    skipped: tuple[str, ...]
+    skipped: dict[str, str]
+    pictures: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one item."""
         return self.training.shape[1:]
-
-    @property
-    def first_line(self) -> str:
-        """What was read, in one line."""
-        missing = float(np.isnan(self.training).mean())
-        told = (
-            f"{len(self.training)} items train, {len(self.validation)} held out, each {self.shape}"
-        )
-        told += f", from {self.files} file{'s' if self.files != 1 else ''}"
-        return told + (f", {missing:.1%} of the values missing" if missing else "")
 
 
 def read_items(config: AutoencoderData, network: str, seed: int = 0) -> Items:
@@ -109,13 +101,13 @@ def read_items(config: AutoencoderData, network: str, seed: int = 0) -> Items:
     files = _files(config, network)
     parts: list[Floats] = []
     names: tuple[str, ...] = ()
-    skipped: list[str] = []
+    skipped: dict[str, str] = {}
     shape: tuple[int, ...] | None = None
     for file in files:
         try:
             items, file_names = _read(file, config, network)
         except (OSError, UnreadableFile) as error:
-            skipped.append(f"{file}: {error}")
+            skipped[file.name] = str(error)
             continue
         if shape is not None and items.shape[1:] != shape:
             raise ValueError(
@@ -132,10 +124,12 @@ def read_items(config: AutoencoderData, network: str, seed: int = 0) -> Items:
     count = sum(len(part) for part in parts)
     if count < 2:
         where = ", ".join(config.folders) or "no folders"
-        told = f"; skipped: {'; '.join(skipped[:3])}" if skipped else ""
+        reasons = [f"{name}: {why}" for name, why in list(skipped.items())[:3]]
+        told = f"; skipped: {'; '.join(reasons)}" if skipped else ""
         raise ValueError(f"{count} items found in {where}, expected at least 2{told}")
     training, validation = _split(parts, config, network, seed)
-    return Items(training, validation, names, len(parts), tuple(skipped))
+    pictures = any(file.name.lower().endswith(IMAGE_SUFFIXES) for file in files)
+    return Items(training, validation, names, len(parts), skipped, pictures)
 
 
 class UnreadableFile(Exception):

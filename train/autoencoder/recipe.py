@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -52,9 +53,16 @@ class AutoencoderRecipe:
                 "train": len(self.items.training),
                 "held_out": len(self.items.validation),
                 "unit": "items of " + " x ".join(map(str, self.items.shape)),
-                "skipped": list(self.items.skipped),
+                "skipped": self.items.skipped,
             }
         }
+
+    @staticmethod
+    def pack(config: Config, out: Path) -> dict[str, Any]:
+        """Not for this family: arrays of a user's own are small, and .npy holds them already."""
+        raise ValueError(
+            f"task is {config.task!r}, which has no pack: give the data as one .npy or .npz file"
+        )
 
     def start(self) -> None:
         """Fit the normalization and the linear start on the training items."""
