@@ -22,7 +22,7 @@ BUNDLE = Path(__file__).resolve().parents[2] / "edgeae" / "models" / "photo-code
 
 
 def timed(call):
-    """Its result, and the CPU time that it took, which other work on the machine does not change."""
+    """Its result, and its CPU time, which other work on the machine does not change."""
     start = time.process_time()
     result = call()
     return result, 1e3 * (time.process_time() - start)

@@ -49,9 +49,10 @@ every_steps = 15
 """
 
 
-@pytest.fixture(params=NETWORKS)
-def bundle(request, tmp_path, one_thread):
+@pytest.fixture(scope="module", params=NETWORKS)
+def bundle(request, tmp_path_factory):
     """A bundle made by both commands, and the checkpoint it came from."""
+    tmp_path = tmp_path_factory.mktemp("autoencoder")
     network, data, shape = NETWORKS[request.param]
     rng = np.random.default_rng(0)
     if len(shape) == 2:
