@@ -14,9 +14,9 @@ import numpy as np
 import onnx
 import torch
 
+import edgeae.autoencoder
 from edgeae.bench.autoencoder import self_test
 from edgeae.bundle import find
-from edgeae.loading import load
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.parity import ExportError
@@ -77,7 +77,7 @@ def export_model(
 def verify(bundle: Path, inputs: tuple[str, ...]) -> dict[str, Any]:
     """No figures; the package must take the bundle and its own checks must hold of it."""
     for precision in find(bundle).manifest.graphs["encoder"]:
-        list(self_test(load(bundle, precision=precision)))
+        list(self_test(edgeae.autoencoder.Autoencoder.load(bundle, precision=precision)))
     return {}
 
 
