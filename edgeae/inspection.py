@@ -45,6 +45,8 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
             return _file(head, Path(source).stat().st_size)
         except OSError as error:
             raise MediaError(f"cannot read {source}: {error.strerror}") from error
+    if str(source).lower().endswith(".eae") and not Path(source).exists():
+        raise MediaError(f"cannot read {source}: No such file or directory")
     return _model(find(source))
 
 

@@ -143,21 +143,26 @@ def measure(
         "absent": absent,
         "graphs": _graph_figures(bundle, configurations, work),
         "ceilings": asdict(most),
-        "cold_start": {
-            "provider": first.provider,
-            "precision": first.precision,
-            "threads": first.threads,
-            "processes": [
-                cold_start(
-                    bundle.path,
-                    precision=first.precision,
-                    providers=[first.asked],
-                    threads=first.threads,
-                    source=source,
-                )
-                for _ in range(COLD_STARTS)
-            ],
-        },
+        "cold_start": _cold_starts(bundle, first, source),
+    }
+
+
+def _cold_starts(bundle: Bundle, first: _Configuration, source: Path | None) -> dict[str, Any]:
+    """What new processes took to run the first configuration."""
+    return {
+        "provider": first.provider,
+        "precision": first.precision,
+        "threads": first.threads,
+        "processes": [
+            cold_start(
+                bundle.path,
+                precision=first.precision,
+                providers=[first.asked],
+                threads=first.threads,
+                source=source,
+            )
+            for _ in range(COLD_STARTS)
+        ],
     }
 
 

@@ -46,8 +46,7 @@ def compress(
 ) -> None:
     """Compress photos to .eae files: one, several into a folder, or a folder of them.
 
-    A photo codec is for photos: text, line art and fine patterns are told on stderr where PNG or
-    JPEG would do better.
+    Text, line art and fine patterns are told on stderr where PNG or JPEG would do better.
     """
     from edgeae import batch
     from edgeae.cli import folder, image_files
@@ -60,6 +59,7 @@ def compress(
         strict=strict,
         processes=options.job_count(jobs, threads=threads),
         log=log,
+        advice=": --keep-suffix tells them apart",
     )
     settings.check()
     how = image_files.Compression(
@@ -180,6 +180,7 @@ def _plan(sources: list[str], target: str, **how: Any) -> Plan:
     """The jobs of files, of a folder, or of a standard stream."""
     from edgeae import batch
 
+    options.refuse_empty(*sources, target)
     paths, out = list(map(Path, sources)), Path(target)
     if "-" in sources and len(sources) > 1:
         raise UsageError("- is one input of several, expected it alone")

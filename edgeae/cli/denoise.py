@@ -26,6 +26,7 @@ class Pcm(StrEnum):
     f32le = "f32le"
 
 
+# Long for its options: typer reads them from the signature.
 def denoise(
     sources: Annotated[
         list[str],
@@ -80,6 +81,7 @@ def denoise(
     from edgeae import batch, media
     from edgeae.cli import audio_files, folder
 
+    options.refuse_empty(*sources, target)
     raw_in, raw_out = sources == ["-"], target == "-"
     _check_pipes(sources, target, rate=rate, channels=channels, pcm=pcm)
     settings = folder.Settings(

@@ -35,6 +35,8 @@ class Settings:
     strict: bool = False
     processes: int = 1
     log: Path | None = None
+    # What tells files of one stem apart, if the verb has something.
+    advice: str = ""
 
     def check(self) -> None:
         """UsageError if they contradict each other."""
@@ -135,7 +137,7 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Jo
             if job.target in made:
                 raise MediaError(
                     f"{job.source} would take the place of {job.target},"
-                    f" made from {made[job.target]}: --keep-suffix tells them apart"
+                    f" made from {made[job.target]}{settings.advice}"
                 )
             refuse_existing(job.target, force=settings.force)
             if plan.makes_folders:

@@ -24,6 +24,7 @@ __all__ = [
     "load_for",
     "loading",
     "names_folder",
+    "refuse_empty",
 ]
 
 # Beyond the processors of a machine threads only cost: 4,000 of them take a minute to start.
@@ -124,6 +125,12 @@ def load_for(how: Loading, task: str) -> None:
     files_of(batch.loaded(how).bundle, task)
 
 
+def refuse_empty(*names: str) -> None:
+    """UsageError for an empty name, which would be the folder that one is in."""
+    if "" in names:
+        raise UsageError("IN or OUT is empty, expected a name")
+
+
 def names_folder(target: str) -> bool:
     """Whether OUT ends as only a folder does, also one that is not there yet."""
     return target.endswith(("/", os.sep))
@@ -153,6 +160,7 @@ _WORDS = (
     ("set limits=Limits(pixels_per_byte=...)", "give --large"),
     ("limits=Limits(pixels_per_byte=...)", "--large"),
     ("take a region", "take a --region"),
+    ("region is (", "--region is ("),
     ("max_bytes", "--max-bytes"),
     ("attenuation_limit_db", "--attenuation-limit"),
     ("sample_rate", "--rate"),

@@ -57,6 +57,8 @@ def test_info_of_what_is_neither_says_so(tmp_path):
         edgeae.info("nope")
     with pytest.raises(BundleError):
         edgeae.info(tmp_path / "gone")
+    with pytest.raises(MediaError, match="gone.eae: No such file"):
+        edgeae.info(tmp_path / "gone.eae")
     with pytest.raises(TypeError, match="source is a int, expected bytes"):
         edgeae.info(7)
     (tmp_path / "secret").mkdir()
