@@ -88,7 +88,7 @@ def test_the_bundle_does_what_torch_does(bundle):
     x = model.sample(5, seed=1)
     with torch.no_grad():
         latents = network.encode(torch.from_numpy(x))[0].numpy()
-        restored = network(torch.from_numpy(x)).numpy()
+        restored = network(torch.from_numpy(x))[0].numpy()
     np.testing.assert_allclose(model.encode(x), latents, atol=1e-4 * np.abs(latents).max())
     np.testing.assert_allclose(model.reconstruct(x), restored, atol=1e-4 * np.abs(restored).max())
     known = np.random.default_rng(2).random(x.shape) < 0.6

@@ -244,13 +244,13 @@ def _read_image(file: Path, config: AutoencoderData) -> Floats:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(file) as picture:
-            one_channel = config.gray or picture.mode in ("1", "L", "I;16")
-            picture = picture.convert("L" if one_channel else "RGB")
-            if config.side_pixels:
-                size = (config.side_pixels, config.side_pixels)
-                picture = picture.resize(size, Image.Resampling.BOX)
-            pixels = np.asarray(picture, np.float32) / 255
+        with Image.open(file) as opened:
+            one_channel = config.gray or opened.mode in ("1", "L", "I;16")
+            picture: Image.Image = opened.convert("L" if one_channel else "RGB")
+        if config.side_pixels:
+            size = (config.side_pixels, config.side_pixels)
+            picture = picture.resize(size, Image.Resampling.BOX)
+        pixels = np.asarray(np.asarray(picture) / np.float32(255), np.float32)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise UnreadableFile(str(error)) from None
     return pixels[..., None] if pixels.ndim == 2 else pixels

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from train.autoencoder.network import Autoencoder
 
@@ -56,7 +57,7 @@ class AutoencoderLoss:
 
 
 def autoencoder_loss(
-    network: Autoencoder,
+    network: nn.Module,
     x: torch.Tensor,
     known: torch.Tensor,
     config: AutoencoderLoss,
@@ -65,21 +66,19 @@ def autoencoder_loss(
     """The loss of a batch and its parts.
 
     Args:
-        network: the autoencoder.
+        network: the autoencoder, or what wraps it for several processes.
         x: items (N, *shape) in the data's units.
         known: 1 where an entry is known, (N, *shape).
         config: what counts how much.
         step: the step's number, for the warm-up of the prior.
     """
-    shown, seen = corrupt(network, x, known, config)
+    plain = getattr(network, "module", network)
+    assert isinstance(plain, Autoencoder)
+    shown, seen = corrupt(plain, x, known, config)
     if config.contraction:
         shown = shown.detach().requires_grad_()
-    latents, log_variance = network.encode(shown, seen)
-    code = latents
-    if log_variance is not None and network.training:
-        code = latents + torch.randn_like(latents) * (0.5 * log_variance).exp()
-    restored = network.decode(code)
-    error = reconstruction_error(network, restored, x, known, config.reconstruction)
+    restored, latents, log_variance = network(shown, seen)
+    error = reconstruction_error(plain, restored, x, known, config.reconstruction)
     loss, parts = error, {"error": error}
     if config.sparsity:
         parts["activity"] = latents.abs().mean()
@@ -91,8 +90,8 @@ def autoencoder_loss(
         parts["kl"] = divergence / x[0].numel()
         loss = loss + config.kl * grown * parts["kl"]
     if config.contraction:
-        exact = network.config.network == "dense"
-        parts["contraction"] = jacobian_norm(shown, latents, network.get_buffer("scale"), exact)
+        exact = plain.config.network == "dense"
+        parts["contraction"] = jacobian_norm(shown, latents, plain.get_buffer("scale"), exact)
         loss = loss + config.contraction * parts["contraction"]
     if config.l1 or config.l2:
         weights = [p for p in network.parameters() if p.ndim > 1]

@@ -119,9 +119,18 @@ class Autoencoder(nn.Module):
         mean, scale = self.get_buffer("mean"), self.get_buffer("scale")
         return self.decoder(latents) * scale + mean
 
-    def forward(self, x: torch.Tensor, known: torch.Tensor | None = None) -> torch.Tensor:
-        """Items (N, *shape) as they come back."""
-        return self.decode(self.encode(x, known)[0])
+    def forward(
+        self, x: torch.Tensor, known: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Items as they come back (N, *shape), their latents and log variances, see `encode`.
+
+        A variational network in training decodes a draw from each latent's distribution.
+        """
+        latents, log_variance = self.encode(x, known)
+        code = latents
+        if log_variance is not None and self.training:
+            code = latents + torch.randn_like(latents) * (0.5 * log_variance).exp()
+        return self.decode(code), latents, log_variance
 
     def _latents(self, raw: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         if self.config.variational:

@@ -80,8 +80,8 @@ class AutoencoderRecipe:
         self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch and what to plot of it."""
-        plain = getattr(network, "module", network)
-        return autoencoder_loss(plain, *batch, self.config.loss, step)
+        x, known = batch
+        return autoencoder_loss(network, x, known, self.config.loss, step)
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
@@ -102,7 +102,7 @@ class AutoencoderRecipe:
             "error": float(reconstruction_error(network, network.decode(latents), x, known, kind)),
             "active_share": active_share(latents, log_variance),
         }
-        restored = network(shown, seen)
+        restored, _, _ = network(shown, seen)
         hidden = known * (1 - seen)
         # What has to be filled in is what counts where something is hidden.
         counted = hidden if self.config.loss.hide and float(hidden.sum()) else known
