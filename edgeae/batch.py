@@ -321,9 +321,8 @@ def _pool(processes: int) -> ProcessPoolExecutor:
 
 def _begin_worker() -> None:
     """A worker ends the file that it is at, whatever key is pressed, and ends with its parent."""
-    import multiprocessing
+    import multiprocessing.connection
     import warnings
-    from multiprocessing.connection import wait as wait_for
 
     warnings.simplefilter("ignore")
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
@@ -333,7 +332,7 @@ def _begin_worker() -> None:
 
     def follow() -> None:
         if parent is not None:
-            wait_for([parent.sentinel])
+            multiprocessing.connection.wait([parent.sentinel])
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()

@@ -288,7 +288,10 @@ def _bundle_figures(bundle: Bundle) -> dict[str, Any]:
         "version": manifest.version,
         "task": manifest.task,
         "id": bundle.id,
-        "bytes": sum(entry.bytes for entry in [*entries, *manifest.files.values()]),
+        "bytes": sum(
+            entry.bytes
+            for entry in (*entries, *manifest.files.values(), *manifest.documents.values())
+        ),
     }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeae import media, metrics
 from edgeae.bench.self_test import where_it_runs
 from edgeae.bench.workloads import ASSETS
-from edgeae.cli import illustrations, plain_coding
+from edgeae.cli import illustrations, plain_coding, terminal
 from edgeae.errors import MediaError
 from edgeae.image.codec import ImageCodec
 from edgeae.providers import Provider
@@ -156,29 +156,16 @@ def _tell(
     photo: list[tuple[str, ...]],
     sound: list[tuple[str, ...]],
 ) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console()
-    first = Table(title="photo", box=box.SIMPLE_HEAD, title_justify="left")
-    first.add_column("")
-    for title in ("bytes", "bit/pixel", "PSNR", "MS-SSIM", "encode", "decode"):
-        first.add_column(title, justify="right")
-    for row in photo:
-        first.add_row(*row)
-    second = Table(title="speech", box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
-    for row in sound:
-        second.add_row(*row)
-    for table in (first, second):
-        console.print(table)
+    titles = ("photo", "bytes", "bit/pixel", "PSNR", "MS-SSIM", "encode", "decode")
+    terminal.table(titles, photo, right=tuple(range(1, len(titles))))
+    terminal.table(("speech", ""), sound)
     for name, model in models:
         report = model.report()
-        line = f"{name}, {report['precision']}: {where_it_runs(report)}"
-        console.print(line, highlight=False, markup=False)
-    console.print(f"\nin {folder}:", highlight=False, markup=False)
+        terminal.say(f"{name}, {report['precision']}: {where_it_runs(report)}")
+    terminal.say("")
+    terminal.say(f"in {folder}:")
     for name in FILES:
-        console.print(f"  {name}", highlight=False, markup=False)
+        terminal.say(f"  {name}")
 
 
 FILES = (

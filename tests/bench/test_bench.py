@@ -17,8 +17,7 @@ from typer.testing import CliRunner
 
 import edgeae
 from edgeae import runtime
-from edgeae.bench import arithmetic, image_codec, plots, report, signal_denoiser, timing
-from edgeae.bench import measure as bench
+from edgeae.bench import arithmetic, image_codec, measure, plots, report, signal_denoiser, timing
 from edgeae.bench.cold_start import cold_start
 from edgeae.bench.onnx_models import count_parameters, matrix_product_model
 from edgeae.bench.profiling import NodeRun, profile
@@ -54,20 +53,20 @@ def photo(tmp_path_factory):
 def hasty():
     """One new process instead of three, and no time for warming up and for ceilings."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "COLD_STARTS", 1)
-        patch.setattr(bench, "WARM_UP_S", 0.0)
-        patch.setattr(bench, "ceilings", lambda: arithmetic.ceilings(seconds=0.01))
+        patch.setattr(measure, "COLD_STARTS", 1)
+        patch.setattr(measure, "WARM_UP_S", 0.0)
+        patch.setattr(measure, "ceilings", lambda: arithmetic.ceilings(seconds=0.01))
         yield
 
 
 @pytest.fixture(scope="module")
 def codec_result(codec, photo, hasty):
-    return bench.measure(codec, threads=[1, 2], seconds=SECONDS, source=photo)
+    return measure.measure(codec, threads=[1, 2], seconds=SECONDS, source=photo)
 
 
 @pytest.fixture(scope="module")
 def denoiser_result(denoiser, hasty):
-    return bench.measure(denoiser, threads=[1], seconds=SECONDS)
+    return measure.measure(denoiser, threads=[1], seconds=SECONDS)
 
 
 def save(model, path):
@@ -376,7 +375,7 @@ def test_the_result_says_what_was_measured_where_and_goes_through_json(codec_res
 
 def test_naming_a_provider_that_cannot_be_given_is_an_error(denoiser):
     with pytest.raises(ProviderError, match="CUDAExecutionProvider"):
-        bench.measure(denoiser, providers=["CUDAExecutionProvider"], seconds=SECONDS)
+        measure.measure(denoiser, providers=["CUDAExecutionProvider"], seconds=SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -384,13 +383,13 @@ def test_naming_a_provider_that_cannot_be_given_is_an_error(denoiser):
 )
 def test_a_measurement_that_makes_no_sense_is_refused(denoiser, wrong):
     with pytest.raises(ValueError, match="are allowed|is allowed"):
-        bench.measure(denoiser, **wrong)
+        measure.measure(denoiser, **wrong)
 
 
 def test_threads_go_up_in_powers_of_two_to_all_cores(monkeypatch):
     for cores, expected in [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])]:
-        monkeypatch.setattr(bench, "cores", lambda cores=cores: cores)
-        assert bench.thread_counts() == expected
+        monkeypatch.setattr(measure, "cores", lambda cores=cores: cores)
+        assert measure.thread_counts() == expected
 
 
 # --- side by side ---
@@ -405,20 +404,20 @@ def slower(result, factor):
 
 
 def test_a_result_is_the_same_as_itself_and_slower_when_it_is(codec_result):
-    for difference in bench.compare_results(codec_result, codec_result):
+    for difference in measure.compare_results(codec_result, codec_result):
         assert difference.change.ratio == 1 and difference.verdict == "the same but for noise"
-    found = bench.compare_results(codec_result, slower(codec_result, 1000))
+    found = measure.compare_results(codec_result, slower(codec_result, 1000))
     assert [d.verdict for d in found] == ["slower"] * 8
-    found = bench.compare_results(slower(codec_result, 1000), codec_result)
+    found = measure.compare_results(slower(codec_result, 1000), codec_result)
     assert [d.verdict for d in found] == ["faster"] * 8
 
 
 def test_results_with_nothing_in_common_are_refused(codec_result, denoiser_result):
     with pytest.raises(ValueError, match="no workload"):
-        bench.compare_results(codec_result, denoiser_result)
+        measure.compare_results(codec_result, denoiser_result)
     for wrong in ({}, [], {"what": "edgeae bench", "format": 99}, {**codec_result, "format": 2}):
         with pytest.raises(ValueError, match="no result of edgeae bench"):
-            bench.compare_results(wrong, codec_result)
+            measure.compare_results(wrong, codec_result)
 
 
 # --- shown ---

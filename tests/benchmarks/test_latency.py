@@ -9,8 +9,7 @@ import onnx
 import tiny
 
 from benchmarks import latency
-from edgeae.bench import arithmetic
-from edgeae.bench import measure as bench
+from edgeae.bench import arithmetic, measure
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 
@@ -31,8 +30,8 @@ def test_the_reference_is_the_autoencoder_of_mlperf_tiny(tmp_path):
 def test_the_command_writes_figures_without_samples_and_prints_a_row_each(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(bench, "COLD_STARTS", 1)
-    monkeypatch.setattr(bench, "ceilings", lambda: arithmetic.ceilings(seconds=0.01))
+    monkeypatch.setattr(measure, "COLD_STARTS", 1)
+    monkeypatch.setattr(measure, "ceilings", lambda: arithmetic.ceilings(seconds=0.01))
     model = tiny.tiny_denoiser_bundle(tmp_path / "denoiser")
     out = tmp_path / "results" / "latency.json"
     latency.main([str(model), "--json", str(out), "--seconds", "0.02", "--threads", "1"])

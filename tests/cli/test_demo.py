@@ -12,8 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from edgeae import media
-from edgeae.cli import demo_run as demo
-from edgeae.cli import illustrations
+from edgeae.cli import demo_run, illustrations
 from edgeae.cli.app import app
 
 PLACED = {"precision": "int8", "graphs": {"step": {"nodes": {"CPUExecutionProvider": 7}}}}
@@ -48,7 +47,7 @@ class QuietingDenoiser(HalvingCodec):
         return cls()
 
     def denoise(self, noisy, *, sample_rate):
-        clean, _ = media.read_audio(demo.ASSETS / "clean.flac")
+        clean, _ = media.read_audio(demo_run.ASSETS / "clean.flac")
         return (clean[: len(noisy)] + 0.1 * (noisy - clean[: len(noisy)])).astype(np.float32)
 
     def stream(self, *, sample_rate, block_samples):
@@ -63,8 +62,8 @@ def ran(tmp_path_factory):
     """The folder that one run of `edgeae demo` filled, and what it printed."""
     folder = tmp_path_factory.mktemp("demo") / "out"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "ImageCodec", HalvingCodec)
-        patch.setattr(demo, "SignalDenoiser", QuietingDenoiser)
+        patch.setattr(demo_run, "ImageCodec", HalvingCodec)
+        patch.setattr(demo_run, "SignalDenoiser", QuietingDenoiser)
         for _ in range(2):  # a second run replaces the files of the first
             result = CliRunner().invoke(app, ["demo", "--out", str(folder)])
             assert result.exit_code == 0, result.output
@@ -73,8 +72,8 @@ def ran(tmp_path_factory):
 
 def test_the_demo_writes_the_files_it_names_and_no_others(ran):
     folder, said = ran
-    assert sorted(path.name for path in folder.iterdir()) == sorted(demo.FILES)
-    assert all(name in said for name in demo.FILES)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(demo_run.FILES)
+    assert all(name in said for name in demo_run.FILES)
 
 
 def test_the_table_tells_bytes_psnr_si_sdr_speed_and_where_it_ran(ran):
@@ -90,9 +89,9 @@ def test_the_table_tells_bytes_psnr_si_sdr_speed_and_where_it_ran(ran):
 
 
 def test_the_jpeg_beside_it_is_the_best_that_is_no_larger():
-    photo = media.read_image(demo.ASSETS / "photo.webp")
+    photo = media.read_image(demo_run.ASSETS / "photo.webp")
     for budget in (6000, 25_000, 90_000):
-        data, stored = demo.jpeg_of_size(photo, budget)
+        data, stored = demo_run.jpeg_of_size(photo, budget)
         assert len(data) == stored.size_bytes <= budget
         better = int(stored.name.removeprefix("JPEG, quality ")) + 1
         buffer = io.BytesIO()
@@ -108,8 +107,8 @@ def test_the_jpeg_beside_it_is_the_best_that_is_no_larger():
 
 
 def test_below_the_smallest_jpeg_the_smallest_is_shown_with_its_real_bytes():
-    photo = media.read_image(demo.ASSETS / "photo.webp")
-    data, stored = demo.jpeg_of_size(photo, 100)
+    photo = media.read_image(demo_run.ASSETS / "photo.webp")
+    data, stored = demo_run.jpeg_of_size(photo, 100)
     assert stored.name == "JPEG, quality 1" and stored.size_bytes == len(data) > 100
 
 
@@ -121,11 +120,11 @@ def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path):
 
 
 def test_the_recordings_fit_each_other_and_every_asset_has_its_licence_told():
-    clean, rate_hz = media.read_audio(demo.ASSETS / "clean.flac")
-    noisy, noisy_rate_hz = media.read_audio(demo.ASSETS / "noisy.flac")
+    clean, rate_hz = media.read_audio(demo_run.ASSETS / "clean.flac")
+    noisy, noisy_rate_hz = media.read_audio(demo_run.ASSETS / "noisy.flac")
     assert clean.shape == noisy.shape and rate_hz == noisy_rate_hz
-    told = (demo.ASSETS / "README.md").read_text()
-    for path in Path(demo.ASSETS).iterdir():
+    told = (demo_run.ASSETS / "README.md").read_text()
+    for path in Path(demo_run.ASSETS).iterdir():
         assert path.name == "README.md" or f"`{path.name}`" in told
 
 

@@ -285,3 +285,21 @@ def test_messages_name_the_options_of_the_command(tmp_path, codec, photo):
     soundfile.write(tmp_path / "a.wav", np.zeros(100), 500)
     result = run("denoise", tmp_path / "a.wav", tmp_path / "b.wav")
     assert result.exit_code == 1 and "sample_rate" not in result.stderr
+
+
+def test_warnings_of_libraries_are_not_for_who_uses_the_command():
+    code = (
+        "import sys, warnings\n"
+        "from edgeae import bundle\n"
+        "from edgeae.cli.app import main\n"
+        "bundle.bundled_names = lambda: warnings.warn('old') or []\n"
+        "sys.argv = ['edgeae', 'models']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=240
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "edgeae: this installation holds no models: give commands a model's directory\n"
+    )
