@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing
     from edgeae.media.image_writing import image_writer, write_image
     from edgeae.media.images import IMAGE_SUFFIXES, read_image, read_image_metadata
+    from edgeae.media.series import SERIES_SUFFIXES, Series, read_series, write_series
 
 _HOMES = {
     "AUDIO_SUFFIXES": "edgeae.media.audio_writing",
@@ -32,6 +33,8 @@ _HOMES = {
     "AudioWriter": "edgeae.media.audio_writing",
     "IMAGE_SUFFIXES": "edgeae.media.images",
     "Metadata": "edgeae.media.exif",
+    "SERIES_SUFFIXES": "edgeae.media.series",
+    "Series": "edgeae.media.series",
     "atomic_write": "edgeae.media.files",
     "audio_blocks": "edgeae.media.audio",
     "audio_info": "edgeae.media.audio",
@@ -43,9 +46,11 @@ _HOMES = {
     "read_audio_metadata": "edgeae.media.audio",
     "read_bytes": "edgeae.media.files",
     "read_image": "edgeae.media.images",
+    "read_series": "edgeae.media.series",
     "replacing": "edgeae.media.files",
     "write_audio": "edgeae.media.audio_writing",
     "write_image": "edgeae.media.image_writing",
+    "write_series": "edgeae.media.series",
 }
 
 __all__ = [
@@ -55,6 +60,8 @@ __all__ = [
     "AudioWriter",
     "IMAGE_SUFFIXES",
     "Metadata",
+    "SERIES_SUFFIXES",
+    "Series",
     "atomic_write",
     "audio_blocks",
     "audio_info",
@@ -66,9 +73,11 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_image_metadata",
+    "read_series",
     "replacing",
     "write_audio",
     "write_image",
+    "write_series",
 ]
 
 

@@ -16,6 +16,7 @@ from edgeae.media.audio_parts import AudioParts, DamagedAudio, Overlay, parts
 from edgeae.media.files import Source, first_line, opened, quoting, unreadable
 
 __all__ = ["AudioInfo", "audio_blocks", "audio_info", "read_audio", "read_audio_metadata"]
+__all__ += ["read_audio_integers"]
 
 # Samples of one block while a whole file is checked or copied: 2 MB of float32 in mono.
 _BLOCK_FRAMES = 1 << 19
@@ -85,6 +86,23 @@ def read_audio(source: Source) -> tuple[NDArray[np.float32], int]:
             source = file.read()
     info = audio_info(source)
     return np.concatenate(list(audio_blocks(source, _BLOCK_FRAMES))), info.rate_hz
+
+
+def read_audio_integers(source: Source) -> tuple[NDArray[Any], int]:
+    """The samples as they are stored, int16 or int32 (frames, channels), and what full scale is.
+
+    MediaError as `audio_info`, and for a subtype that stores no whole numbers.
+    """
+    bits = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
+    with _open(source) as (_, sound, found):
+        if sound.subtype not in bits:
+            raise unreadable(source, f"{sound.subtype} stores no whole numbers")
+        depth = bits[sound.subtype]
+        kind = "int16" if depth <= 16 else "int32"
+        stored = sound.read(dtype=kind, always_2d=True)
+        if len(stored) < (_info(sound, found).frames or 1):
+            raise unreadable(source, f"cut off after {len(stored)} frames")
+    return stored >> (16 if depth <= 16 else 32) - depth, 1 << depth - 1
 
 
 def audio_blocks(source: Source, block_samples: int) -> Iterator[NDArray[np.float32]]:
