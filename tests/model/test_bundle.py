@@ -7,11 +7,13 @@ import os
 import shutil
 import time
 
+import numpy as np
 import pytest
 import tiny
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import edgeae
 from edgeae import bundle
 from edgeae.errors import BundleError, UnknownCodec
 from edgeae.onnx_check import check_graph
@@ -350,6 +352,19 @@ def test_a_name_that_can_be_no_path_is_refused(model, tmp_path, monkeypatch):
 def test_a_model_that_is_neither_name_nor_path_is_a_type_error():
     with pytest.raises(TypeError, match="model is a int"):
         bundle.find(3)
+
+
+def test_a_model_in_a_folder_whose_name_is_not_utf_8_loads_or_is_refused_plainly(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        tiny.tiny_denoiser_bundle(folder)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    hop = np.ones((1, 2, 257), np.float32)
+    step = edgeae.load(folder).graphs["step"]
+    assert np.array_equal(step(hop, np.zeros((1, 1, 4), np.float32))[0], hop)
+    tiny.replace_graph(folder, b"not a model")
+    refused(folder, "step.fp32.onnx: not an ONNX file")
 
 
 # Files that are not what the manifest says
