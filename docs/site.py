@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,16 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return re.sub(r"\]\(docs/", "](", text)
     if page.file.src_uri == "command-line.md":
         return markdown.replace("<!-- help -->", _help())
+    if page.file.src_uri.startswith("api/"):
+        return re.sub(r"^::: (edgeae(?:\.media)?)\.(\w+)$", _home, markdown, flags=re.MULTILINE)
     return markdown
+
+
+def _home(found: re.Match[str]) -> str:
+    """The directive for a public name, at the module where it is defined."""
+    package, name = found.groups()
+    homes = importlib.import_module(package)._HOMES
+    return f"::: {homes[name]}.{name}" if name in homes else found.group(0)
 
 
 def _help() -> str:
