@@ -24,10 +24,11 @@ def check_bundle(
     """
     bundle = find(model)
     graphs = [entry for files in bundle.manifest.graphs.values() for entry in files.values()]
-    yield f"{len(graphs) + len(bundle.manifest.files)} files have the size and sha256 they should"
+    files = len(graphs) + len(bundle.manifest.files)
+    yield f"the size and sha256 of {_counted(files, 'file')} are what the manifest says"
     for name in bundle.changed_documents():
         yield f"{name} is not as it was shipped, which no result depends on"
-    yield f"{len(graphs)} graphs keep their weights inside and hold standard operators only"
+    yield f"{_counted(len(graphs), 'graph')}: weights inside, standard operators only"
     for precision in _precisions(bundle):
         loaded = load(bundle.path, precision=precision, providers=providers, threads=threads)
         yield f"{precision}: loaded, {where_it_runs(loaded.report())}"
@@ -47,5 +48,8 @@ def where_it_runs(report: dict[str, Any]) -> str:
     for graph in report["graphs"].values():
         nodes.update(graph["nodes"])
     placed = ", ".join(f"{count} nodes on {provider}" for provider, count in nodes.items())
-    graphs = len(report["graphs"])
-    return f"{graphs} graph{'s' if graphs > 1 else ''}, {placed}"
+    return f"{_counted(len(report['graphs']), 'graph')}, {placed}"
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
