@@ -11,6 +11,7 @@ import soxr
 
 from train.speech.corpus import SAMPLE_RATE_HZ, Corpus, held_out_split, read_corpus
 from train.speech.made import made_noise, struck_noise, unit_gain
+from train.speech.onsets import draw_timing
 from train.speech.pack import read_pack
 
 
@@ -36,6 +37,11 @@ class SpeechData:
     noise_equalize_db: float = 14.0
     noise_speed_chance: float = 0.4
     speech_speed_chance: float = 0.3
+    # How many times as fast, so as high, speech is played: 0.7 to 1.6 reaches from giants to small
+    # children, beyond what formants of one speaker can do.
+    speech_speeds: tuple[float, ...] = (0.88, 1.15)
+    # Mixes whose noise comes late, goes, or changes its level at once (`train.speech.onsets`).
+    onset_chance: float = 0.0
     swelling_chance: float = 0.2
     rumble_chance: float = 0.25
     reverberation_chance: float = 0.15
@@ -56,6 +62,8 @@ class SpeechData:
             raise ValueError(f"snr_db must be lowest and highest, not {self.snr_db}")
         if len(self.level_db) != 2 or self.level_db[0] > self.level_db[1]:
             raise ValueError(f"level_db must be lowest and highest, not {self.level_db}")
+        if len(self.speech_speeds) != 2 or not 0 < self.speech_speeds[0] <= self.speech_speeds[1]:
+            raise ValueError(f"speech_speeds must be lowest and highest, not {self.speech_speeds}")
         if self.segment_samples < SAMPLE_RATE_HZ // 4:
             raise ValueError(f"segment_samples must be at least 4000, not {self.segment_samples}")
 
@@ -131,16 +139,24 @@ class SpeechMixer:
         noisy = np.empty_like(wet)
         for i in range(size):
             kind = rng.random()
+            heard, disturbing = wet[i], noise[i]
             if kind < config.noise_only_chance:
                 clean[i] = 0.0
-                noisy[i] = noise[i]
+                heard = np.zeros_like(heard)
             elif kind < config.noise_only_chance + config.speech_only_chance:
-                noisy[i] = wet[i]
+                disturbing = np.zeros_like(disturbing)
             else:
                 snr_db = rng.uniform(config.snr_db[0], config.snr_db[1])
-                noisy[i] = wet[i] + noise[i] * noise_gain(wet[i], noise[i], snr_db=snr_db)
+                disturbing = disturbing * noise_gain(heard, disturbing, snr_db=snr_db)
+            noisy[i] = heard + disturbing
+            # Levels are those of the mix while there is noise, whatever its course.
             level = np.sqrt(np.mean(np.square(noisy[i])))
             gain = np.float32(10 ** (rng.uniform(*config.level_db) / 20) / max(level, 1e-6))
+            if config.onset_chance and rng.random() < config.onset_chance:
+                timing = draw_timing(length, rng)
+                noisy[i] = heard * timing.speech_gain + disturbing * timing.noise_gain
+                noisy[i] += timing.room * (1 - timing.noise_gain) / gain
+                clean[i] *= timing.speech_gain
             noisy[i] *= gain
             clean[i] *= gain
             if rng.random() < config.clipping_chance:
@@ -169,7 +185,7 @@ class SpeechMixer:
         if rng.random() >= self.config.speech_speed_chance:
             return _speech_segment(self.speech, length, rng)
         # Other heights of voice, from children to giants, and other paces.
-        speed = rng.uniform(0.88, 1.15)
+        speed = rng.uniform(*self.config.speech_speeds)
         return _at_speed(_speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
 
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from train.speech.corpus import SAMPLE_RATE_HZ
+from train.speech.onsets import draw_timing
 
 if TYPE_CHECKING:
     from train.speech.data import Source, SpeechMixer
@@ -111,14 +112,38 @@ class DeviceMixer:
         gain = torch.where(alone, 1.0, gain)
         heard = (~alone).float()[:, None]
         clean = clean * heard
-        noisy = wet * heard + noise * gain[:, None]
+        disturbing = noise * gain[:, None]
+        noisy = wet * heard + disturbing
         level = 10 ** (self._draw(rng.uniform(config.level_db[0], config.level_db[1], size)) / 20)
         scale = (level / noisy.square().mean(1).sqrt().clamp_min(1e-6))[:, None]
         noisy, clean = noisy * scale, clean * scale
+        self._time(rng, noisy, clean, wet * heard * scale, disturbing * scale)
         clipped = self._draw(rng.random(size)) < config.clipping_chance
         share = self._draw(rng.uniform(0.2, 0.8, size))
         ceiling = noisy.abs().amax(1) * torch.where(clipped, share, 1.0)
         return noisy.clamp(-ceiling[:, None], ceiling[:, None]), clean
+
+    def _time(
+        self,
+        rng: np.random.Generator,
+        noisy: torch.Tensor,
+        clean: torch.Tensor,
+        speech: torch.Tensor,
+        noise: torch.Tensor,
+    ) -> None:
+        """Gives the noise of some mixes a course, in place (`train.speech.onsets`)."""
+        if not self.config.onset_chance:
+            return
+        for item in self._some(rng, len(noisy), self.config.onset_chance).tolist():
+            timing = draw_timing(noisy.shape[1], rng)
+            noise_gain, speech_gain, room = (
+                torch.from_numpy(x).to(self.device)
+                for x in (timing.noise_gain, timing.speech_gain, timing.room)
+            )
+            noisy[item] = (
+                speech[item] * speech_gain + noise[item] * noise_gain + room * (1 - noise_gain)
+            )
+            clean[item] *= speech_gain
 
     def _draw(self, values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values.astype(np.float32)).to(self.device)
@@ -137,7 +162,8 @@ class DeviceMixer:
 
     def _speech_segments(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         length = self.config.segment_samples
-        chance, low, high = self.config.speech_speed_chance, math.log2(0.88), math.log2(1.15)
+        chance = self.config.speech_speed_chance
+        low, high = (math.log2(speed) for speed in self.config.speech_speeds)
         speech = self._speech.read(rng, size, length, self._speeds(rng, size, chance, low, high))
         # At times it begins late.
         late = np.where(rng.random(size) < 0.25, rng.integers(length // 2, size=size), 0)

@@ -1,0 +1,96 @@
+"""When noise comes and goes in a training mix: late, in steps, or to its end.
+
+A denoiser that has only ever begun in the middle of noise takes what it hears first for the room as
+it always is: after a second of a quiet room it lets noise that begins then pass for seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from train.speech.made import SAMPLE_RATE_HZ, unit_gain
+
+__all__ = ["Timing", "draw_timing"]
+
+Audio = npt.NDArray[np.float32]
+
+# A quiet room lies about 60 dB below full scale; a live microphone in an empty studio at -70, a
+# laptop with a fan at -50.
+ROOM_DB = (-70.0, -50.0)
+# From a switch to a motor that runs up.
+EDGE_S = (0.002, 0.2)
+# No noise begins or ends nearer to an end of the segment: both sides are to be heard.
+MARGIN_S = 0.25
+STEPS_DB = (-40.0, 0.0)
+MUTED_CHANCE = 0.4
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What to do to one mix of `length` samples.
+
+    Attributes:
+        noise_gain: the factor on the noise, float32 (length,), 0 to 1.
+        speech_gain: the factor on the speech, likewise: 0 where the microphone is muted.
+        room: what is added, at its level in the mix as it is, float32 (length,): the quiet room,
+            or digital silence.
+    """
+
+    noise_gain: Audio
+    speech_gain: Audio
+    room: Audio
+
+
+def draw_timing(length: int, rng: np.random.Generator) -> Timing:
+    """One of four courses: noise begins late, ends, goes in steps, or begins with the speech after
+    digital silence (an unmuted microphone). Deterministic in the state of `rng`."""
+    kind = rng.choice(["begins", "ends", "steps", "unmuted"], p=[0.4, 0.15, 0.2, 0.25])
+    speech_gain = np.ones(length, np.float32)
+    if kind == "unmuted":
+        gain = _rise(length, _moment(length, rng), 0.0)
+        return Timing(noise_gain=gain, speech_gain=gain, room=np.zeros(length, np.float32))
+    if kind == "steps":
+        gain = _steps(length, rng)
+    else:
+        gain = _rise(length, _moment(length, rng), rng.uniform(*EDGE_S))
+        if kind == "ends":
+            gain = gain[::-1].copy()
+        elif rng.random() < MUTED_CHANCE:
+            # Nobody speaks in the quiet room yet.
+            speech_gain = (gain > 0).astype(np.float32)
+    return Timing(noise_gain=gain, speech_gain=speech_gain, room=_quiet_room(length, rng))
+
+
+def _moment(length: int, rng: np.random.Generator) -> int:
+    margin = int(MARGIN_S * SAMPLE_RATE_HZ)
+    return int(rng.integers(min(margin, length // 4), max(length - margin, 3 * length // 4)))
+
+
+def _rise(length: int, start: int, edge_s: float) -> Audio:
+    """0 up to the sample `start`, then a smooth rise over the edge to 1."""
+    edge = max(1, round(edge_s * SAMPLE_RATE_HZ))
+    phase = np.clip((np.arange(length) - start + 1) / edge, 0.0, 1.0)
+    return np.asarray(np.sin(np.pi / 2 * phase) ** 2, np.float32)
+
+
+def _steps(length: int, rng: np.random.Generator) -> Audio:
+    """Two to four levels of the noise, one after the other, the loudest of them 1."""
+    moments = np.sort([_moment(length, rng) for _ in range(int(rng.integers(1, 4)))])
+    levels = 10 ** (rng.uniform(*STEPS_DB, len(moments) + 1) / 20)
+    levels /= levels.max()
+    gain = np.full(length, levels[0])
+    for moment, before, after in zip(moments, levels[:-1], levels[1:], strict=True):
+        gain += (after - before) * _rise(length, int(moment), rng.uniform(*EDGE_S))
+    return np.asarray(np.clip(gain, 0.0, 1.0), np.float32)
+
+
+def _quiet_room(length: int, rng: np.random.Generator) -> Audio:
+    """Steady noise that falls with frequency, at a level of `ROOM_DB`."""
+    spectrum = np.fft.rfft(rng.standard_normal(length, np.float32))
+    frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32), 1.0)
+    room = np.fft.irfft(spectrum * frequency ** np.float32(-rng.uniform(0.0, 0.8)), n=length)
+    level = 10 ** (rng.uniform(*ROOM_DB) / 20)
+    return np.asarray(room * (level * unit_gain(np.asarray(room, np.float32))), np.float32)
