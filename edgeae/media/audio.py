@@ -11,8 +11,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeae.media.audio_found import AudioParts, DamagedAudio
 from edgeae.media.audio_metadata import AudioMetadata, gather
-from edgeae.media.audio_parts import AudioParts, DamagedAudio, Overlay, parts
+from edgeae.media.audio_parts import Overlay, parts
 from edgeae.media.files import Source, first_line, opened, quoting, unreadable
 
 __all__ = ["AudioInfo", "audio_blocks", "audio_info", "read_audio", "read_audio_metadata"]

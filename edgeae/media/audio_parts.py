@@ -6,7 +6,7 @@ checksums and its sequence verified. Where a header gives no length, because the
 pipe, the true one is put before libsndfile.
 
 Sources: RIFF WAVE, EBU Tech 3306 (RF64), AIFF 1.3, RFC 3533 (Ogg), RFC 9639 (FLAC), Sony Wave64,
-Apple Core Audio Format 1.0, the AU header, ISO/IEC 11172-3 and 13818-3 (MPEG audio).
+Apple Core Audio Format 1.0, the AU header.
 """
 
 from __future__ import annotations
@@ -19,31 +19,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-__all__ = ["AudioParts", "Chunk", "DamagedAudio", "Overlay", "chunks", "parts"]
+from edgeae.media.audio_found import AudioParts, DamagedAudio, cut_by, id3_bytes
+from edgeae.media.mpeg import mpeg, starts_mpeg
+
+__all__ = ["Chunk", "Overlay", "chunks", "parts"]
 
 NO_LENGTH = "its header gives no length: it is read to its end"
-
-
-class DamagedAudio(ValueError):
-    """The file is cut off, damaged or of no kind that is read; the message says which."""
-
-
-@dataclass(frozen=True)
-class AudioParts:
-    """A file that was found whole.
-
-    `formats` are libsndfile's names for it. Where `head` is given, it takes the place of the first
-    `skip` bytes: a header that gives the length. `frames` is the true number of samples where
-    libsndfile guesses one from the number of bytes: it sees `reach` more than lie before `end`.
-    """
-
-    formats: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    head: bytes | None = None
-    skip: int = 0
-    frames: int | None = None
-    end: int | None = None
-    reach: int = 0
 
 
 @dataclass(frozen=True)
@@ -187,10 +168,10 @@ def _wave(file: BinaryIO, size: int) -> AudioParts:
             if length > rest and any(a <= length <= b for a, b in _PLACEHOLDERS):
                 return AudioParts(formats, (NO_LENGTH,))
             if length > rest:
-                raise _cut_by(length - rest)
+                raise cut_by(length - rest)
             continue
         if end > size:
-            raise _cut_by(end - size)
+            raise cut_by(end - size)
     return AudioParts(formats)
 
 
@@ -203,18 +184,14 @@ def _are_chunks(file: BinaryIO, start: int, size: int, order: str) -> bool:
     return start in (size, size + 1)
 
 
-def _cut_by(missing: int) -> DamagedAudio:
-    return DamagedAudio(f"cut off, its header says {missing:,} bytes more than are there")
-
-
 def _aiff(file: BinaryIO, size: int) -> AudioParts:
     file.seek(4)
     (declared,) = struct.unpack(">I", file.read(4))
     if 8 + declared > size:
-        raise _cut_by(8 + declared - size)
+        raise cut_by(8 + declared - size)
     for chunk in chunks(file, size, ">"):
         if chunk.start + chunk.length > size:
-            raise _cut_by(chunk.start + chunk.length - size)
+            raise cut_by(chunk.start + chunk.length - size)
     return AudioParts(("AIFF",))
 
 
@@ -228,7 +205,7 @@ def _au(file: BinaryIO, size: int) -> AudioParts:
     if length == 0xFFFFFFFF:
         return AudioParts(("AU",), (NO_LENGTH,))
     if start + length > size:
-        raise _cut_by(start + length - size)
+        raise cut_by(start + length - size)
     return AudioParts(("AU",))
 
 
@@ -240,7 +217,7 @@ def _w64(file: BinaryIO, size: int) -> AudioParts:
     (declared,) = struct.unpack("<Q", file.read(8))
     open_end = declared in (0, 2**63 - 1, 2**64 - 1)
     if not open_end and declared > size:
-        raise _cut_by(declared - size)
+        raise cut_by(declared - size)
     position, found = 40, False
     while position + 24 <= size:
         file.seek(position)
@@ -251,7 +228,7 @@ def _w64(file: BinaryIO, size: int) -> AudioParts:
                 head = _w64_head(file, position, size)
                 return AudioParts(("W64",), (NO_LENGTH,), head, len(head))
         if length < 24 or position + length > size:
-            raise _cut_by(position + length - size)
+            raise cut_by(position + length - size)
         position += -(-length // 8) * 8
     if not found:
         raise DamagedAudio("cut off before its data")
@@ -281,7 +258,7 @@ def _caf(file: BinaryIO, size: int) -> AudioParts:
             file.seek(0)
             head = file.read(position + 4) + struct.pack(">q", length)
         if length < 0 or position + 12 + length > size:
-            raise _cut_by(position + 12 + length - size)
+            raise cut_by(position + 12 + length - size)
         seen[name] = (position + 12, length)
         position += 12 + length
     if position != size and size - position < 12:
@@ -364,18 +341,8 @@ def _ogg(file: BinaryIO, size: int) -> AudioParts:
 # --- FLAC -------------------------------------------------------------------------------------
 
 
-def _id3_bytes(file: BinaryIO, at: int = 0) -> int:
-    """Bytes of an ID3v2 tag at `at`, 0 if there is none."""
-    file.seek(at)
-    head = file.read(10)
-    if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
-        return 0
-    length = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-    return 10 + length + (10 if head[5] & 0x10 else 0)
-
-
 def _flac(file: BinaryIO, size: int) -> AudioParts:
-    start = _id3_bytes(file)
+    start = id3_bytes(file)
     file.seek(start)
     if file.read(4) != b"fLaC":
         raise DamagedAudio("damaged: no FLAC stream begins after its tag")
@@ -387,7 +354,7 @@ def _flac(file: BinaryIO, size: int) -> AudioParts:
         last = bool(block[0] & 0x80)
         position += 4 + int.from_bytes(block[1:4], "big")
         if position > size:
-            raise _cut_by(position - size)
+            raise cut_by(position - size)
     file.seek(start + 8)
     info = bytearray(file.read(34))
     if len(info) < 34:
@@ -464,160 +431,13 @@ def _flac_frame_end(head: bytes, info: bytearray) -> int | None:
     return block + (number if head[1] & 1 else number * usual)
 
 
-# --- MPEG audio -------------------------------------------------------------------------------
-
-_KBPS = {
-    (1, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
-    (1, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
-    (1, 3): (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
-    (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-_KBPS[2, 3] = _KBPS[2, 2]
-_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-_MOST_FRAME_BYTES = 2881
-# Version, layer and rate, which all frames of a stream share.
-_SAME = 0xFFFE0C00
-
-
-def _mpeg_frame(word: int) -> int | None:
-    """Bytes of the frame that a header begins; None if it is no header, or of free format."""
-    version, layer, kbps, rate = (
-        word >> 19 & 3,
-        4 - (word >> 17 & 3),
-        word >> 12 & 15,
-        word >> 10 & 3,
-    )
-    if word >> 21 != 0x7FF or version == 1 or layer == 4 or not 0 < kbps < 15 or rate == 3:
-        return None
-    bits = 1000 * _KBPS[1 if version == 3 else 2, layer][kbps - 1]
-    hz, padding = _RATES[version][rate], word >> 9 & 1
-    if layer == 1:
-        return (12 * bits // hz + padding) * 4
-    return (72 if layer == 3 and version != 3 else 144) * bits // hz + padding
-
-
-def _side_bytes(word: int) -> int:
-    """Bytes between a header without checksum and what may be a Xing header (layer III)."""
-    mono = word >> 6 & 3 == 3
-    return (17 if mono else 32) if word >> 19 & 3 == 3 else (9 if mono else 17)
-
-
-def _mpeg(file: BinaryIO, size: int) -> AudioParts:
-    """Every frame is walked over and counted.
-
-    Where no Xing header counts them libsndfile guesses from the number of bytes, and stops there:
-    so it is made to guess too many, and the true number is held against what it reads.
-    """
-    file.seek(0)
-    data = file.read()
-    tag = _id3_bytes(file)
-    start = data.find(b"\xff", tag)
-    while start >= 0 and (start + 4 > size or not _two_frames(data, start)):
-        start = data.find(b"\xff", start + 1)
-    if start < 0 or (start > tag + 4096 and data[tag:start].strip(b"\0")):
-        raise DamagedAudio("not an audio file of a known kind, or its beginning is damaged")
-    (word,) = struct.unpack_from(">I", data, start)
-    count, position = 0, start
-    first_audio, announced = start, None
-    while position + 4 <= size:
-        (here,) = struct.unpack_from(">I", data, position)
-        length = _mpeg_frame(here) if here & _SAME == word & _SAME else None
-        if length is None:
-            after = _after_tag(data, position)
-            if after is not None and after > position:
-                position = after
-                continue
-            if _frames_follow(data, position, word):
-                raise DamagedAudio(f"damaged: no MPEG frame begins at byte {position}")
-            break
-        if position + length > size:
-            raise _cut_by(position + length - size)
-        if count == 0 and announced is None:
-            announced = _announced(data[position : position + length], here)
-            if announced is not None:
-                first_audio = position
-                position += length
-                continue
-        count += 1
-        position += length
-    if announced is not None and announced > count:
-        raise DamagedAudio(f"cut off, its header says {announced} MPEG frames, {count} are there")
-    if announced == count:
-        return AudioParts(("MP3",))
-    if announced is not None:  # a header of no audio that counts none, or a part of the frames
-        first_audio += _mpeg_frame(struct.unpack_from(">I", data, first_audio)[0]) or 0
-    version, layer = word >> 19 & 3, 4 - (word >> 17 & 3)
-    samples = 384 if layer == 1 else 1152 if layer == 2 or version == 3 else 576
-    return AudioParts(
-        ("MP3",),
-        (),
-        data[:start],
-        first_audio,
-        count * samples,
-        position,
-        _MOST_FRAME_BYTES * count + 128,
-    )
-
-
-def _two_frames(data: bytes, at: int) -> bool:
-    (word,) = struct.unpack_from(">I", data, at)
-    length = _mpeg_frame(word)
-    if length is None:
-        return False
-    if at + length + 4 > len(data):
-        return True
-    (after,) = struct.unpack_from(">I", data, at + length)
-    return after & _SAME == word & _SAME or data[at + length : at + length + 3] in (b"TAG", b"ID3")
-
-
-def _announced(frame: bytes, word: int) -> int | None:
-    """Frames that a Xing, Info or VBRI header counts, -1 if it counts none, None if it is none."""
-    at = 4 + _side_bytes(word) + (0 if word >> 16 & 1 else 2)
-    for place in (at, 4 + _side_bytes(word)):
-        if frame[place : place + 4] in (b"Xing", b"Info"):
-            (flags,) = struct.unpack_from(">I", frame, place + 4)
-            return struct.unpack_from(">I", frame, place + 8)[0] if flags & 1 else -1
-    if frame[36:40] == b"VBRI":
-        return -1  # libsndfile does not take its count
-    return None
-
-
-def _after_tag(data: bytes, at: int) -> int | None:
-    """Where a tag that begins at `at` ends."""
-    if data[at : at + 3] == b"TAG":
-        return at + 128
-    if data[at : at + 8] == b"APETAGEX" and at + 24 <= len(data):
-        length, _, flags = struct.unpack_from("<III", data, at + 12)
-        return at + 32 + (length if flags >> 29 & 1 else 0)
-    if data[at : at + 3] == b"ID3":
-        return at + _id3_bytes(io.BytesIO(data[at : at + 10]))
-    return None
-
-
-def _frames_follow(data: bytes, at: int, word: int) -> bool:
-    """Whether two frames of the stream stand one after the other somewhere behind."""
-    mark = struct.pack(">I", word)[:2]
-    at = data.find(mark, at + 1)
-    while at >= 0 and at + 8 <= len(data):
-        (here,) = struct.unpack_from(">I", data, at)
-        length = _mpeg_frame(here) if here & _SAME == word & _SAME else None
-        if length and at + length + 4 <= len(data):
-            (after,) = struct.unpack_from(">I", data, at + length)
-            if after & _SAME == word & _SAME:
-                return True
-        at = data.find(mark, at + 1)
-    return False
-
-
-def _starts_mpeg(head: bytes) -> bool:
-    return len(head) >= 4 and _mpeg_frame(struct.unpack_from(">I", head)[0]) is not None
+# --- what begins how ---------------------------------------------------------------------------
 
 
 def _tagged(file: BinaryIO, size: int) -> AudioParts:
     """An ID3 tag stands before MPEG frames, and before FLAC streams of some programs."""
-    file.seek(_id3_bytes(file))
-    return (_flac if file.read(4) == b"fLaC" else _mpeg)(file, size)
+    file.seek(id3_bytes(file))
+    return (_flac if file.read(4) == b"fLaC" else mpeg)(file, size)
 
 
 _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], AudioParts]], ...] = (
@@ -629,5 +449,5 @@ _KINDS: tuple[tuple[Callable[[bytes], bool], Callable[[BinaryIO, int], AudioPart
     (lambda head: head[:16] == _W64_RIFF, _w64),
     (lambda head: head[:4] == b"caff", _caf),
     (lambda head: head[:3] == b"ID3", _tagged),
-    (_starts_mpeg, _mpeg),
+    (starts_mpeg, mpeg),
 )

@@ -13,7 +13,7 @@ from made import tone
 
 from edgeae import media
 from edgeae.errors import MediaError
-from edgeae.media import audio_parts
+from edgeae.media.mpeg import mpeg_frame_bytes
 
 RATE = 16_000
 
@@ -106,7 +106,7 @@ def mpeg(frames: int = 48_000, rate: int = 48_000, channels: int = 1) -> bytes:
 def mpeg_frames(data: bytes) -> list[bytes]:
     found, at = [], 0
     while at + 4 <= len(data):
-        length = audio_parts._mpeg_frame(struct.unpack_from(">I", data, at)[0])
+        length = mpeg_frame_bytes(struct.unpack_from(">I", data, at)[0])
         assert length is not None
         found.append(data[at : at + length])
         at += length
