@@ -185,7 +185,7 @@ class SpeechMixer:
         if rng.random() >= self.config.speech_speed_chance:
             return _speech_segment(self.speech, length, rng)
         # Other heights of voice, from children to giants, and other paces.
-        speed = rng.uniform(*self.config.speech_speeds)
+        speed = rng.uniform(self.config.speech_speeds[0], self.config.speech_speeds[1])
         return _at_speed(_speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
 
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
