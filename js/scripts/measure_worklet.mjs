@@ -1,8 +1,8 @@
 /**
  * Measures SpeechDenoiserNode in headless Chromium, in real time, between a fake microphone that
- * plays the package's noisy recording and a recorder; both transports at the same time.
+ * plays the package's noisy recording and a recorder.
  *
- *     node scripts/measure_worklet.mjs [--minutes 10] [--json ../benchmarks/results/js_worklet.json]
+ *     node scripts/measure_worklet.mjs [--minutes 10] [--transport memory|messages] [--json FILE]
  */
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -17,6 +17,7 @@ import { serve } from "./serve.mjs";
 const { values } = parseArgs({
   options: {
     minutes: { type: "string", default: "10" },
+    transport: { type: "string", default: "memory" },
     json: { type: "string" },
   },
 });
@@ -28,7 +29,7 @@ const FOLDERS = {
   "/edgeae/": `${js}dist/browser`,
   "/": `${js}test/pages`,
 };
-const servers = [await serve(FOLDERS), await serve(FOLDERS, { isolated: false })];
+const server = await serve(FOLDERS, { isolated: values.transport === "memory" });
 const folder = mkdtempSync(join(tmpdir(), "edgeae-"));
 const microphone = join(folder, "microphone.wav");
 
@@ -36,7 +37,7 @@ const microphone = join(folder, "microphone.wav");
 async function recording() {
   const browser = await launch();
   const page = await browser.newPage();
-  await page.goto(`${servers[0].url}/module.html`);
+  await page.goto(`${server.url}/module.html`);
   const samples = await page.evaluate(async () => {
     const data = await (await fetch("/assets/noisy.flac")).arrayBuffer();
     const sound = await new OfflineAudioContext(1, 1, 48000).decodeAudioData(data);
@@ -78,11 +79,13 @@ async function measure(browser, url) {
       source.connect(node).connect(recorder, 0, 1);
       source.connect(recorder, 0, 0);
       await context.resume();
-      let worstMs = 0;
+      let [worstMs, dropped, spells] = [0, 0, 0];
       const end = performance.now() + 60_000 * minutes;
       while (performance.now() < end) {
         await new Promise((resolve) => setTimeout(resolve, 250));
         worstMs = Math.max(worstMs, node.stats.worstMs);
+        if (node.stats.droppedHops > dropped) spells++;
+        dropped = node.stats.droppedHops;
       }
       const { hops, droppedHops, load } = node.stats;
       const { latency, transport } = node;
@@ -103,6 +106,8 @@ async function measure(browser, url) {
         minutes,
         hops,
         dropped_hops: droppedHops,
+        // Quarters of a second in which one was dropped.
+        spells,
         load: Number(load.toFixed(3)),
         worst_ms: Number(worstMs.toFixed(1)),
         latency_ms: Number((1000 * latency).toFixed(1)),
@@ -117,7 +122,7 @@ async function measure(browser, url) {
 writeFileSync(microphone, await recording());
 const browser = await launch(microphone);
 try {
-  const rows = await Promise.all(servers.map(({ url }) => measure(browser, url)));
+  const row = await measure(browser, server.url);
   const { version } = JSON.parse(
     readFileSync(`${js}node_modules/onnxruntime-web/package.json`, "utf8"),
   );
@@ -130,12 +135,12 @@ try {
     chromium: browser.version(),
     onnxruntime_web: version,
     bundle: Buffer.from(hash).toString("hex"),
-    rows,
+    ...row,
   };
   console.log(JSON.stringify(result, null, 1));
   if (values.json) writeFileSync(values.json, JSON.stringify(result, null, 1) + "\n");
 } finally {
   await browser.close();
-  servers.forEach(({ close }) => close());
+  server.close();
   rmSync(folder, { recursive: true });
 }
