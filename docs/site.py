@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ def _home(found: re.Match[str]) -> str:
     package, name = found.groups()
     homes = importlib.import_module(package)._HOMES
     return f"::: {homes[name]}.{name}" if name in homes else found.group(0)
+
+
+def on_post_build(*, config: Any) -> None:
+    """Puts the demo page beside the pages, as demo/, if it was built: `npm run demo` in js/."""
+    demo = ROOT / "js" / "site"
+    if demo.is_dir():
+        shutil.copytree(demo, Path(config["site_dir"]) / "demo", dirs_exist_ok=True)
 
 
 def _help() -> str:
