@@ -26,6 +26,13 @@ def test_the_child_says_what_the_checks_say(denoiser):
     assert [*check_in_child(denoiser)] == [*check_bundle(denoiser)]
 
 
+def test_an_edited_card_is_told(tmp_path):
+    path = tiny.tiny_denoiser_bundle(tmp_path / "denoiser")
+    assert not any("CARD.md" in line for line in check_bundle(path))
+    (path / "CARD.md").write_text("# mine")
+    assert "CARD.md is not as it was shipped, which no result depends on" in [*check_bundle(path)]
+
+
 def test_the_child_refuses_with_the_same_class_and_words(denoiser):
     with pytest.raises(BundleError, match="no model named 'nowhere'"):
         [*check_in_child("nowhere")]

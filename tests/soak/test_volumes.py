@@ -77,7 +77,7 @@ def test_mutants_go_on_where_they_ended(monkeypatch, tmp_path, results):
 
 
 def test_what_breaks_a_promise_is_told_and_fails(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(volumes.bitstream, "read", lambda data: None)
+    monkeypatch.setattr(volumes.image_file, "read", lambda data: None)
     assert run(monkeypatch, tmp_path / "a.json", "flips", "--count", "9") == 1
     assert "not noticed" in capsys.readouterr().err
 
