@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgeae import bundle
+
 FORMAT = 1
 VERSION = "0.1.0"
 # What `python -m train` and its user wrote ends where the first of these begins.
@@ -100,14 +102,15 @@ def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def codec_id(folder: Path, manifest: Mapping[str, Any]) -> str:
-    """What a reader must share to recover symbols: latent spec, tables, context graphs. 32 hex
-    digits."""
-    digest = hashlib.sha256(json.dumps(manifest["latent"], sort_keys=True).encode())
-    digest.update((folder / "tables.bin").read_bytes())
-    for role in sorted(manifest["graphs"]):
-        if role.startswith("context"):
-            digest.update((folder / manifest["graphs"][role]["fp32"]["file"]).read_bytes())
-    return digest.hexdigest()[:32]
+    """The id of the codec whose files are in a folder, 32 hex digits: see `edgeae.bundle`."""
+    tables = folder / "tables.bin"
+    contexts = [
+        (folder / manifest["graphs"][role]["fp32"]["file"]).read_bytes()
+        for role in sorted(manifest["graphs"])
+        if role.startswith("context")
+    ]
+    held = tables.read_bytes() if tables.exists() else b""
+    return bundle.codec_id(manifest["latent"], held, contexts)
 
 
 def _entry(folder: Path, file: str | Path, *, named: bool = True) -> dict[str, Any]:

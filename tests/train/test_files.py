@@ -145,3 +145,42 @@ def test_where_no_recording_can_be_read_the_error_names_one(tmp_path):
     (tmp_path / "speech" / "a.wav").write_bytes(b"x")
     with pytest.raises(ValueError, match="none of 1 recordings can be read, a.wav: "):
         SpeechMixer(speech_data(tmp_path))
+
+
+# --- batches of photographs
+
+
+def test_a_folder_of_pictures_is_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    for i, suffix in enumerate(["png", "jpg", "webp", "bmp"]):
+        folder = tmp_path / f"{i % 2}" / "deeper"
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 255, (60 + 20 * i, 70, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.{suffix}")
+    Image.fromarray(pixels[:20]).save(tmp_path / "too-small.png")
+    Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
+    (tmp_path / "notes.txt").write_text("not a picture")
+    photos = Photos(PhotoData((str(tmp_path),), crop_pixels=48, held_out=1))
+    assert len(photos.training) == 4 and len(photos.validation) == 1
+    assert photos.batch(rng, 7).shape == (7, 3, 48, 48)
+    assert photos.batch(rng, 7).dtype == torch.uint8
+    assert photos.held_out_crops(64).shape == (1, 3, 64, 64)
+
+
+def test_batches_are_those_of_their_seed():
+    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=2))
+    one, again, other = (photos.batch(np.random.default_rng(seed), 3) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_too_few_pictures_are_refused(tmp_path):
+    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
+    with pytest.raises(ValueError, match="1 pictures of .*, expected at least 2"):
+        Photos(PhotoData((str(tmp_path),), crop_pixels=32, held_out=1))
+
+
+def test_held_out_pictures_are_not_trained_on():
+    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=5))
+    trained = {picture.tobytes() for picture in photos.training}
+    assert len(photos.validation) == 5
+    assert not trained & {picture.tobytes() for picture in photos.validation}

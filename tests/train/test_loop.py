@@ -7,15 +7,14 @@ import math
 import os
 import signal
 import sys
-import types
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
+
+from line import CONFIG, ROW, Line, LineRecipe, line_config
 
 from train import precision, recipes
 from train.__main__ import main
@@ -27,76 +26,10 @@ from train.progress import Reporter
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# A third family of models, made up here: a line through points.
-
-
-@dataclass(frozen=True)
-class Line:
-    inputs: int = 3
-
-
-@dataclass(frozen=True)
-class Points:
-    noise: float = 0.1
-
-
-@dataclass(frozen=True)
-class Squares:
-    weight: float = 1.0
-
-
-class LineRecipe:
-    sections: ClassVar[dict[str, type]] = {"network": Line, "data": Points, "loss": Squares}
-
-    def __init__(self, config, device):
-        self.config = config
-        self.network = torch.nn.Linear(config.network.inputs, 1)
-        self.slope = torch.arange(1.0, 1.0 + config.network.inputs)
-
-    def start(self):
-        pass
-
-    def batch(self, rng):
-        x = rng.normal(size=(self.config.optimize.batch_size, self.config.network.inputs))
-        x = torch.from_numpy(x.astype(np.float32))
-        return x, x @ self.slope
-
-    def loss(self, network, batch, step):
-        x, y = batch
-        error = (network(x)[:, 0].float() - y).square().mean()
-        return self.config.loss.weight * error, {"error": error}
-
-    def validate(self, network):
-        with torch.no_grad():
-            return {"score": float((network.weight[0] - self.slope).abs().max())}
-
-    def data_summary(self):
-        return {"points": {"folders": [], "train": 26, "held_out": 4, "skipped": {}}}
-
-
-CONFIG = """
-name = "line"
-task = "line"
-[network]
-[data]
-[loss]
-[optimize]
-steps = 200
-batch_size = 8
-learning_rate = 0.1
-warmup_steps = 5
-ema_decay = 0.5
-precision = "float32"
-"""
-
-
 @pytest.fixture
 def line(monkeypatch, tmp_path):
     """The path of a config of the made-up family, which is one row in the table."""
-    module = types.ModuleType("line_recipe")
-    module.LineRecipe = LineRecipe
-    monkeypatch.setitem(sys.modules, "line_recipe", module)
-    monkeypatch.setitem(recipes.RECIPES, "line", recipes.Row("line_recipe", "LineRecipe", {}))
+    monkeypatch.setitem(recipes.RECIPES, "line", ROW)
     file = tmp_path / "line.toml"
     file.write_text(CONFIG)
     return file
@@ -259,7 +192,7 @@ def test_a_time_budget_cuts_the_schedule_to_the_steps_that_fit(line, tmp_path, m
 
 
 def test_timing_a_step_leaves_the_network_as_it_is(line):
-    config = config_from_dict({**_raw(), "name": "x"})
+    config = line_config()
     recipe = LineRecipe(config, torch.device("cpu"))
     before = {name: value.clone() for name, value in recipe.network.state_dict().items()}
     batch = recipe.batch(np.random.default_rng(0))
@@ -267,12 +200,6 @@ def test_timing_a_step_leaves_the_network_as_it_is(line):
         assert precision.seconds_per_step(recipe, batch, torch.device("cpu"), name) > 0
     assert all(torch.equal(value, before[n]) for n, value in recipe.network.state_dict().items())
     assert all(parameter.grad is None for parameter in recipe.network.parameters())
-
-
-def _raw():
-    import tomllib
-
-    return tomllib.loads(CONFIG)
 
 
 # --- shipped weights, and configs of earlier versions
@@ -311,5 +238,5 @@ def test_keys_of_earlier_versions_are_understood():
 
 
 def test_the_loop_takes_any_recipe_without_a_command_line(line, tmp_path):
-    state = train(config_from_dict(_raw()), tmp_path / "run", max_minutes=0)
+    state = train(line_config(), tmp_path / "run", max_minutes=0)
     assert state["step"] == 1 and Path(tmp_path / "run" / "best.pt").is_file()

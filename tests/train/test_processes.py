@@ -15,17 +15,16 @@ ROOT = Path(__file__).parents[2]
 
 # A recipe whose loss is a plain mean over the batch and draws nothing by chance.
 SCRIPT = """
+import dataclasses
 import sys
 from pathlib import Path
-import numpy as np
 import torch
 
 sys.path[:0] = [{root!r}, {here!r}]
-import test_loop
+import line
 from train import loop, recipes
-from train.config import config_from_dict
 
-recipes.RECIPES["line"] = recipes.Row("test_loop", "LineRecipe", {{}})
+recipes.RECIPES["line"] = line.ROW
 if sys.argv[2] == "both":
     batches = loop.batches
 
@@ -35,9 +34,10 @@ if sys.argv[2] == "both":
             yield tuple(torch.cat(parts) for parts in zip(one, other, strict=True))
 
     loop.batches = joined
-raw = test_loop._raw()
-raw["optimize"]["steps"] = 20
-state = loop.train(config_from_dict(raw), Path(sys.argv[1]))
+config = line.line_config()
+optimize = dataclasses.replace(config.optimize, steps=20)
+config = dataclasses.replace(config, optimize=optimize)
+state = loop.train(config, Path(sys.argv[1]))
 assert state["step"] == 20
 """
 
@@ -65,7 +65,7 @@ def state_of(run):
 
 def test_two_processes_equal_one_with_both_batches(tmp_path):
     script = tmp_path / "run.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), here=str(Path(__file__).parent)))
+    script.write_text(SCRIPT.format(root=str(ROOT), here=str(ROOT / "tests" / "support")))
     launch(script, tmp_path / "one", "both", processes=1)
     said = launch(script, tmp_path / "two", "own", processes=2)
     # The first process alone reports.

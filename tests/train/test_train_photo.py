@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import tomllib
@@ -13,22 +12,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from PIL import Image
 
 from benchmarks import training_curve
 from train.__main__ import main
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import ConfigError, Optimize, config_from_dict, read_config
-from train.entropy_model import (
-    ContextModel,
-    centered_round,
-    checkerboard,
-    dead_zone_round,
-    logistic_bits,
-    logistic_scale,
-    magnitude,
-)
-from train.image.data import PhotoData, Photos
 from train.image.loss import RateDistortion, rate_distortion
 from train.image.network import PhotoCodec, PhotoNetwork, level_of_quality
 from train.image.recipe import ImageRecipe
@@ -503,30 +491,7 @@ def _raise(message):
     raise ValueError(message)
 
 
-# --- pictures
-
-
-def test_a_folder_of_pictures_is_trained_on(tmp_path):
-    rng = np.random.default_rng(0)
-    for i, suffix in enumerate(["png", "jpg", "webp", "bmp"]):
-        folder = tmp_path / f"{i % 2}" / "deeper"
-        folder.mkdir(parents=True, exist_ok=True)
-        pixels = rng.integers(0, 255, (60 + 20 * i, 70, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"{i}.{suffix}")
-    Image.fromarray(pixels[:20]).save(tmp_path / "too-small.png")
-    Image.fromarray(pixels[..., 0]).save(tmp_path / "gray.png")
-    (tmp_path / "notes.txt").write_text("not a picture")
-    photos = Photos(PhotoData((str(tmp_path),), crop_pixels=48, held_out=1))
-    assert len(photos.training) == 4 and len(photos.validation) == 1
-    assert photos.batch(rng, 7).shape == (7, 3, 48, 48)
-    assert photos.batch(rng, 7).dtype == torch.uint8
-    assert photos.held_out_crops(64).shape == (1, 3, 64, 64)
-
-
-def test_batches_are_those_of_their_seed():
-    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=2))
-    one, again, other = (photos.batch(np.random.default_rng(seed), 3) for seed in (1, 1, 2))
-    assert torch.equal(one, again) and not torch.equal(one, other)
+# --- the network
 
 
 @pytest.mark.parametrize(
@@ -541,22 +506,6 @@ def test_batches_are_those_of_their_seed():
 def test_data_that_cannot_be_cut_is_refused(changes, match):
     with pytest.raises(ValueError, match=match):
         ImageRecipe(smoke(**changes), torch.device("cpu"))
-
-
-def test_too_few_pictures_are_refused(tmp_path):
-    Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(ValueError, match="1 pictures of .*, expected at least 2"):
-        Photos(PhotoData((str(tmp_path),), crop_pixels=32, held_out=1))
-
-
-def test_held_out_pictures_are_not_trained_on():
-    photos = Photos(PhotoData(("synthetic",), crop_pixels=32, held_out=5))
-    trained = {picture.tobytes() for picture in photos.training}
-    assert len(photos.validation) == 5
-    assert not trained & {picture.tobytes() for picture in photos.validation}
-
-
-# --- the network
 
 
 def test_a_linear_start_reconstructs():
@@ -624,125 +573,3 @@ def test_a_finer_level_weighs_distortion_more():
         losses.append(float(found) - rate)
     assert losses[2] == pytest.approx(200 * losses[0], rel=1e-4)
     assert losses[0] == pytest.approx(0.0008 * 255**2 * 0.01, rel=1e-4)
-
-
-# --- the entropy model
-
-
-@pytest.mark.parametrize("scale", [0.03, 0.2, 1.0, 7.0])
-@pytest.mark.parametrize("middle", [0.0, 0.3, -4.5])
-def test_the_masses_of_all_integers_sum_to_one(scale, middle):
-    values = torch.arange(-400, 401, dtype=torch.float64)
-    bits = logistic_bits(values - middle, torch.tensor(scale, dtype=torch.float64))
-    assert float(torch.exp2(-bits).sum()) == pytest.approx(1, abs=1e-9)
-
-
-def test_the_cost_of_a_value_far_out_stays_finite_and_differentiable():
-    offset = torch.tensor([0.0, 1e3, -1e4], requires_grad=True)
-    bits = logistic_bits(offset, torch.tensor(0.03))
-    bits.sum().backward()
-    assert torch.isfinite(bits).all() and torch.isfinite(offset.grad).all()
-    assert bits[2] > bits[1] > bits[0] >= 0
-
-
-def test_a_scale_is_never_below_its_floor():
-    raw = torch.tensor([-100.0, -3.5, 0.0, 2.0, 100.0])
-    scale = logistic_scale(raw)
-    assert float(scale.min()) == pytest.approx(0.03, rel=1e-3) and torch.isfinite(scale).all()
-    assert float(scale[3]) == pytest.approx(math.exp(2), rel=0.01)
-    assert (scale.diff() >= 0).all()
-
-
-@pytest.mark.parametrize("scale", [0.05, 0.3, 2.0])
-@pytest.mark.parametrize("middle", [-3.375, 0.0, 0.25])
-def test_rounding_towards_a_middle_only_ever_saves(scale, middle):
-    values = middle + torch.linspace(-4, 4, 4001)
-    middles, scales = torch.full_like(values, middle), torch.full_like(values, scale)
-    found = centered_round(values, middles, scales)
-    near = values.round()
-    moved = found != near
-    assert ((found - middles).abs() <= (near - middles).abs()).all()
-    assert ((found - near).abs() <= 1).all()
-    bits = logistic_bits(found - middles, scales) - logistic_bits(near - middles, scales)
-    assert (bits[moved] < 0).all()
-    assert scale == 2.0 or moved.any()
-
-
-def test_rounding_with_a_dead_zone_only_ever_saves():
-    values = torch.linspace(-6, 6, 4001)
-    for scale in (0.05, 0.3, 1.0, 20.0):
-        found = dead_zone_round(values, torch.full_like(values, scale))
-        plain = values.round()
-        assert torch.equal(found, found.round()) and torch.equal(-found, found.flip(0))
-        assert (found.abs() <= plain.abs()).all() and (plain - found).abs().max() <= 1
-    # Where a one is dear, 0.6 is nothing; where all symbols cost alike, rounding is plain.
-    at = torch.tensor([0.6, 0.6])
-    assert dead_zone_round(at, torch.tensor([0.1, 20.0])).tolist() == [0.0, 1.0]
-
-
-def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
-    network = PhotoCodec(PhotoNetwork(slices=(4, 8, 12, 16), context_channels=16))
-    with torch.no_grad():
-        for context in network.context.contexts[:2]:
-            torch.nn.init.normal_(context.middle.weight, std=0.5)
-    generator = torch.Generator().manual_seed(3)
-    values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
-    level = torch.tensor([0.25, 0.75])
-    symbols = network.context.rounded(values, level)
-    parts = symbols.split(network.config.slices, dim=1)
-    for i, (own, value) in enumerate(
-        zip(parts, values.split(network.config.slices, dim=1), strict=True)
-    ):
-        context = network.context.contexts[i]
-        # Each was rounded with what a decoder knows before it has the symbol.
-        raw, middle = network.context.distribution(context, list(parts[:i]), own, level)
-        if middle is None:
-            assert torch.equal(own, dead_zone_round(value, logistic_scale(raw)))
-        else:
-            eighths = (middle * 8).round() / 8
-            assert torch.equal(own, centered_round(value, eighths, logistic_scale(raw)))
-
-
-def test_the_magnitude_grows_ever_more_slowly():
-    values = magnitude(torch.arange(0, 40).float())
-    assert values[:4].tolist() == [0, 7, 14, 17] and values[-1] == values[32] == 56
-    assert (values.diff().diff() <= 0).all()
-    assert torch.equal(magnitude(torch.tensor([-5.0])), magnitude(torch.tensor([5.0])))
-
-
-def test_a_symbol_is_judged_by_what_is_coded_before_it_and_by_nothing_else():
-    torch.manual_seed(1)
-    slices, height, width = (2, 2, 3, 2, 3), 6, 7
-    model = ContextModel(slices, 8).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
-    symbols = torch.randint(-9, 10, (1, sum(slices), height, width)).float()
-    first = checkerboard(height, width, torch.device("cpu"))[0, 0] > 0
-    level = torch.tensor([0.5])
-
-    def judged(symbols):
-        parts = list(symbols.split(slices, dim=1))
-        found = [
-            model.distribution(context, parts[:i], parts[i], level)
-            for i, context in enumerate(model.contexts)
-        ]
-        return [raw if middle is None else raw + middle for raw, middle in found]
-
-    with torch.no_grad():
-        before = judged(symbols)
-        for i, context in enumerate(model.contexts):
-            for half in (first, ~first):
-                changed = copy.deepcopy(symbols)
-                start = sum(slices[:i])
-                changed[0, start : start + slices[i]][:, half] += 3
-                after = judged(changed)
-                assert all(torch.equal(a, b) for a, b in zip(before[:i], after, strict=False))
-                # In its own slice, the first half is seen by the second, in two phases.
-                own = (before[i] != after[i])[0].any(0)
-                assert not own[first].any()
-                seen = context.two_phases and torch.equal(half, first)
-                assert bool(own[~first].any()) == seen
-                assert all(
-                    (a != b).any() for a, b in zip(before[i + 1 :], after[i + 1 :], strict=True)
-                )
