@@ -14,6 +14,7 @@ import line
 import export.__main__ as exporting
 from edgeae import loading
 from edgeae.loading import DOORS, Door
+from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from train.checkpoint import load_checkpoint
 from train.loop import train
@@ -30,7 +31,7 @@ class LineCodec:
 
     @classmethod
     def load(cls, path, **options):
-        return cls(Graph(path / "encoder.fp32.onnx"))
+        return cls(Graph(read_graph(path / "encoder.fp32.onnx")))
 
 
 def test_a_made_up_family_trains_exports_and_loads(tmp_path, monkeypatch):

@@ -95,14 +95,15 @@ class Bounds:
     def of_conv(self, node):
         low, high, whole = self.known[node.input[0]]
         weight = self.constants[node.input[1]]
-        bias = self.constants.get(node.input[2], np.zeros(len(weight)))
+        added = node.input[2] if len(node.input) == 3 else None
+        bias = self.constants.get(added, np.zeros(len(weight)))
         # What each output is a multiple of: a power of two, by which its sum can be scaled.
         rows = np.concatenate([weight.reshape(len(weight), -1), bias[:, None]], axis=1)
         units = np.array([next(k for k in range(-25, 26) if _whole(row * 2.0**k)) for row in rows])
         low_bias = high_bias = bias
-        if node.input[2] not in self.constants:
-            low_bias, high_bias, _ = self.known[node.input[2]]
-            units = np.maximum(units, self.units[node.input[2]])
+        if added is not None and added not in self.constants:
+            low_bias, high_bias, _ = self.known[added]
+            units = np.maximum(units, self.units[added])
         assert whole
         groups = {a.name: a.i for a in node.attribute}.get("group", 1)
         assert len(low) == weight.shape[1] * groups
