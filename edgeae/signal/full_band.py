@@ -99,7 +99,10 @@ class FullBand:
         """
         self._frames.append(self._energy(noisy))
         stays = [all(held)] * len(held) if self._linked else held
-        weight = np.where(stays, np.float32(0), np.float32(self._weight))
+        # In the common case no array is made: this runs every few milliseconds.
+        weight: float | Floats = self._weight
+        if any(stays):
+            weight = np.where(stays, np.float32(0), np.float32(self._weight))
         self._energy_in = self._energy_in + weight * (self._frames[0] - self._energy_in)
         self._energy_out += weight * (self._energy(clean) - self._energy_out)
         ratio = (self._energy_out + self._floor) / (self._energy_in + self._floor)

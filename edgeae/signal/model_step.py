@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -109,7 +110,7 @@ class ModelStep:
             self._runs[channel][self._turns[channel]]()
             self._turns[channel] ^= 1
             # A sum of squares is finite only if every value is.
-            if not np.isfinite(np.vdot(self._output, self._output)):
+            if not math.isfinite(np.vdot(self._output, self._output)):
                 raise EdgeaeError(f"{self._name} gave NaN or infinity, expected a finite spectrum")
             _parts(clean[channel])[...] = self._output[0]
         if self._linked:
