@@ -285,7 +285,7 @@ def _code(
     quantized = latents / steps[level][:, None, None]
     choose = functools.partial(rounding(tables), quantized)
     shape = (latents.shape[1], latents.shape[2])
-    return recorder, context.code(model, shape, level, recorder, choose)
+    return recorder, context.code(model, shape, level, recorder, choose)[:, 0]
 
 
 def _fit(

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from edgeae.coding import context, entropy
 from edgeae.coding.context import ContextModel, Symbols
+from edgeae.coding.many import MAX_LANES, Decoders, Encoders
 from edgeae.coding.rounding import rounding
 
 __all__ = ["BlockCoder"]
 
 Floats = npt.NDArray[np.float32]
 Shape = tuple[int, int]
+# Fewer blocks than this are as fast one by one; more than these would take the memory of more than
+# a usual tile, and save no more time.
+_WORTHWHILE = 4
+_MAX_BLOCKS, _MAX_LATENTS = 512, 1 << 12
 
 
 class BlockCoder:
@@ -28,15 +34,17 @@ class BlockCoder:
         self.rounding = rounding(tables)
 
     def chooser(self, latents: Floats, level: int) -> context.Decide:
-        """What turns latents float32 (channels, h, w) into symbols at a level, stage by stage."""
-        quantized = latents / self.steps[level][:, None, None]
+        """What turns latents float32 (channels, ...) into symbols at a level, stage by stage."""
+        steps = self.steps[level].reshape(-1, *(1 for _ in latents.shape[1:]))
+        quantized = latents / steps
         np.clip(quantized, -context.SYMBOL_LIMIT, context.SYMBOL_LIMIT, out=quantized)
         return functools.partial(self.rounding, quantized)
 
     def quantize(self, latents: Floats, level: int) -> Symbols:
         """The symbols int32 (channels, h, w) that `encode` writes of latents of that shape."""
         walk = self.contexts.walk(_shape(latents), level)
-        return context.drive(walk, self.chooser(latents, level))
+        symbols: Symbols = context.drive(walk, self.chooser(latents, level))[:, 0]
+        return symbols
 
     def encode(self, latents: Floats, level: int) -> bytes:
         """The coded block of latents float32 (channels, h, w)."""
@@ -57,11 +65,25 @@ class BlockCoder:
             return here
 
         written = context.code(self.contexts, _shape(symbols), level, encoder, choose)
-        if not np.array_equal(written, symbols):
+        if not np.array_equal(written[:, 0], symbols):
             raise ValueError(
                 "symbols differ where this codec's contexts leave no choice: no file can hold them"
             )
         return encoder.finish()
+
+    def encode_many(self, latents: Sequence[Floats], level: int) -> list[bytes]:
+        """What `encode` gives for each latent, in less time where they are small and many."""
+        blocks: dict[int, bytes] = {}
+        for group in self._groups([_shape(part) for part in latents], range(len(latents))):
+            shape = _shape(latents[group[0]])
+            together = np.stack([latents[i] for i in group], axis=1)
+            encoder = Encoders(self.tables, len(group))
+            choose = self.chooser(together, level)
+            context.code(self.contexts, shape, level, encoder, choose, len(group))
+            blocks.update(zip(group, encoder.finish(), strict=True))
+        return [
+            blocks[i] if i in blocks else self.encode(part, level) for i, part in enumerate(latents)
+        ]
 
     def decode(self, block: bytes | memoryview, shape: Shape, level: int) -> Symbols:
         """The symbols int32 (channels, h, w) of a coded block of (h, w).
@@ -70,7 +92,43 @@ class BlockCoder:
             BitstreamError: damaged.
         """
         decoder = entropy.Decoder(self.tables, bytes(block))
-        return context.decode(self.contexts, shape, level, decoder)
+        symbols: Symbols = context.decode(self.contexts, shape, level, decoder)[:, 0]
+        return symbols
+
+    def decode_many(
+        self, blocks: Sequence[bytes | memoryview], shapes: Sequence[Shape], level: int
+    ) -> list[Symbols]:
+        """What `decode` gives for each block, in less time where they are small and many.
+
+        Raises:
+            BitstreamError: one of them is damaged.
+        """
+        decoders = {i: entropy.Decoder(self.tables, bytes(block)) for i, block in enumerate(blocks)}
+        small = [i for i, decoder in decoders.items() if len(decoder.states) <= MAX_LANES]
+        found: dict[int, Symbols] = {}
+        for group in self._groups(shapes, small):
+            together = Decoders(self.tables, [decoders.pop(i) for i in group])
+            symbols = context.decode(self.contexts, shapes[group[0]], level, together, len(group))
+            found.update((i, symbols[:, n]) for n, i in enumerate(group))
+        for i, decoder in decoders.items():
+            found[i] = context.decode(self.contexts, shapes[i], level, decoder)[:, 0]
+        return [found[i] for i in range(len(blocks))]
+
+    def _groups(self, shapes: Sequence[Shape], numbers: Iterable[int]) -> Iterator[list[int]]:
+        """Which of the blocks of these numbers are coded side by side: small ones of one shape."""
+        by_shape: dict[Shape, list[int]] = {}
+        for i in numbers:
+            by_shape.setdefault(shapes[i], []).append(i)
+        for (height, width), same in by_shape.items():
+            area = height * width
+            lanes = 1 << entropy.lanes_log2(area * self.contexts.channels)
+            if lanes > MAX_LANES or len(same) < _WORTHWHILE or not self.contexts.batches:
+                continue
+            together = max(_WORTHWHILE, min(_MAX_BLOCKS, _MAX_LATENTS // area))
+            for begin in range(0, len(same), together):
+                group = same[begin : begin + together]
+                if len(group) >= _WORTHWHILE:
+                    yield group
 
 
 def _shape(latents: npt.NDArray[np.generic]) -> Shape:

@@ -124,7 +124,15 @@ class Encoder:
         self._signs: list[npt.NDArray[np.uint8]] = []
 
     def put(self, values: Ints, tables: Ints) -> None:
-        """Add a stage: non-negative values and the table of each, both (count,).
+        """Adds a stage: non-negative values and the table of each, both (count,).
+
+        Raises:
+            ValueError: a value is negative or beyond what its table can code.
+        """
+        self.add(values, tables)
+
+    def add(self, values: Ints, tables: Ints) -> Ints:
+        """What `put` does; gives back which of the values have open bits.
 
         Raises:
             ValueError: a value is negative or beyond what its table can code.
@@ -141,6 +149,7 @@ class Encoder:
         place = tables * ALPHABET + symbols
         self._frequencies.append(self._tables.widths[place])
         self._starts.append(self._tables.starts[place])
+        return some
 
     def _open(self, values: Ints, tables: Ints) -> Ints:
         """The symbols of values, whose open bits are kept for the end of the block."""
@@ -154,46 +163,85 @@ class Encoder:
         self._open_lengths.append(shifts + ESCAPE_BITS * (symbols == ESCAPE))
         return symbols
 
+    @property
+    def coded_stages(self) -> list[tuple[Words, Words]]:
+        """Frequencies and starts (count,) of each stage, in the order in which they were put."""
+        return list(zip(self._frequencies, self._starts, strict=True))
+
+    def opened(self) -> tuple[Ints, Ints]:
+        """The open bits of all values that have some, and how many each has."""
+        none = np.zeros(0, np.int64)
+        return (
+            np.concatenate([none, *self._open_values]),
+            np.concatenate([none, *self._open_lengths]),
+        )
+
     def put_signs(self, negative: npt.NDArray[np.bool_]) -> None:
         """Add signs; the decoder gets them after all stages."""
         self._signs.append(negative.astype(np.uint8))
 
     def finish(self) -> bytes:
         """The coded block."""
-        count_log2 = lanes_log2(sum(len(stage) for stage in self._frequencies))
-        lanes = 1 << count_log2
         signs = np.concatenate([np.zeros(0, np.uint8), *self._signs])
-        payload = np.zeros(16 * lanes, np.uint8)
-        payload[: len(signs)] = signs[: len(payload)]
-        states = _bits_to_ints(payload, np.full(lanes, 16)).astype(np.uint32) | np.uint32(_LOW)
+        states = first_states(sum(len(stage) for stage in self._frequencies), signs)
         words: list[npt.NDArray[np.uint16]] = []
-        for frequencies, starts in zip(
-            reversed(self._frequencies), reversed(self._starts), strict=True
-        ):
+        for frequencies, starts in reversed(self.coded_stages):
             _encode_stage(states, frequencies, starts, words)
         words.reverse()
-        lengths = _bit_length(states) - 1
-        header = _ints_to_bits(
-            np.stack([lengths - 16, states - (np.int64(1) << lengths)], axis=1).ravel(),
-            np.stack([np.full(lanes, 4), lengths], axis=1).ravel(),
+        return block_bytes(
+            states,
+            np.concatenate([np.zeros(0, np.uint16), *words]),
+            signs,
+            *self.opened(),
         )
-        opened = _ints_to_bits(
-            np.concatenate([np.zeros(0, np.int64), *self._open_values]),
-            np.concatenate([np.zeros(0, np.int64), *self._open_lengths]),
-        )
-        return b"".join(
-            [
-                bytes([count_log2]),
-                np.packbits(header).tobytes(),
-                np.concatenate([np.zeros(0, np.uint16), *words]).astype("<u2").tobytes(),
-                np.packbits(signs[len(payload) :]).tobytes(),
-                np.packbits(opened).tobytes()[::-1],
-            ]
-        )
+
+
+def first_states(symbols: int, signs: npt.NDArray[np.uint8]) -> Words:
+    """The states with which the coding of so many symbols begins: they hold the first signs."""
+    lanes = 1 << lanes_log2(symbols)
+    payload = np.zeros(16 * lanes, np.uint8)
+    payload[: len(signs)] = signs[: len(payload)]
+    states: Words = _bits_to_ints(payload, np.full(lanes, 16)).astype(np.uint32) | np.uint32(_LOW)
+    return states
+
+
+def block_bytes(
+    states: Words,
+    words: npt.NDArray[np.uint16],
+    signs: npt.NDArray[np.uint8],
+    open_values: Ints,
+    open_lengths: Ints,
+) -> bytes:
+    """A coded block of the final states of its lanes and of all that follows them.
+
+    `words` are in the order in which the decoder takes them, `signs` all, those in the starting
+    states too.
+    """
+    lanes = len(states)
+    lengths = _bit_length(states) - 1
+    header = _ints_to_bits(
+        np.stack([lengths - 16, states - (np.int64(1) << lengths)], axis=1).ravel(),
+        np.stack([np.full(lanes, 4), lengths], axis=1).ravel(),
+    )
+    return b"".join(
+        [
+            bytes([lanes.bit_length() - 1]),
+            np.packbits(header).tobytes(),
+            words.astype("<u2").tobytes(),
+            np.packbits(signs[16 * lanes :]).tobytes(),
+            np.packbits(_ints_to_bits(open_values, open_lengths)).tobytes()[::-1],
+        ]
+    )
 
 
 class Decoder:
-    """Takes the stages of one block in the order in which they were put."""
+    """Takes the stages of one block in the order in which they were put.
+
+    Attributes:
+        states: of the lanes.
+        words: all 16-bit words of the block, as uint32.
+        position: how many of them were taken.
+    """
 
     def __init__(self, tables: Tables, block: bytes) -> None:
         """Raises BitstreamError if the block is too short to hold its lanes."""
@@ -205,12 +253,12 @@ class Decoder:
         bits = np.unpackbits(
             np.frombuffer(block, np.uint8, count=min(len(block) - 1, 5 * lanes), offset=1)
         )
-        self._states, used = _read_states(bits, lanes)
+        self.states, used = _read_states(bits, lanes)
         self._block = block
         self._first = 1 + (used + 7) // 8
         body = block[self._first :]
-        self._words = np.frombuffer(body[: len(body) & ~1], "<u2").astype(np.uint32)
-        self._position = 0
+        self.words = np.frombuffer(body[: len(body) & ~1], "<u2").astype(np.uint32)
+        self.position = 0
         self._backwards = np.unpackbits(np.frombuffer(body, np.uint8)[::-1])
         self._open_position = 0
 
@@ -220,25 +268,30 @@ class Decoder:
         Raises:
             BitstreamError: the block ends too early, or has too few lanes.
         """
-        # One lane for a million symbols would be a slow loop over them: 14 s for one tile.
-        self._count += len(tables)
-        if lanes_log2(self._count) > self._lanes_log2:
-            raise BitstreamError("a coded block has too few lanes for its symbols")
+        self.expect(len(tables))
         found = np.empty(len(tables), np.uint32)
         bases = tables << PRECISION_BITS
-        self._position = _decode_stage(
-            self._states, bases, self._tables.slots, self._words, self._position, found
+        self.position = _decode_stage(
+            self.states, bases, self._tables.slots, self.words, self.position, found
         )
         values = (found >> np.uint32(24)).astype(np.int64)
         shifts = self._tables.shifts[tables]
         some = np.flatnonzero((shifts > 0) | (values == ESCAPE))
         if len(some):
             shifted = shifts[some].astype(np.int64)
-            opened = self._take_open(shifted + ESCAPE_BITS * (values[some] == ESCAPE))
+            opened = self.take_open(shifted + ESCAPE_BITS * (values[some] == ESCAPE))
             values[some] = (values[some] << shifted) + opened
         return values
 
-    def _take_open(self, lengths: Ints) -> Ints:
+    def expect(self, symbols: int) -> None:
+        """Counts symbols that are about to be taken. Raises BitstreamError for too few lanes."""
+        # One lane for a million symbols would be a slow loop over them: 14 s for one tile.
+        self._count += symbols
+        if lanes_log2(self._count) > self._lanes_log2:
+            raise BitstreamError("a coded block has too few lanes for its symbols")
+
+    def take_open(self, lengths: Ints) -> Ints:
+        """The next open bits, so many for each value. Raises BitstreamError at the block's end."""
         end = self._open_position + int(lengths.sum())
         if end > len(self._backwards):
             raise BitstreamError("a coded block ends too early")
@@ -252,14 +305,14 @@ class Decoder:
         Raises:
             BitstreamError: the block is longer or shorter than what it holds.
         """
-        lanes = len(self._states)
+        lanes = len(self.states)
         payload = _ints_to_bits(
-            (self._states & np.uint32(0xFFFF)).astype(np.int64), np.full(lanes, 16)
+            (self.states & np.uint32(0xFFFF)).astype(np.int64), np.full(lanes, 16)
         )
         rest = max(0, count - len(payload))
-        begin = self._first + 2 * self._position
+        begin = self._first + 2 * self.position
         end = begin + (rest + 7) // 8
-        if (self._states >> 16 != 1).any() or payload[count:].any():
+        if (self.states >> 16 != 1).any() or payload[count:].any():
             raise BitstreamError("a coded block does not end in its starting state")
         if end + (self._open_position + 7) // 8 != len(self._block):
             raise BitstreamError("a coded block has another length than its content")

@@ -6,6 +6,7 @@ coding, file. `decompress` goes the same way back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find
 from edgeae.coding import latent as latent_section
+from edgeae.coding.batched import batched_graphs
 from edgeae.coding.block import BlockCoder
 from edgeae.coding.context import ContextModel, Symbols
 from edgeae.coding.rate import (
@@ -93,10 +95,8 @@ class ImageCodec:
 
         encoder, decoder = graph("encoder"), graph("decoder")
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
-        contexts = [
-            Graph(bundle.graph(f"context{i}", "fp32"), providers=[CPU], threads=threads)
-            for i in range(len(spec.slices))
-        ]
+        models = [bundle.graph(f"context{i}", "fp32") for i in range(len(spec.slices))]
+        contexts = [Graph(model, providers=[CPU], threads=threads) for model in models]
         latent_section.check_ports(spec, encoder, decoder, contexts)
         self._analysis = Analysis(
             encoder, spec.channels, stride=spec.stride, side=spec.tile, halo=spec.encoder_halo
@@ -104,7 +104,8 @@ class ImageCodec:
         self._synthesis = Synthesis(
             decoder, steps, stride=spec.stride, side=spec.tile, halo=spec.decoder_halo
         )
-        self._blocks = BlockCoder(ContextModel(spec.slices, contexts), tables, steps)
+        batched = functools.partial(batched_graphs, models, contexts, threads)
+        self._blocks = BlockCoder(ContextModel(spec.slices, contexts, batched), tables, steps)
 
     @classmethod
     def load(
@@ -336,16 +337,17 @@ class ImageCodec:
                 )
             layout = self._layout(header, 1 << side_log2, None)
             room = size - overhead_bytes(made, len(layout))
-            blocks: list[bytes] = []
-            for tile in layout:
-                block = self._blocks.encode(latents[:, tile.rows, tile.columns], header.level)
-                if len(block) > room:
-                    break
-                blocks.append(block)
-            else:
-                return write_packets(made, blocks, size)
+            parts = [latents[:, tile.rows, tile.columns] for tile in layout]
+            # Most sizes of tiles are given up for the tile that has the most in it.
+            busiest = max(parts, key=lambda part: float(np.abs(part).sum()))
+            missing = len(self._blocks.encode(busiest, header.level)) - room
+            if missing <= 0:
+                blocks = self._blocks.encode_many(parts, header.level)
+                missing = max(map(len, blocks)) - room
+                if missing <= 0:
+                    return write_packets(made, blocks, size)
         raise ValueError(
-            f"a tile of one latent needs {len(block) - room} bytes more than max_packet_bytes, "
+            f"a tile of one latent needs {missing} bytes more than max_packet_bytes, "
             f"which is {size}"
         )
 
@@ -377,9 +379,11 @@ class ImageCodec:
         layout = self._layout(header, side, allowed)
         lost = _lost(layout, blocks)
         symbols = np.zeros((self._spec.channels, *lost.shape), np.int16)
-        for i, block in blocks.items():
-            tile = layout[i]
-            symbols[:, tile.rows, tile.columns] = self._decode_block(block, tile.shape, level)
+        tiles = [layout[i] for i in blocks]
+        shapes = [tile.shape for tile in tiles]
+        parts = self._blocks.decode_many([*blocks.values()], shapes, level)
+        for tile, part in zip(tiles, parts, strict=True):
+            symbols[:, tile.rows, tile.columns] = part
         image = self._synthesis(
             self._synthesis.rows_of(symbols),
             level,
