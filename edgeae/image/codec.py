@@ -30,9 +30,10 @@ from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.image import alpha as alpha_plane
 from edgeae.image import file, pixels
 from edgeae.image.file import ImageFile
+from edgeae.image.fitting import fitting_packets
 from edgeae.image.header import Header, Limits, Metadata, check_metadata, check_proportion
 from edgeae.image.latent import Latent, checked
-from edgeae.image.packets import PacketHeader, gather, overhead_bytes, write_packets
+from edgeae.image.packets import PacketHeader, gather
 from edgeae.image.pixels import Region
 from edgeae.image.tiles import Analysis, Synthesis, Tile, Window
 from edgeae.providers import Provider
@@ -45,6 +46,7 @@ __all__ = ["PACKET_LIMITS", "ImageCodec", "Latent", "file_codec_id", "file_info"
 PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 12)
 # What a few bytes may leave to concealment whatever their number: see Limits.
 _CONCEALED_PIXELS = 1 << 20
+
 
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
@@ -327,28 +329,13 @@ class ImageCodec:
         latents = np.empty((self._spec.channels, *grid), np.float32)
         for tile, part in self._analysis(colors):
             latents[:, tile.rows, tile.columns] = part
-        for side_log2 in range(self._spec.tile.bit_length() - 1, -1, -1):
-            made = PacketHeader(header, number, side_log2)
-            count = self._synthesis.tile_count(height, width, 1 << side_log2)
-            if count > PACKET_LIMITS.chunks:
-                raise ValueError(
-                    f"max_packet_bytes is {size}, which would take {count} tiles: "
-                    f"{PACKET_LIMITS.chunks} are allowed"
-                )
-            layout = self._layout(header, 1 << side_log2, None)
-            room = size - overhead_bytes(made, len(layout))
-            parts = [latents[:, tile.rows, tile.columns] for tile in layout]
-            # Most sizes of tiles are given up for the tile that has the most in it.
-            busiest = max(parts, key=lambda part: float(np.abs(part).sum()))
-            missing = len(self._blocks.encode(busiest, header.level)) - room
-            if missing <= 0:
-                blocks = self._blocks.encode_many(parts, header.level)
-                missing = max(map(len, blocks)) - room
-                if missing <= 0:
-                    return write_packets(made, blocks, size)
-        raise ValueError(
-            f"a tile of one latent needs {missing} bytes more than max_packet_bytes, "
-            f"which is {size}"
+        return fitting_packets(
+            self._blocks,
+            self._synthesis,
+            latents,
+            PacketHeader(header, number, self._spec.tile.bit_length() - 1),
+            max_packet_bytes=size,
+            max_tiles=PACKET_LIMITS.chunks,
         )
 
     def receive(
