@@ -32,6 +32,9 @@ def compress(
         int | None,
         typer.Option(min=1, help="The best quality that fits, instead of --quality."),
     ] = None,
+    strip: Annotated[
+        bool, typer.Option("--strip", help="Leave EXIF and XMP out of the file.")
+    ] = False,
     psnr: Annotated[bool, typer.Option("--psnr", help="Decode again and tell the PSNR.")] = False,
     precision: options.Precision = None,
     provider: options.Providers = None,
@@ -67,6 +70,7 @@ def compress(
         quality=quality,
         max_bytes=max_bytes,
         with_psnr=psnr,
+        strip=strip,
     )
     plan = _plan(
         sources,

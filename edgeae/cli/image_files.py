@@ -7,7 +7,7 @@ in each process.
 from __future__ import annotations
 
 import dataclasses
-import tempfile
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, plain_coding
 from edgeae.cli.options import in_words_of_the_command
+from edgeae.image.file import read_metadata
+from edgeae.image.header import Metadata
 from edgeae.loading import file_codec_id, file_info
 
 __all__ = [
@@ -48,6 +50,7 @@ class Compression:
     quality: float | None = None
     max_bytes: int | None = None
     with_psnr: bool = False
+    strip: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,30 @@ class Restoring:
 
 
 def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
-    """Compresses the picture in one file, or from stdin.
+    """Compresses the picture in one file, or from stdin, with its EXIF, XMP and time.
 
     Raises what reading, `ImageCodec.compress` and writing raise.
     """
     codec = loaded(how.loading)
-    image, read_bytes = _read(job.source)
+    source, read_bytes = _readable(job.source)
+    image = media.read_image(source)
+    asked: dict[str, Any] = (
+        {"quality": 5 if how.quality is None else how.quality}
+        if how.max_bytes is None
+        else {"max_bytes": how.max_bytes}
+    )
+    found = media.read_image_metadata(source)
+    if not how.strip and (found.exif or found.xmp):
+        asked["metadata"] = Metadata(found.exif, found.xmp)
     with in_words_of_the_command():
-        blob = (
-            codec.compress(image, quality=5 if how.quality is None else how.quality)
-            if how.max_bytes is None
-            else codec.compress(image, max_bytes=how.max_bytes)
-        )
+        blob = codec.compress(image, **asked)
 
     def restore() -> Picture:
         restored: Picture = codec.decompress(blob, limits=_limits(large=True))
         return restored
 
     pipes.write_bytes(job.target, blob)
+    _keep_time(job)
     line = (
         f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}"
         f"  {read_bytes:,} -> {len(blob):,} bytes  ratio {ratio(read_bytes, len(blob))}"
@@ -96,7 +105,7 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
-    """Restores the picture in one .eae file, or from stdin.
+    """Restores the picture in one .eae file, or from stdin, with its EXIF, XMP and time.
 
     Raises what reading, `ImageCodec.decompress` and writing raise.
     """
@@ -106,10 +115,11 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
         loading = dataclasses.replace(loading, model=_bundled_name(file_codec_id(blob)))
     with in_words_of_the_command():
         image = loaded(loading).decompress(blob, region=how.region, limits=_limits(large=how.large))
-    written = _write(job.target, image, how.to)
+    written, warning = _write(job.target, image, how.to, read_metadata(blob))
+    _keep_time(job)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
     line = f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}  {size}"
-    return Done(line, len(blob), written)
+    return Done(line, len(blob), written, warning)
 
 
 def ratio(before: int, after: int) -> str:
@@ -132,25 +142,36 @@ def _limits(*, large: bool) -> Any:
     return edgeae.Limits(pixels_per_byte=LARGE_PIXELS_PER_BYTE) if large else edgeae.Limits()
 
 
-def _read(path: Path) -> tuple[Picture, int]:
-    """A picture, uint8 (H, W, C), and the bytes that it was read from."""
+def _readable(path: Path) -> tuple[Path | bytes, int]:
+    """The file, or the bytes of what can be read but once, and how many bytes it is."""
     if path == pipes.PIPE or not path.is_file():
         data = pipes.read_bytes(path)
-        return media.read_image(data), len(data)
-    return media.read_image(path), path.stat().st_size
+        return data, len(data)
+    return path, path.stat().st_size
 
 
-def _write(path: Path, image: Picture, suffix: str) -> int:
-    """Writes a picture, to stdout in the format of a suffix; the number of its bytes."""
+def _write(path: Path, image: Picture, suffix: str, metadata: Metadata) -> tuple[int, str | None]:
+    """Writes a picture, to stdout in the format of a suffix.
+
+    Gives the number of its bytes, and what its format had no room for, if anything.
+    """
     if path != pipes.PIPE:
-        media.write_image(path, image)
-        return path.stat().st_size
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"picture{suffix}"
-        media.write_image(file, image)
-        data = file.read_bytes()
-    pipes.write_binary(data)
-    return len(data)
+        notes = media.write_image(path, image, exif=metadata.exif, xmp=metadata.xmp)
+        size = path.stat().st_size
+    else:
+        buffer = io.BytesIO()
+        notes = media.write_image(
+            buffer, image, format=suffix.lstrip("."), exif=metadata.exif, xmp=metadata.xmp
+        )
+        size = len(buffer.getvalue())
+        pipes.write_binary(buffer.getvalue())
+    return size, "; ".join(notes) or None
+
+
+def _keep_time(job: Job) -> None:
+    """Gives what was written the time of what was read, where both are files."""
+    if pipes.PIPE not in (job.source, job.target) and job.source.is_file():
+        media.keep_time(job.source, job.target)
 
 
 def _rgb(image: Picture) -> Picture:

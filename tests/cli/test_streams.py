@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny
+from PIL import Image
 from typer.testing import CliRunner
 
 import edgeae
@@ -303,3 +304,26 @@ def test_warnings_of_libraries_are_not_for_who_uses_the_command():
     assert done.stderr == (
         "edgeae: this installation holds no models: give commands a model's directory\n"
     )
+
+
+# --- what goes along with a picture ---
+
+
+def test_exif_and_time_go_along_both_ways_unless_they_are_stripped(tmp_path, codec):
+    exif = Image.Exif()
+    exif[0x010E] = "a red barn"
+    Image.new("RGB", (40, 30), (200, 60, 40)).save(tmp_path / "a.jpg", exif=exif)
+    os.utime(tmp_path / "a.jpg", (1_000_000_000, 1_000_000_000))
+    given = "--model", codec
+    assert run("compress", tmp_path / "a.jpg", tmp_path / "a.eae", *given).exit_code == 0
+    assert run("decompress", tmp_path / "a.eae", tmp_path / "b.png", *given).exit_code == 0
+    assert b"a red barn" in (tmp_path / "b.png").read_bytes()
+    assert (tmp_path / "b.png").stat().st_mtime == 1_000_000_000
+    through = run("decompress", tmp_path / "a.eae", "-", "--to", "jpg", *given)
+    with Image.open(io.BytesIO(through.stdout_bytes)) as picture:
+        assert picture.getexif()[0x010E] == "a red barn"
+
+    told = run("decompress", tmp_path / "a.eae", tmp_path / "b.bmp", *given)
+    assert told.exit_code == 0 and "EXIF is left out" in told.stderr
+    bare = run("compress", tmp_path / "a.jpg", tmp_path / "c.eae", "--strip", *given)
+    assert bare.exit_code == 0 and b"red barn" not in (tmp_path / "c.eae").read_bytes()
