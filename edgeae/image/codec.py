@@ -29,6 +29,7 @@ from edgeae.coding.rate import (
 from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.image import alpha as alpha_plane
 from edgeae.image import file, pixels
+from edgeae.image.concealment import fill
 from edgeae.image.file import ImageFile
 from edgeae.image.fitting import fitting_packets
 from edgeae.image.header import Header, Limits, Metadata, check_metadata, check_proportion
@@ -345,7 +346,8 @@ class ImageCodec:
 
         Packets may be lost, doubled, damaged and in any order. Those that are damaged or of
         another codec are passed over; where there are several images, that of the most packets
-        is taken. The mask is True wherever a pixel may not be what all packets would give.
+        is taken. Lost tiles are filled in smoothly from those around them; the mask is True
+        wherever a pixel may not be what all packets would give.
 
         Raises:
             TypeError: something that is no bytes.
@@ -367,16 +369,16 @@ class ImageCodec:
         lost = _lost(layout, blocks)
         symbols = np.zeros((self._spec.channels, *lost.shape), np.int16)
         tiles = [layout[i] for i in blocks]
-        shapes = [tile.shape for tile in tiles]
-        parts = self._blocks.decode_many([*blocks.values()], shapes, level)
+        parts = self._blocks.decode_many([*blocks.values()], [t.shape for t in tiles], level)
         for tile, part in zip(tiles, parts, strict=True):
             symbols[:, tile.rows, tile.columns] = part
+        fill(symbols, lost)
         image = self._synthesis(
             self._synthesis.rows_of(symbols),
             level,
             (slice(0, height), slice(0, width)),
             channels=header.channels,
-            blank=lost,
+            blank=lost & ~symbols.any(axis=0),
         )
         return image, self._synthesis.touched(lost, height, width)
 
