@@ -129,3 +129,10 @@ def test_golden_sound_with_a_gap_is_denoised_as_it_was():
     clean = np.concatenate([*out, stream.flush()])[stream.delay :]
     assert np.abs(clean.astype(int) - samples("gap")[0]).max() <= 1
     assert np.abs(clean.astype(int) - samples("clean")[0]).max() > 1000
+
+
+def test_the_golden_file_of_all_chunks_has_its_metadata_and_its_check():
+    data = contents("whole-checked.eae")[0]
+    metadata = file.read_metadata(data)
+    assert metadata.exif[:4] == b"II*\0" and metadata.xmp.startswith(b"<x:xmpmeta")
+    assert data[-12 - 4 - 4 * 7 - 4 :][:4] == b"crCS"
