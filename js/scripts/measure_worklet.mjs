@@ -6,7 +6,7 @@
  */
 
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { cpus, tmpdir } from "node:os";
+import { cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -132,6 +132,7 @@ try {
     command: "node scripts/measure_worklet.mjs",
     machine: cpus()[0]?.model,
     cores: cpus().length,
+    load_average: Math.round(loadavg()[1] ?? 0),
     chromium: browser.version(),
     onnxruntime_web: version,
     bundle: Buffer.from(hash).toString("hex"),

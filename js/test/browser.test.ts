@@ -25,6 +25,9 @@ const FOLDERS = {
 };
 const WASM = "/ort/ort-wasm-simd-threaded.wasm";
 
+// A machine may be busy with other things.
+const PATIENCE_MS = 120_000;
+
 /** What the pages import; they know nothing of Node's paths. */
 declare const edgeae: Edgeae;
 interface Recorder {
@@ -42,6 +45,7 @@ describe("in Chromium", { skip: SKIP }, () => {
     const server = await serve(FOLDERS, { isolated });
     servers.push(server);
     const opened = await browser.newPage();
+    opened.setDefaultTimeout(PATIENCE_MS);
     opened.on("pageerror", (error) => console.error("in the page:", error));
     await opened.goto(server.url + path);
     await opened.waitForFunction(() => "edgeae" in globalThis);

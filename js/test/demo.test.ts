@@ -44,6 +44,7 @@ describe("the demo page", { skip: SKIP }, () => {
     server = await serve({ "/": `${ROOT}js/site` });
     browser = await launch(microphone);
     page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
+    page.setDefaultTimeout(PATIENCE_MS);
     page.on("pageerror", (error) => failures.push(String(error)));
     page.on("request", (request) => {
       const url = request.url();
