@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import wave
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_format import symbols_of
 
+import edgeae
 from edgeae.image import file
 from edgeae.image.codec import ImageCodec
 from edgeae.image.latent import Latent
 from edgeae.image.packets import read_packet
+from edgeae.media import read_image
+from edgeae.metrics import psnr_db
 from edgeae.signal.denoiser import SignalDenoiser
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -47,14 +51,16 @@ def blocks_of(model, files):
 
 def symbols(model, name):
     """The symbols (channels, h, w) that the package finds."""
-    height, width = FILES[name]["shape"][:2]
-    side, blocks = blocks_of(model, contents(name))
-    layout = model._synthesis.layout(height, width, side)
-    found = np.zeros((9, layout[-1].rows.stop, layout[-1].columns.stop), np.int32)
+    return symbols_in(model, contents(name), FILES[name]["shape"], FILES[name]["level"])
+
+
+def symbols_in(model, files, shape, level):
+    side, blocks = blocks_of(model, files)
+    layout = model._synthesis.layout(*shape[:2], side)
+    grid = layout[-1].rows.stop, layout[-1].columns.stop
+    found = np.zeros((model._spec.channels, *grid), np.int32)
     for i, tile in enumerate(layout):
-        found[:, tile.rows, tile.columns] = model._blocks.decode(
-            blocks[i], tile.shape, FILES[name]["level"]
-        )
+        found[:, tile.rows, tile.columns] = model._blocks.decode(blocks[i], tile.shape, level)
     return found
 
 
@@ -73,6 +79,22 @@ def test_there_are_golden_files_of_every_form_in_two_megabytes():
         file.read_header(contents(n)[0]).channels for n in FILES if n.endswith(".eae")
     }
     assert sum(path.stat().st_size for path in GOLDEN.rglob("*.*")) < 2 << 20
+
+
+@pytest.mark.parametrize("release", ["photo-codec-0-1"])
+def test_a_file_of_a_released_photo_codec_decodes_by_its_id(release):
+    blob = (GOLDEN / "released" / f"{release}.eae").read_bytes()
+    known = json.loads((GOLDEN / "released" / "symbols.json").read_text())[release]
+    top, left, height, width = known["region"]
+    whole = read_image(files("edgeae") / "assets" / "photo.webp")
+    restored = edgeae.decompress(blob)
+    assert restored.shape == (height, width, 3)
+    original = whole[top : top + height, left : left + width]
+    assert psnr_db(original, restored) == pytest.approx(known["psnr_db"], abs=0.02)
+    codec = ImageCodec.load(release)
+    assert codec.bundle.manifest.codec_id == known["codec_id"]
+    found = symbols_in(codec, [blob], (height, width), known["level"])
+    assert sha256(found.astype("<i4")) == known["symbols_sha256"]
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -296,7 +296,8 @@ def test_bad_photos_get_one_line(tmp_path, make, said):
 def test_bad_models_and_providers_get_one_line(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
     there = "compress", tmp_path / "a.png", tmp_path / "a.eae"
-    assert "known models are photo-codec, speech-denoiser" in fails(1, *there, "--model", "nope")
+    known = "known models are photo-codec, photo-codec-0-1, speech-denoiser"
+    assert known in fails(1, *there, "--model", "nope")
     assert "Moon" in fails(1, *there, "--provider", "MoonExecutionProvider")
 
 
