@@ -169,5 +169,12 @@ class _Plain:
     """A file without a name: soundfile takes a name's suffix for the format."""
 
     def __init__(self, file: Any) -> None:
-        self.read, self.readinto = file.read, file.readinto
-        self.seek, self.tell = file.seek, file.tell
+        self.read, self.readinto, self.tell = file.read, file.readinto, file.tell
+        self._file = file
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Where libsndfile goes; a damaged header can send it before the beginning."""
+        try:
+            return int(self._file.seek(offset, whence))
+        except (OSError, ValueError):
+            return int(self._file.seek(0))

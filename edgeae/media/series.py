@@ -172,7 +172,7 @@ def _finished(
     if integers and values.dtype.kind == "f":
         values = _whole(source, values)
     return Series(
-        values if integers else values.astype(np.float32),
+        values if integers else _single(source, values, table.names),
         asked_rate_hz if asked_rate_hz is not None else table.rate_hz,
         table.names,
         table.units or ("",) * len(table.names),
@@ -211,6 +211,20 @@ def _filled(
             before = np.maximum(np.searchsorted(there, wanted) - 1, 0)
             values[wanted, column] = values[there[before], column]
     return values, count
+
+
+def _single(source: Source, values: NDArray[Any], names: Sequence[str]) -> NDArray[Any]:
+    """The values as float32, which must hold them."""
+    with np.errstate(over="ignore"):
+        single = values.astype(np.float32)
+    if not np.isfinite(single).all():
+        row, column = np.argwhere(~np.isfinite(single))[0]
+        raise unreadable(
+            source,
+            f"row {row + 1} of {printable(names[int(column)])!r} is {values[row, column]:g}, beyond"
+            " what 32 bits hold",
+        )
+    return single
 
 
 def _whole(source: Source, values: NDArray[Any]) -> NDArray[Any]:

@@ -434,3 +434,20 @@ def test_cover_art_and_other_tags_are_named() -> None:
     out = io.BytesIO()
     (note,) = media.write_audio(out, tone(), RATE, metadata=found, format="flac")
     assert note == "left out, FLAC has no room for it: cover art, REPLAYGAIN_TRACK_GAIN"
+
+
+@pytest.mark.parametrize(("kind", "subtype"), KINDS)
+def test_changed_headers_end_in_data_or_one_line_and_print_nothing_of_python(
+    kind: str, subtype: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = saved(kind, subtype, 1000)
+    rng = np.random.default_rng(3)
+    for _ in range(150):
+        damaged = bytearray(data)
+        at = int(rng.integers(0, min(len(data) - 4, 120)))
+        damaged[at : at + 4] = [b"\xff" * 4, bytes(4), b"\x7f\xff\xff\xff"][int(rng.integers(3))]
+        try:
+            media.read_audio(bytes(damaged))
+        except MediaError as error:
+            assert "\n" not in str(error)
+    assert "Traceback" not in capfd.readouterr().err

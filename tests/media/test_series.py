@@ -115,6 +115,11 @@ def test_infinite_values_are_never_passed_on() -> None:
             csv("a\n1\n-inf\n3\n", missing=rule)
 
 
+def test_a_value_beyond_32_bits_is_refused() -> None:
+    with pytest.raises(MediaError, match=r"row 2 of 'a' is -1e\+300, beyond what 32 bits hold"):
+        csv("a\n1\n-1e300\n")
+
+
 def test_what_is_no_table_is_refused() -> None:
     for text in ("a,b\n", "\n\n", "# only\n", "just words\nand more words\n", "\0\1\2\n"):
         with pytest.raises(MediaError):
