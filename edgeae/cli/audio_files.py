@@ -81,12 +81,19 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
     audio = media.audio_info(job.source)
     timing = _Timing(audio, tick)
     with media.AudioWriter(
-        job.target, rate_hz=audio.rate_hz, channels=audio.channels, subtype=audio.subtype
+        job.target,
+        rate_hz=audio.rate_hz,
+        channels=audio.channels,
+        subtype=audio.subtype,
+        frames=audio.frames,
+        metadata=media.read_audio_metadata(job.source),
     ) as writer:
         for block in _cleaned_file(how, job.source, timing):
             writer.write(block)
+    media.keep_time(job.source, job.target)
     sizes = job.source.stat().st_size, job.target.stat().st_size
-    return Done(f"{job.source} -> {job.target}  {timing}", *sizes)
+    notes = "; ".join((*audio.notes, *writer.notes)) or None
+    return Done(f"{job.source} -> {job.target}  {timing}", *sizes, notes)
 
 
 def denoise_to_pipe(how: Cleaning, source: Path, sample: str) -> None:
