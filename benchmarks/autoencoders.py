@@ -4,9 +4,9 @@
 
 Parts: `digits` (reconstruction beside principal components at 8, 16 and 32 latents, neighbours in
 the latents, samples of a variational one as a classifier sees them), `penalties` (sparse and
-contractive beside plain), `gaps` (removed entries of a real table beside scikit-learn's
-IterativeImputer). Each trains through the same recipe as `python -m train` does and is measured on
-rows that training did not see. Needs scikit-learn, whose own data sets it uses; minutes on one core.
+contractive beside plain), `gaps` (removed entries of real tables beside scikit-learn's
+IterativeImputer). Each trains through the same loop as `python -m train` and is measured on rows
+that training did not see. Needs scikit-learn, whose own data sets it uses; minutes on one core.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ def digits(work: Path, steps: int) -> dict[str, Any]:
     from sklearn.svm import SVC
 
     train_x, train_y, test_x, test_y = _digits()
-    flat = lambda x: x.reshape(len(x), -1)  # noqa: E731
+
+    def flat(x: Floats) -> Floats:
+        return x.reshape(len(x), -1)
+
     rows = []
     for latents in (8, 16, 32):
         pca = PCA(latents).fit(flat(train_x))
