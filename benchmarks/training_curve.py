@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.rate_distortion import bd_rate_percent
 from train.checkpoint import CheckpointError, load_checkpoint
 
-LEVELS = ("q2", "q5", "q8")
+QUALITIES = ("q2", "q5", "q8")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,8 +54,8 @@ def curve(runs: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     minutes, steps = 0.0, 0
     for run in runs:
         for entry in run["history"]:
-            rates = [entry[f"bits_per_pixel_{level}"] for level in LEVELS]
-            qualities = [entry[f"psnr_db_{level}"] for level in LEVELS]
+            rates = [entry[f"bits_per_pixel_{quality}"] for quality in QUALITIES]
+            qualities = [entry[f"psnr_db_{quality}"] for quality in QUALITIES]
             rows.append((minutes + entry["minutes"], steps + entry["step"], rates, qualities))
         minutes, steps = minutes + run["seconds"] / 60, steps + run["step"]
     _, _, last_rates, last_qualities = rows[-1]

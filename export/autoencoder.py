@@ -19,13 +19,13 @@ from edgeae.bench.autoencoder import self_test
 from edgeae.bundle import find
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
+from export.graph_writer import OPSET
 from export.parity import ExportError
 from export.quantize import quantize
 from train.autoencoder.data import read_items
 from train.autoencoder.network import Autoencoder
 from train.config import Config
 
-OPSET = 20
 # Graph and torch may differ by rounding alone: so much of the largest value.
 _TOLERANCE = 2e-5
 # int8 may lose so much of the reconstruction: its error beside that of fp32.

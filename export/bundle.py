@@ -10,7 +10,6 @@ from typing import Any
 
 from edgeae import bundle
 
-FORMAT = 1
 VERSION = "0.1.0"
 # What `python -m train` and its user wrote ends where the first of these begins.
 _GENERATED = ("\n## Measured\n", "\n## Training and export\n")
@@ -47,7 +46,7 @@ def write_bundle(
     }
     files = parts.get("files", ())
     manifest: dict[str, Any] = {
-        "format": FORMAT,
+        "format": bundle.FORMAT,
         "task": task,
         "name": name,
         "version": version,

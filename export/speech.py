@@ -16,6 +16,7 @@ from edgeae.bench.arithmetic import work_of
 from edgeae.loading import load
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
+from export.graph_writer import OPSET
 from export.parity import ExportError
 from train.config import Config
 from train.speech.loss import spectrum_of
@@ -24,8 +25,6 @@ from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 # Root mean squares of the difference and of the output: 90 dB apart. What single precision rounds
 # comes to 7e-6 in the shipped bundle; one wrong value in a thousand would come to 3e-2.
 _TOLERANCE = 3e-5
-_OPSET = 20
-
 
 TASK = "denoiser"
 
@@ -86,7 +85,7 @@ def export_denoiser(
             _Step(network).eval(),
             (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
             dynamo=True,
-            opset_version=_OPSET,
+            opset_version=OPSET,
             external_data=False,
             input_names=["spectrum", *shapes],
             output_names=["clean", *(f"{name}_next" for name in shapes)],

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from edgeae.errors import BitstreamError
 
-__all__ = ["pack", "unpack"]
+__all__ = ["pack_plane", "unpack_plane"]
 
 Plane = npt.NDArray[np.uint8]
 
@@ -17,7 +17,7 @@ Plane = npt.NDArray[np.uint8]
 _PLAIN, _ROW_DIFFERENCES = 0, 1
 
 
-def pack(plane: Plane) -> bytes:
+def pack_plane(plane: Plane) -> bytes:
     """The bytes of a plane (H, W)."""
     differences = np.diff(plane, axis=0, prepend=np.zeros((1, plane.shape[1]), np.uint8))
     packed = [
@@ -27,7 +27,7 @@ def pack(plane: Plane) -> bytes:
     return min(packed, key=len)
 
 
-def unpack(data: bytes, height: int, width: int) -> Plane:
+def unpack_plane(data: bytes, height: int, width: int) -> Plane:
     """The plane (H, W) of its bytes, in memory bounded by its size.
 
     Raises:

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find
-from edgeae.coding import latent as latent_section
 from edgeae.coding.batched import batched_graphs
 from edgeae.coding.block import BlockCoder
 from edgeae.coding.context import ContextModel, Symbols
+from edgeae.coding.latent import check_ports, latent_spec, read_tables
 from edgeae.coding.rate import (
     DEFAULT_QUALITY,
     byte_budget,
@@ -27,8 +27,8 @@ from edgeae.coding.rate import (
     quality_of_level,
 )
 from edgeae.errors import BitstreamError, BundleError, UnknownCodec
-from edgeae.image import alpha as alpha_plane
 from edgeae.image import file, pixels
+from edgeae.image.alpha import pack_plane, unpack_plane
 from edgeae.image.concealment import fill
 from edgeae.image.file import ImageFile
 from edgeae.image.fitting import fitting_packets
@@ -82,8 +82,8 @@ class ImageCodec:
         }
         self.precision = bundle.precision(precision)
         self._id = bytes.fromhex(bundle.manifest.codec_id or "")
-        self._spec = spec = latent_section.latent_spec(bundle)
-        tables, steps = latent_section.read_tables(bundle, spec)
+        self._spec = spec = latent_spec(bundle)
+        tables, steps = read_tables(bundle, spec)
 
         def graph(role: str) -> Graph:
             there = bundle.manifest.graphs.get(role, {})
@@ -100,7 +100,7 @@ class ImageCodec:
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
         models = [bundle.graph(f"context{i}", "fp32") for i in range(len(spec.slices))]
         contexts = [Graph(model, providers=[CPU], threads=threads) for model in models]
-        latent_section.check_ports(spec, encoder, decoder, contexts)
+        check_ports(spec, encoder, decoder, contexts)
         self._analysis = Analysis(
             encoder, spec.channels, stride=spec.stride, side=spec.tile, halo=spec.encoder_halo
         )
@@ -172,7 +172,7 @@ class ImageCodec:
             raise ValueError("give quality or max_bytes, not both")
         colors, alpha, channels = pixels.parts(image)
         height, width = colors.shape[:2]
-        packed = None if alpha is None else alpha_plane.pack(alpha)
+        packed = None if alpha is None else pack_plane(alpha)
         check_metadata(metadata)
 
         def write(level: int, analyzed: Iterable[Floats]) -> bytes:
@@ -288,7 +288,7 @@ class ImageCodec:
         )
         # After the tiles: a kilobyte of transparency can unpack to a megabyte.
         if content.alpha is not None:
-            alpha = alpha_plane.unpack(bytes(content.alpha), header.height, header.width)
+            alpha = unpack_plane(bytes(content.alpha), header.height, header.width)
             image[:, :, 3] = alpha[shown]
         return image
 
@@ -433,7 +433,7 @@ class ImageCodec:
             symbols = latent.symbols[:, tile.rows, tile.columns]
             block = self._blocks.encode_symbols(symbols, level)
             blocks.append(block)
-        packed = None if latent.alpha is None else alpha_plane.pack(latent.alpha)
+        packed = None if latent.alpha is None else pack_plane(latent.alpha)
         return file.write(header, blocks, packed)
 
     def unpack(self, blob: bytes, *, limits: Limits | None = None) -> Latent:
@@ -457,7 +457,7 @@ class ImageCodec:
             )
         alpha = None
         if content.alpha is not None:
-            alpha = alpha_plane.unpack(bytes(content.alpha), header.height, header.width)
+            alpha = unpack_plane(bytes(content.alpha), header.height, header.width)
         return Latent(symbols, header.level, header.height, header.width, header.channels, alpha)
 
     def __repr__(self) -> str:

@@ -16,7 +16,7 @@ __all__ = ["MIN_RATE_HZ", "StreamSpec", "check_step_ports", "stream_spec"]
 MIN_RATE_HZ = 8_000
 # Bounds of what a stream may cost, far above any model for speech: half a second at 16 kHz, a graph
 # that runs at most 1000 times a second, 1 MiB of states a channel (the bundled model has 33 kB).
-MAX_WINDOW_SAMPLES = 1 << 13
+MAX_STFT_SAMPLES = 1 << 13
 MIN_HOP_MS = 1
 MAX_STATE_VALUES = 1 << 18
 
@@ -56,8 +56,8 @@ def stream_spec(bundle: Bundle) -> StreamSpec:
     rate_hz = _count(
         name, "sample_rate_hz", layout.get("sample_rate_hz"), MIN_RATE_HZ, MAX_AUDIO_RATE_HZ
     )
-    window = _count(name, "window_samples", stream.get("window_samples"), 4, MAX_WINDOW_SAMPLES)
-    hop = _count(name, "hop_samples", stream.get("hop_samples"), 2, MAX_WINDOW_SAMPLES)
+    window = _count(name, "window_samples", stream.get("window_samples"), 4, MAX_STFT_SAMPLES)
+    hop = _count(name, "hop_samples", stream.get("hop_samples"), 2, MAX_STFT_SAMPLES)
     if window != 2 * hop:
         raise BundleError(
             f"{name}: hop_samples is {hop} for a window of {window}, expected half the window"

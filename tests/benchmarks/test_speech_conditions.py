@@ -11,10 +11,10 @@ import tiny
 
 pytest.importorskip("soxr")
 
-from benchmarks import speech_conditions as conditions
+from benchmarks import speech_conditions
 from benchmarks.speech_systems import System
 
-RATE = conditions.RATE_HZ
+RATE = speech_conditions.RATE_HZ
 
 
 def noise(samples, level=0.1, seed=0):
@@ -34,15 +34,15 @@ def passes(sound):
 def test_what_is_kept_is_the_share_of_the_clean_speech_not_of_the_noise():
     clean, other = bursts(), noise(4 * RATE)
     other -= clean * np.vdot(other, clean) / np.vdot(clean, clean)
-    assert conditions.kept_db(clean, clean / 2 + other) == pytest.approx(-6.02, abs=0.01)
-    by_band = conditions.kept_by_band([(clean, clean / 2 + 0.01 * other)])
+    assert speech_conditions.kept_db(clean, clean / 2 + other) == pytest.approx(-6.02, abs=0.01)
+    by_band = speech_conditions.kept_by_band([(clean, clean / 2 + 0.01 * other)])
     assert by_band["all"] == pytest.approx(-6.02, abs=0.01)
     assert by_band["0 to 500 Hz"] == pytest.approx(-6.02, abs=0.1)
 
 
 def test_speech_that_is_gone_is_a_floor_and_no_infinity():
-    assert conditions.kept_db(bursts(), np.zeros(4 * RATE, np.float32)) == -100
-    assert conditions.level_db(np.zeros(9)) == -200
+    assert speech_conditions.kept_db(bursts(), np.zeros(4 * RATE, np.float32)) == -100
+    assert speech_conditions.level_db(np.zeros(9)) == -200
 
 
 def test_the_fall_in_pauses_is_that_of_the_pauses_alone():
@@ -50,16 +50,18 @@ def test_the_fall_in_pauses_is_that_of_the_pauses_alone():
     noisy = clean + noise(len(clean), 0.01)
     out = noisy.copy()
     out[clean == 0] *= 0.1
-    paused = conditions.pause_fall_db(clean, noisy, out)
+    paused = speech_conditions.pause_fall_db(clean, noisy, out)
     assert paused == pytest.approx(-20, abs=0.5)
-    assert np.isnan(conditions.pause_fall_db(noise(RATE), noisy, out))
+    assert np.isnan(speech_conditions.pause_fall_db(noise(RATE), noisy, out))
 
 
 def test_sibilants_are_where_most_power_lies_above_4_khz():
     low, high = bursts(hz=300), np.roll(bursts(hz=6_000), RATE // 2)
-    assert conditions.sibilant_db(low + high, low + high / 2) == pytest.approx(-6.02, abs=0.1)
-    assert conditions.sibilant_db(low + high, low / 2 + high) == pytest.approx(0, abs=0.1)
-    assert np.isnan(conditions.sibilant_db(low, low))
+    assert speech_conditions.sibilant_db(low + high, low + high / 2) == pytest.approx(
+        -6.02, abs=0.1
+    )
+    assert speech_conditions.sibilant_db(low + high, low / 2 + high) == pytest.approx(0, abs=0.1)
+    assert np.isnan(speech_conditions.sibilant_db(low, low))
 
 
 def test_one_stream_for_all_recordings_gives_each_its_own_output():
@@ -70,13 +72,13 @@ def test_one_stream_for_all_recordings_gives_each_its_own_output():
         calls.append(len(sound))
         return np.cumsum(sound)  # what comes out depends on all that came before
 
-    found = conditions.never_reset(late, pairs)
+    found = speech_conditions.never_reset(late, pairs)
     assert calls == [3_000 + 3 * RATE]
     for (noisy, clean), (reference, out) in zip(pairs, found, strict=True):
         assert reference is clean and len(out) == len(noisy)
     alone = np.cumsum(pairs[1][0])
     assert np.allclose(found[1][1] - found[1][1][0], alone - alone[0], atol=1e-3)
-    same = conditions.never_reset(passes, pairs)
+    same = speech_conditions.never_reset(passes, pairs)
     assert all(np.array_equal(out, noisy) for (noisy, _), (_, out) in zip(pairs, same, strict=True))
 
 
@@ -95,17 +97,19 @@ def test_late_noise_is_measured_in_its_first_second_after_each_quiet():
         lost.append((frames, len(sound), rate_hz))
         return 0.1 * sound
 
-    found = conditions.late_noise(fades, after_loss, pairs)
+    found = speech_conditions.late_noise(fades, after_loss, pairs)
     assert found["at once"] == pytest.approx(-3, abs=0.2)
     assert found["zeros"] == pytest.approx(0, abs=0.1)
     assert found["quiet room"] == pytest.approx(-40, abs=0.1)
     assert found["lost"] == pytest.approx(-20, abs=0.1)
     assert lost == [(RATE, 2 * RATE, RATE)]
-    assert conditions.late_noise(passes, None, pairs)["lost"] == 0
+    assert speech_conditions.late_noise(passes, None, pairs)["lost"] == 0
 
 
 def test_a_quiet_room_is_60_db_below_full_scale():
-    assert conditions.level_db(conditions.quiet_room(RATE)) == pytest.approx(-60, abs=0.01)
+    assert speech_conditions.level_db(speech_conditions.quiet_room(RATE)) == pytest.approx(
+        -60, abs=0.01
+    )
 
 
 def test_faster_speech_is_shorter_and_higher():
@@ -116,9 +120,9 @@ def test_faster_speech_is_shorter_and_higher():
         peaks.append(np.argmax(np.abs(np.fft.rfft(sound))) * RATE / len(sound))
         return sound / 2 if len(sound) < 3 * RATE else sound
 
-    found = conditions.speeds(listens, [bursts(hz=400)])
-    assert lengths == [round(4 * RATE / s) for s in conditions.SPEEDS]
-    assert np.allclose(peaks, 400 * np.array(conditions.SPEEDS), atol=3)
+    found = speech_conditions.speeds(listens, [bursts(hz=400)])
+    assert lengths == [round(4 * RATE / s) for s in speech_conditions.SPEEDS]
+    assert np.allclose(peaks, 400 * np.array(speech_conditions.SPEEDS), atol=3)
     assert found["1"] == pytest.approx(0, abs=0.01)
     assert found["1.6"] == found["1.6 worst"] == pytest.approx(-6.02, abs=0.01)
 
@@ -126,7 +130,7 @@ def test_faster_speech_is_shorter_and_higher():
 def test_a_system_is_measured_in_every_condition():
     clean = bursts(3) + np.roll(bursts(3, 6_000), RATE // 2) / 20
     system = System(name="half", clean=lambda sound, _: (sound / 2, 0.0), latency_ms=10)
-    found = conditions.measure(
+    found = speech_conditions.measure(
         system, [(clean + noise(len(clean), 0.001), clean)], {"si_sdr_db": lambda a, b: 1.0}
     )
     assert found["fresh"] == found["never_reset"] == {"si_sdr_db": 1.0}
@@ -137,7 +141,7 @@ def test_a_system_is_measured_in_every_condition():
 def test_linked_channels_spread_less(tmp_path):
     path = tiny.tiny_denoiser_bundle(tmp_path / "b", feedback=0.9)
     clean = bursts()
-    found = conditions.stereo(str(path), [(clean + noise(len(clean), 0.02), clean)])
+    found = speech_conditions.stereo(str(path), [(clean + noise(len(clean), 0.02), clean)])
     assert found["linked"] < found["parted"]
     assert found["linked"] == pytest.approx(found["noisy"], rel=0.3)
 
@@ -147,7 +151,7 @@ def test_the_command_writes_every_figure(tmp_path, capsys):
     for folder, extra in (("noisy", noise(2 * RATE, 0.02)), ("clean", 0)):
         (tmp_path / folder).mkdir()
         soundfile.write(tmp_path / folder / "a.wav", bursts(2) + extra, RATE, subtype="FLOAT")
-    conditions.main(
+    speech_conditions.main(
         [
             *(str(tmp_path / folder) for folder in ("noisy", "clean")),
             *("--json", str(tmp_path / "out.json"), "--no-peers", "--model", str(bundle)),
@@ -169,7 +173,7 @@ def test_the_tables_have_a_row_for_each_system_and_model():
 
     system = System(name="half", clean=lambda sound, _: (sound / 2, 0.0), latency_ms=10)
     pair = bursts() + noise(4 * RATE, 0.01), bursts()
-    figures = conditions.measure(system, [pair], {"pesq": lambda a, b: 2.345})
+    figures = speech_conditions.measure(system, [pair], {"pesq": lambda a, b: 2.345})
     result = {
         "files": 1,
         "systems": {"half": figures},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgeae.coding import rounding as coding_rounding
+import edgeae.coding.rounding
 from edgeae.coding.context import FRACTIONS, SCALES, TABLES, Stage
 from edgeae.coding.entropy import ALPHABET, ESCAPE, PRECISION_BITS, Tables
 from edgeae.coding.rounding import rounding
@@ -96,4 +96,4 @@ def test_training_rounds_as_the_codec_does():
     # The walls keep the two apart, so the numbers stand on both sides.
     entropy_model = pytest.importorskip("train.entropy_model")
     for name in ("_ERROR_PER_BIT", "_FIRST_STEP", "_LATER_STEPS", "_CENTERED_STEPS"):
-        assert getattr(entropy_model, name) == getattr(coding_rounding, name), name
+        assert getattr(entropy_model, name) == getattr(edgeae.coding.rounding, name), name

@@ -14,8 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from edgeae.bundle import find
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
-from export import a16w8 as integer
-from export import mobile
+from export import a16w8, mobile
 from export.parity import ExportError
 from export.portable import portable
 
@@ -140,7 +139,7 @@ def test_a_graph_that_is_all_portable_is_taken_whole(made):
 def test_whole_numbers_give_nearly_what_the_floats_give(made, codec):
     _, copies = made
     files = {(copy.role, copy.form): copy.file for copy in copies}
-    inputs = integer.typical_inputs(codec, precision="fp32", size=(8, 16))
+    inputs = a16w8.typical_inputs(codec, precision="fp32", size=(8, 16))
     for role in ("encoder", "decoder"):
         kinds = {node.op_type for node in onnx.load(files[role, "a16w8"]).graph.node}
         assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
@@ -151,11 +150,11 @@ def test_whole_numbers_give_nearly_what_the_floats_give(made, codec):
 
 def test_typical_inputs_are_those_of_real_use_at_every_size(codec):
     for size in ((8, 16), (12, 4)):
-        inputs = integer.typical_inputs(codec, size=size)
+        inputs = a16w8.typical_inputs(codec, size=size)
         assert {arrays[0].shape for arrays in inputs["encoder"]} == {(1, 3, *size)}
-        assert len(inputs["encoder"]) == len(integer.QUALITIES) * integer.MOST_PICTURES
+        assert len(inputs["encoder"]) == len(a16w8.QUALITIES) * a16w8.MOST_PICTURES
         assert np.std([arrays[0].mean() for arrays in inputs["encoder"]]) > 0.05
-    (large,) = integer._pictures(640, 1024)  # larger than the package's photo
+    (large,) = a16w8._pictures(640, 1024)  # larger than the package's photo
     assert large.shape == (640, 1024, 3) and large[512:].std() > 10
 
 
@@ -166,7 +165,7 @@ def test_a_size_larger_than_a_tile_is_refused(codec, tmp_path):
 
 def test_a_denoisers_typical_inputs_are_of_several_levels(tmp_path):
     bundle = find(tiny.tiny_denoiser_bundle(tmp_path / "denoiser"))
-    spectra = [spectrum for spectrum, *_ in integer.typical_inputs(bundle, size=(8, 8))["step"]]
+    spectra = [spectrum for spectrum, *_ in a16w8.typical_inputs(bundle, size=(8, 8))["step"]]
     levels = [np.abs(spectrum).max() for spectrum in spectra]
     assert max(levels) > 20 * np.median(levels[-len(levels) // 4 :])
 

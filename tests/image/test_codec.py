@@ -831,33 +831,33 @@ def test_mutated_files_with_sound_checksums_are_refused_or_give_a_picture_quickl
 def test_a_plane_comes_back_exactly(height, width, unit, seed):
     rng = np.random.default_rng(seed)
     values = (rng.integers(0, 256, (height, width)) // unit * unit).astype(np.uint8)
-    assert np.array_equal(alpha.unpack(alpha.pack(values), height, width), values)
+    assert np.array_equal(alpha.unpack_plane(alpha.pack_plane(values), height, width), values)
 
 
 def test_a_plane_that_is_one_value_or_a_ramp_costs_next_to_nothing():
     ramp = np.repeat(np.arange(250, dtype=np.uint8)[:, None], 300, axis=1)
-    assert len(alpha.pack(np.full((250, 300), 255, np.uint8))) < 120
-    assert len(alpha.pack(ramp)) < 200
+    assert len(alpha.pack_plane(np.full((250, 300), 255, np.uint8))) < 120
+    assert len(alpha.pack_plane(ramp)) < 200
 
 
 @pytest.mark.parametrize("height, width", [(5, 6), (6, 5), (1, 1), (5, 7), (1000, 1000)])
 def test_a_plane_of_another_size_is_refused(height, width):
-    packed = alpha.pack(np.zeros((5, 5), np.uint8))
+    packed = alpha.pack_plane(np.zeros((5, 5), np.uint8))
     with pytest.raises(BitstreamError, match="transparency"):
-        alpha.unpack(packed, height, width)
+        alpha.unpack_plane(packed, height, width)
 
 
 def test_a_damaged_plane_is_refused_or_has_the_right_size():
-    packed = alpha.pack(np.random.default_rng(0).integers(0, 9, (6, 7)).astype(np.uint8))
+    packed = alpha.pack_plane(np.random.default_rng(0).integers(0, 9, (6, 7)).astype(np.uint8))
     damaged = [packed[:n] for n in range(len(packed))]
     damaged += [packed + b"\0", bytes([2]) + packed[1:]]
     for data in damaged:
         with pytest.raises(BitstreamError, match="transparency"):
-            alpha.unpack(data, 6, 7)
+            alpha.unpack_plane(data, 6, 7)
 
 
 def test_a_plane_that_would_unpack_to_much_is_refused_at_its_size(model):
-    bomb = alpha.pack(np.zeros((4000, 4000), np.uint8))
+    bomb = alpha.pack_plane(np.zeros((4000, 4000), np.uint8))
     chunks = unlisted(model.compress(tiny.picture(4, 4, 4)))
     chunks[1] = (b"ALPH", bomb)
     with pytest.raises(BitstreamError, match="another size than its image"):

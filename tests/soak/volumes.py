@@ -32,7 +32,7 @@ import numpy.typing as npt
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media", "soak")]
 
-import decoders as fuzz
+import decoders
 import hostile
 import spoiled_models
 import test_files
@@ -112,7 +112,7 @@ def mutants(count: int, before: Mapping[str, Any], save: Save) -> Section:
     while done < count:
         began = time.process_time()
         step = min(STEP, count - done)
-        found, slow, wrong = fuzz.fuzz(step, seed=1, first=done)
+        found, slow, wrong = decoders.fuzz(step, seed=1, first=done)
         done, outcomes, slowest = done + step, outcomes + found, max(slowest, slow)
         broken += wrong
         spent += time.process_time() - began
@@ -133,11 +133,11 @@ def mutants(count: int, before: Mapping[str, Any], save: Save) -> Section:
 def flips(count: int, before: Mapping[str, Any], save: Save) -> Section:
     """1 to 8 flipped bits of golden files and packets: each is noticed, and what is salvaged of a
     file is as it was."""
-    codec_id = ImageCodec.load(fuzz.GOLDEN / "tiny-codec")._id
-    files = [path.read_bytes() for path in sorted(fuzz.GOLDEN.glob("*.eae"))]
+    codec_id = ImageCodec.load(decoders.GOLDEN / "tiny-codec")._id
+    files = [path.read_bytes() for path in sorted(decoders.GOLDEN.glob("*.eae"))]
     packets = [
         bytes.fromhex(line)
-        for path in sorted(fuzz.GOLDEN.glob("*.hex"))
+        for path in sorted(decoders.GOLDEN.glob("*.hex"))
         for line in path.read_text().split()
     ]
     forms = {

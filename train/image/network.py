@@ -20,7 +20,7 @@ from train.layers import SeparableResidual, begin_at_zero
 
 STRIDE = 16
 # Quality levels with learned steps; between them steps are interpolated on a logarithmic scale.
-LEVELS = 9
+LEARNED_QUALITIES = 9
 # The finest level has 200 times the weight on distortion of the coarsest: about 0.1 to 1.5 bit per
 # pixel.
 COARSEST_LAMBDA, LAMBDA_RATIO = 0.0008, 200.0
@@ -115,14 +115,14 @@ class PhotoCodec(nn.Module):
         self.synthesis = Synthesis(config)
         self.context = ContextModel(config.slices, config.context_channels)
         # At a high rate the best step of an orthonormal transform is 0.02 / sqrt(lambda).
-        levels = torch.linspace(0, 1, LEVELS)
+        levels = torch.linspace(0, 1, LEARNED_QUALITIES)
         steps = 0.02 / distortion_weight(levels).sqrt()
         self.log_steps = nn.Parameter(steps.log()[:, None].repeat(1, latent))
 
     def steps(self, level: torch.Tensor) -> torch.Tensor:
         """Quantization steps (N, latent, 1, 1) of quality levels (N,) in [0, 1]."""
-        place = level * (LEVELS - 1)
-        low = place.floor().clamp(0, LEVELS - 2).long()
+        place = level * (LEARNED_QUALITIES - 1)
+        low = place.floor().clamp(0, LEARNED_QUALITIES - 2).long()
         part = (place - low)[:, None]
         log_steps = torch.lerp(self.log_steps[low], self.log_steps[low + 1], part)
         return log_steps.exp()[:, :, None, None]
@@ -175,6 +175,6 @@ class PhotoCodec(nn.Module):
 
 def level_of_quality(quality: float) -> float:
     """The level in [0, 1] of a quality in 1..9."""
-    if not 1 <= quality <= LEVELS or math.isnan(quality):
-        raise ValueError(f"quality is {quality}, expected 1 to {LEVELS}")
-    return (quality - 1) / (LEVELS - 1)
+    if not 1 <= quality <= LEARNED_QUALITIES or math.isnan(quality):
+        raise ValueError(f"quality is {quality}, expected 1 to {LEARNED_QUALITIES}")
+    return (quality - 1) / (LEARNED_QUALITIES - 1)

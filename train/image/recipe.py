@@ -11,7 +11,13 @@ import torch
 from train.config import Config
 from train.image.data import PhotoData, Photos
 from train.image.loss import RateDistortion, rate_distortion
-from train.image.network import LEVELS, STRIDE, PhotoCodec, PhotoNetwork, distortion_weight
+from train.image.network import (
+    LEARNED_QUALITIES,
+    STRIDE,
+    PhotoCodec,
+    PhotoNetwork,
+    distortion_weight,
+)
 from train.image.pack import PackedPhotos, write_pack
 
 
@@ -76,7 +82,7 @@ class ImageRecipe:
         figures: dict[str, float] = {}
         losses = []
         for quality in (2, 5, 8):
-            level = torch.tensor([(quality - 1) / (LEVELS - 1)], device=self.device)
+            level = torch.tensor([(quality - 1) / (LEARNED_QUALITIES - 1)], device=self.device)
             rates, errors = [], []
             for crop in torch.split(self._held_out, 4):
                 pixels = crop.to(self.device).float() / 255
