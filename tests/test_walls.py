@@ -289,3 +289,51 @@ def test_errors_survive_a_process_pool():
     refused = errors.ProviderError("none", asked=["A"], available=["B"])
     refused = pickle.loads(pickle.dumps(refused))
     assert (refused.asked, refused.available) == (("A",), ("B",))
+
+
+LONGEST_FILE, LONGEST_FUNCTION = 600, 80
+
+
+def has_reason(lines, node):
+    """Whether the function, its decorators or the comment right above them says "Long: ...".
+
+    `lines` are those of the file, `node` the function in its tree.
+    """
+    first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+    while first and lines[first - 1].lstrip().startswith("#"):
+        first -= 1
+    return any(line.lstrip().startswith("# Long:") for line in lines[first : node.end_lineno])
+
+
+def too_long(text):
+    """The functions of a file that are too long and give no reason: (name, lines)."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            count = node.end_lineno - node.lineno + 1
+            if count > LONGEST_FUNCTION and not has_reason(text.splitlines(), node):
+                yield node.name, count
+
+
+@pytest.mark.parametrize("folder", ["edgeae", "train", "export", "benchmarks", "tests"])
+def test_every_file_and_function_can_be_read_in_one_sitting(folder):
+    texts = {
+        str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in sources(folder)
+    }
+    lines = {name: len(text.splitlines()) for name, text in texts.items()}
+    assert {name: count for name, count in lines.items() if count > LONGEST_FILE} == {}
+    long = {
+        f"{name}:{function}": count
+        for name, text in texts.items()
+        for function, count in too_long(text)
+    }
+    assert long == {}
+
+
+def test_a_long_function_is_found_unless_it_says_why():
+    body = "    pass\n" * LONGEST_FUNCTION
+    assert list(too_long(f"def f():\n{body}")) == [("f", LONGEST_FUNCTION + 1)]
+    assert list(too_long(f"# Long: a table.\n@cache\ndef f():\n{body}")) == []
+    assert list(too_long(f"def f():\n    # Long: a table.\n{body}")) == []
+    assert list(too_long(f"# Long: g.\ndef g(): ...\ndef f():\n{body}")) == [
+        ("f", LONGEST_FUNCTION + 1)
+    ]

@@ -63,7 +63,7 @@ def train(
             those of runs before it, are kept under "before".
         stop: where to note the signal that ended the run, if one did.
     """
-    # Longer than other functions: all of a run is here, in the order in which it happens.
+    # Long: all of a run is here, in the order in which it happens.
     ends = time.monotonic() + 60 * max_minutes
     processes = processes or Processes()
     torch.manual_seed(config.seed)

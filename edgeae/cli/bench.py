@@ -16,7 +16,7 @@ from edgeae.errors import MediaError
 __all__ = ["bench"]
 
 
-# Long for its options: typer reads them from the signature.
+# Long: the options are its parameters, which typer reads from the signature.
 def bench(
     model: Annotated[
         str | None,

@@ -26,7 +26,7 @@ class Pcm(StrEnum):
     f32le = "f32le"
 
 
-# Long for its options: typer reads them from the signature.
+# Long: the options are its parameters, which typer reads from the signature.
 def denoise(
     sources: Annotated[
         list[str],

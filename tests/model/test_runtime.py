@@ -14,6 +14,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tiny
+import unsafe_graphs
 
 from edgeae import runtime
 from edgeae.errors import BundleError, EdgeaeError, ProviderError
@@ -157,7 +158,7 @@ def test_a_scalar_fed_to_a_quantized_graph_is_refused_and_the_process_lives():
     graph = Graph(passed(model, "declared.onnx"))
     with pytest.raises(ValueError, match=r"has shape \(\)"):
         graph(np.array(1, np.float32))
-    tiny.undeclare_rank(model)
+    unsafe_graphs.undeclare_rank(model)
     with pytest.raises(BundleError, match="'x' is a scalar or has no rank"):
         Graph(passed(model, "undeclared.onnx"))
 
@@ -169,7 +170,7 @@ def test_an_input_that_is_no_tensor_is_refused():
         {"y": (1, 3)},
         {"first": np.int64(0)},
     )
-    tiny.make_input_a_sequence(model)
+    unsafe_graphs.make_input_a_sequence(model)
     with pytest.raises(BundleError, match=r"'x' is a seq\(tensor\(float\)\): tensors"):
         Graph(passed(model))
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import parsers
 import tiny
+import unsafe_graphs
 
 from edgeae.errors import BundleError
 from edgeae.image.codec import ImageCodec
@@ -152,7 +153,7 @@ SPOILED: Mapping[str, Spoil] = {
     "another graph": wrong_port,
     "a model of another kind": another_kind,
 }
-UNSAFE = [change for change, _ in tiny.UNSAFE_GRAPHS]
+UNSAFE = [change for change, _ in unsafe_graphs.UNSAFE_GRAPHS]
 STEP_GRAPH = tiny.denoiser_step_model(bins=257).SerializeToString()
 
 
