@@ -179,6 +179,9 @@ class Autoencoder:
     def reconstruct(self, x: Array) -> Array:
         """What comes back of items through the latents, of the shape and dtype of `x`.
 
+        Args:
+            x: an item or a batch, see the class.
+
         Raises:
             TypeError, ValueError: as `encode`.
         """

@@ -44,6 +44,7 @@ def ms_ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     uint8 (H, W) or (H, W, C), each side at least 176 pixels (five scales of an 11-pixel window).
     Each channel of RGB counts alike, as in the papers on learned codecs; luma alone would score
     higher. Source: Wang, Simoncelli, Bovik 2003; whole windows only, 2 x 2 means between scales.
+    ValueError for other arrays.
     """
     _check_images(reference, other)
     if reference.ndim not in (2, 3):
@@ -71,7 +72,7 @@ def bits_per_pixel(size_bytes: int, shape: Sequence[int]) -> float:
 def si_sdr_db(reference: ArrayLike, estimate: ArrayLike) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, means removed; inf when proportional.
 
-    Both (frames,), or (frames, channels) and then the mean of the channels' figures.
+    Both of numbers (frames,), or (frames, channels) and then the mean of the channels' figures.
     -inf where nothing of the reference is in the estimate. A silent reference is a ValueError.
     Source: Le Roux, Wisdom, Erdogan, Hershey, "SDR: half-baked or well done?" (ICASSP 2019), eq. 4.
     """

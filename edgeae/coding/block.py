@@ -41,19 +41,27 @@ class BlockCoder:
         return functools.partial(self.rounding, quantized)
 
     def quantize(self, latents: Floats, level: int) -> Symbols:
-        """The symbols int32 (channels, h, w) that `encode` writes of latents of that shape."""
+        """The symbols int32 (channels, h, w) that `encode` writes of float32 latents of that shape.
+
+        Raises:
+            EdgeaeError: a context graph failed to run.
+        """
         walk = self.contexts.walk(_shape(latents), level)
         symbols: Symbols = context.drive(walk, self.chooser(latents, level))[:, 0]
         return symbols
 
     def encode(self, latents: Floats, level: int) -> bytes:
-        """The coded block of latents float32 (channels, h, w)."""
+        """The coded block of latents float32 (channels, h, w).
+
+        Raises:
+            EdgeaeError: a context graph failed to run.
+        """
         encoder = entropy.Encoder(self.tables)
         context.code(self.contexts, _shape(latents), level, encoder, self.chooser(latents, level))
         return encoder.finish()
 
     def encode_symbols(self, symbols: npt.NDArray[np.integer], level: int) -> bytes:
-        """The coded block of symbols (channels, h, w) as they are.
+        """The coded block of symbols (channels, h, w), integers of any type, as they are.
 
         Raises:
             ValueError: a place that is not coded holds another symbol than its context says.
@@ -72,7 +80,12 @@ class BlockCoder:
         return encoder.finish()
 
     def encode_many(self, latents: Sequence[Floats], level: int) -> list[bytes]:
-        """What `encode` gives for each latent, in less time where they are small and many."""
+        """What `encode` gives for each latent, float32 (channels, h, w), in less time where
+        they are small and many.
+
+        Raises:
+            EdgeaeError: a context graph failed to run.
+        """
         blocks: dict[int, bytes] = {}
         for group in self._groups([_shape(part) for part in latents], range(len(latents))):
             shape = _shape(latents[group[0]])

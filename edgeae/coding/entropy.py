@@ -74,27 +74,27 @@ class Tables:
 
     @property
     def largest(self) -> Ints:
-        """The largest value that each table can code, (tables,)."""
+        """The largest value that each table can code, int64 (tables,)."""
         top = np.int64(ESCAPE + (1 << ESCAPE_BITS))
         return (top << self.shifts.astype(np.int64)) - 1
 
     @cached_property
     def widths(self) -> Words:
-        """The frequencies, flat (tables * 64)."""
+        """The frequencies, uint32, flat (tables * 64)."""
         widths: Words = self.frequencies.astype(np.uint32).ravel()
         return widths
 
     @cached_property
     def starts(self) -> Words:
-        """Cumulative frequencies, flat (tables * 64)."""
+        """Cumulative frequencies, uint32, flat (tables * 64)."""
         rows = self.frequencies.astype(np.uint32)
         starts: Words = (np.cumsum(rows, axis=1, dtype=np.uint32) - rows).ravel()
         return starts
 
     @cached_property
     def slots(self) -> Words:
-        """What each of a table's 4096 slots decodes to, flat: symbol << 24 | frequency << 12 |
-        offset in it."""
+        """What each of a table's 4096 slots decodes to, flat uint32:
+        symbol << 24 | frequency << 12 | offset in it."""
         rows = self.frequencies
         symbols = np.repeat(
             np.tile(np.arange(ALPHABET, dtype=np.uint32), len(rows)), rows.ravel().astype(np.intp)
@@ -124,7 +124,7 @@ class Encoder:
         self._signs: list[npt.NDArray[np.uint8]] = []
 
     def put(self, values: Ints, tables: Ints) -> None:
-        """Adds a stage: non-negative values and the table of each, both (count,).
+        """Adds a stage: non-negative values and the table of each, both int64 (count,).
 
         Raises:
             ValueError: a value is negative or beyond what its table can code.
@@ -132,7 +132,7 @@ class Encoder:
         self.add(values, tables)
 
     def add(self, values: Ints, tables: Ints) -> Ints:
-        """What `put` does; gives back which of the values have open bits.
+        """What `put` does; gives back the places, int64 (n,), of the values that have open bits.
 
         Raises:
             ValueError: a value is negative or beyond what its table can code.
@@ -165,11 +165,11 @@ class Encoder:
 
     @property
     def coded_stages(self) -> list[tuple[Words, Words]]:
-        """Frequencies and starts (count,) of each stage, in the order in which they were put."""
+        """Frequencies and starts, uint32 (count,), of each stage, in the order of `put`."""
         return list(zip(self._frequencies, self._starts, strict=True))
 
     def opened(self) -> tuple[Ints, Ints]:
-        """The open bits of all values that have some, and how many each has."""
+        """The open bits of all values that have some, and how many each has, both int64 (n,)."""
         none = np.zeros(0, np.int64)
         return (
             np.concatenate([none, *self._open_values]),
@@ -177,7 +177,7 @@ class Encoder:
         )
 
     def put_signs(self, negative: npt.NDArray[np.bool_]) -> None:
-        """Add signs; the decoder gets them after all stages."""
+        """Adds signs, bool (count,), True is negative; the decoder gets them after all stages."""
         self._signs.append(negative.astype(np.uint8))
 
     def finish(self) -> bytes:
@@ -197,7 +197,10 @@ class Encoder:
 
 
 def first_states(symbols: int, signs: npt.NDArray[np.uint8]) -> Words:
-    """The states with which the coding of so many symbols begins: they hold the first signs."""
+    """The states, uint32 (lanes,), with which the coding of so many symbols begins.
+
+    They hold the first of the signs, uint8 (count,) of 0 and 1.
+    """
     lanes = 1 << lanes_log2(symbols)
     payload = np.zeros(16 * lanes, np.uint8)
     payload[: len(signs)] = signs[: len(payload)]
@@ -214,8 +217,11 @@ def block_bytes(
 ) -> bytes:
     """A coded block of the final states of its lanes and of all that follows them.
 
-    `words` are in the order in which the decoder takes them, `signs` all, those in the starting
-    states too.
+    Args:
+        states: uint32 (lanes,).
+        words: uint16 (n,), in the order in which the decoder takes them.
+        signs: uint8 (n,) of 0 and 1: all, those in the starting states too.
+        open_values, open_lengths: int64 (n,), see `Encoder.opened`.
     """
     lanes = len(states)
     lengths = _bit_length(states) - 1
@@ -263,7 +269,7 @@ class Decoder:
         self._open_position = 0
 
     def take(self, tables: Ints) -> Ints:
-        """The values of the next stage, given the table of each, (count,).
+        """The values of the next stage, int64 (count,), given the table of each, int64 (count,).
 
         Raises:
             BitstreamError: the block ends too early, or has too few lanes.
@@ -291,7 +297,10 @@ class Decoder:
             raise BitstreamError("a coded block has too few lanes for its symbols")
 
     def take_open(self, lengths: Ints) -> Ints:
-        """The next open bits, so many for each value. Raises BitstreamError at the block's end."""
+        """The next open bits, int64 (n,), given how many each value has, int64 (n,).
+
+        Raises BitstreamError at the block's end.
+        """
         end = self._open_position + int(lengths.sum())
         if end > len(self._backwards):
             raise BitstreamError("a coded block ends too early")
@@ -300,7 +309,9 @@ class Decoder:
         return opened
 
     def take_signs(self, count: int) -> npt.NDArray[np.bool_]:
-        """All signs, after all stages; True is negative. Also checks that the block ends here.
+        """All signs, bool (count,), after all stages; True is negative.
+
+        Checks that the block ends here.
 
         Raises:
             BitstreamError: the block is longer or shorter than what it holds.

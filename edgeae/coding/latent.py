@@ -81,7 +81,10 @@ def latent_spec(bundle: Bundle) -> LatentSpec:
 
 
 def read_tables(bundle: Bundle, spec: LatentSpec) -> tuple[entropy.Tables, Floats]:
-    """The entropy tables and the quantization steps (levels, channels) of tables.bin."""
+    """The entropy tables and the quantization steps, positive float32 (levels, channels).
+
+    Raises BundleError if tables.bin does not hold them.
+    """
     data = bundle.read("tables.bin")
     sizes = [2 * context.TABLES * entropy.ALPHABET, context.TABLES, 4 * LEVELS * spec.channels]
     if len(data) != sum(sizes):

@@ -75,6 +75,8 @@ class Encoders:
     def put(self, values: Ints, tables: Ints, block: Ints | None) -> None:
         """Adds a stage: non-negative values, the table and the block of each, blocks in order.
 
+        All are int64 (count,); no block means that there is one.
+
         Raises:
             ValueError: a value is negative or beyond what its table can code.
         """
@@ -83,7 +85,8 @@ class Encoders:
         self._block.append(owner)
 
     def put_signs(self, negative: npt.NDArray[np.bool_], block: Ints | None) -> None:
-        """Adds signs and the block of each; the decoder gets them after all stages."""
+        """Adds signs, bool (count,), and the block of each, int64 (count,) in order; the decoder
+        gets them after all stages."""
         self._signs.append(negative.astype(np.uint8))
         self._sign_block.append(np.zeros(len(negative), np.int64) if block is None else block)
 
@@ -160,6 +163,8 @@ class Decoders:
     def take(self, tables: Ints, block: Ints | None) -> Ints:
         """The values of the next stage, given the table and the block of each, blocks in order.
 
+        All are int64 (count,); no block means that there is one.
+
         Raises:
             BitstreamError: a block ends too early, or has too few lanes.
         """
@@ -215,7 +220,8 @@ class Decoders:
         return np.concatenate(parts)
 
     def take_signs(self, counts: Ints) -> npt.NDArray[np.bool_]:
-        """All signs, so many of each block, after all stages; True is negative.
+        """All signs, bool (n,), so many of each block, int64 (blocks,), after all stages; True is
+        negative.
 
         Raises:
             BitstreamError: a block is longer or shorter than what it holds.

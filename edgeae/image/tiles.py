@@ -91,7 +91,7 @@ def inside(part: slice, whole: slice) -> slice:
 
 
 def pad_to_stride(image: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
-    """The image (H, W, C) with its last row and column repeated up to multiples of `stride`."""
+    """The image, uint8 (H, W, C), with its last row and column repeated to whole strides."""
     height, width = image.shape[:2]
     below, right = -height % stride, -width % stride
     if not below and not right:
@@ -195,7 +195,7 @@ class Synthesis:
         return lost.repeat(stride, axis=0)[:height].repeat(stride, axis=1)[:, :width]
 
     def rows_of(self, symbols: npt.NDArray[Any]) -> RowOfSymbols:
-        """The rows of tiles of symbols (channels, h, w) that are all at hand."""
+        """The rows of tiles, int16, of symbols, integers (channels, h, w), that are all at hand."""
         side = self.side
         return lambda row: symbols[:, row * side : (row + 1) * side].astype(np.int16)
 

@@ -107,9 +107,11 @@ def read_audio_integers(source: Source) -> tuple[NDArray[Any], int]:
 
 
 def audio_blocks(source: Source, block_samples: int) -> Iterator[NDArray[np.float32]]:
-    """The audio in blocks of `block_samples` frames (the last may be shorter), as `read_audio`.
+    """The audio in blocks of `block_samples` frames (the last may be shorter).
 
-    Memory stays that of one block. MediaError as soon as the file proves to be cut off.
+    Each is float32 in [-1, 1], (frames,) if mono, else (frames, channels). Memory stays that of one
+    block. MediaError as `read_audio`, as soon as the file proves to be cut off; ValueError if
+    `block_samples` is below 1.
     """
     if block_samples < 1:
         raise ValueError(f"block_samples is {block_samples}, expected at least 1")

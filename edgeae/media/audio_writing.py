@@ -145,7 +145,12 @@ class AudioWriter:
         return "WAVEX" if extended and soundfile.check_format("WAVEX", self.subtype) else "WAV"
 
     def write(self, block: NDArray[np.float32]) -> None:
-        """Append float32 (frames,) or (frames, channels)."""
+        """Append float32 (frames,) or (frames, channels) in [-1, 1]; what lies beyond is clipped
+        where the file holds whole numbers.
+
+        Raises ValueError for NaN or infinity, MediaError where the file cannot be written or its
+        format ends.
+        """
         if not np.isfinite(block).all():
             raise ValueError("samples must be finite, got NaN or infinity")
         self._written_bytes += len(block) * self._frame_bytes

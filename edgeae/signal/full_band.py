@@ -110,9 +110,10 @@ class FullBand:
         np.sqrt(np.minimum(ratio, 1.0), out=self._gains[:, -1])
 
     def combine(self, hop: int, clean: Floats, *, keep: np.float32, out: Floats) -> None:
-        """Writes the output samples of hop number `hop` to `out` (channels, count).
+        """Writes the output samples of hop number `hop` to `out`, float32 (channels, count).
 
-        `clean` (channels, hop) is what the hop finished; `keep` the part of the noise that stays.
+        `clean`, float32 (channels, hop) at the model's rate, is what the hop finished; `keep`, 0 to
+        1, the part of the noise that stays.
         """
         drop_oldest(self._change, self._hop_samples)
         change = self._change[:, -self._hop_samples :]
@@ -139,5 +140,5 @@ class FullBand:
 
 
 def drop_oldest(buffer: Floats, samples: int) -> None:
-    """Makes room for so many samples at the end of (channels, samples)."""
+    """Makes room for so many samples at the end of float32 (channels, samples), in place."""
     buffer[:, : buffer.shape[1] - samples] = buffer[:, samples:]

@@ -88,7 +88,7 @@ class ModelStep:
 
         Args:
             noisy: complex64 (channels, bins), unscaled.
-            peaks: the largest magnitude (channels,) of the samples behind each spectrum.
+            peaks: the largest magnitude, float32 (channels,), of the samples behind each spectrum.
 
         Returns:
             complex64 (channels, bins), of the frame `lookahead_hops` before; the next run

@@ -59,7 +59,7 @@ class PolyphaseBlock:
     filters: Floats
 
     def apply(self, windows: Floats) -> Floats:
-        """The output samples, (channels, count), from `Resampler.windows` of the buffer."""
+        """The output samples, float32 (channels, count), from `Resampler.windows` of the buffer."""
         return np.asarray(np.einsum("crt,rt->cr", windows[:, self.rows], self.filters))
 
 
@@ -114,7 +114,8 @@ class Resampler:
         return -((self.right - inputs) * self.up // self.down)
 
     def windows(self, signal: Floats) -> Floats:
-        """Every run of `taps` samples of (channels, samples): a view that follows its contents."""
+        """Every run of `taps` samples of float32 (channels, samples): a view (channels, runs, taps)
+        that follows its contents. ValueError for fewer samples than `taps`."""
         return np.lib.stride_tricks.sliding_window_view(signal, self.taps, axis=-1)
 
     def block(self, start: int, first: int, count: int) -> PolyphaseBlock:

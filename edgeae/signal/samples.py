@@ -67,7 +67,7 @@ def as_given(audio: Floats, dtype: np.dtype[Any], one_dimensional: bool) -> Arra
 
     Args:
         audio: (frames, channels), float32 in [-1, 1]; what lies beyond is clipped for int16.
-        dtype: float32, float64 or int16.
+        dtype: float32, float64 or int16, as `check_audio` lets them through.
         one_dimensional: give (frames,) instead of (frames, 1).
     """
     if one_dimensional:

@@ -38,7 +38,7 @@ class Stft:
         self._overlap = np.zeros((channels, self.hop_samples), np.float32)
 
     def analyze(self, frame: Floats) -> Spectrum:
-        """The spectrum, complex64 (channels, bins), unscaled, of one frame (channels, window).
+        """The spectrum, unscaled complex64 (channels, bins), of a float32 frame (channels, window).
 
         The array is overwritten by the next call.
         """
@@ -47,7 +47,9 @@ class Stft:
         return self._spectrum
 
     def synthesize(self, spectrum: Spectrum, out: Floats) -> None:
-        """Writes to `out` (channels, hop) the samples that this frame completes.
+        """Writes to `out`, float32 (channels, hop), the samples that this frame completes.
+
+        `spectrum` is complex64 (channels, bins), unscaled.
 
         They are those of the first half of the frame; the second half waits for the next frame.
         """
