@@ -16,7 +16,6 @@ import struct
 import sys
 import tempfile
 import time
-import wave
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -45,9 +44,23 @@ FORMS = {
     "packets": 5,
     "graph": 3,
     "manifest": 2,
-    "sound": 2,
-    "picture": 1,
+    "sound": 3,
+    "picture": 2,
+    "series": 1,
 }
+# What libsndfile and Pillow write here, and edgeae reads.
+SOUNDS = {
+    ".wav": "WAV",
+    ".flac": "FLAC",
+    ".ogg": "OGG",
+    ".mp3": "MP3",
+    ".aiff": "AIFF",
+    ".au": "AU",
+    ".caf": "CAF",
+    ".w64": "W64",
+    ".rf64": "RF64",
+}
+PICTURES = (".jpg", ".webp", ".tif", ".gif", ".bmp", ".pgm")
 
 Outcome = str
 Decode = Callable[[], None]
@@ -62,12 +75,15 @@ class Seeds:
     packets: Sequence[Sequence[bytes]]
     graph: bytes
     manifest: bytes
-    sound: bytes
+    sounds: Mapping[str, bytes]
     picture: bytes
+    pictures: Mapping[str, bytes]
+    series: Mapping[str, bytes]
 
 
 def seeds() -> Seeds:
     """The seeds, always the same."""
+    import soundfile
     from PIL import Image, ImageCms
 
     model = ImageCodec.load(GOLDEN / "tiny-codec")
@@ -85,24 +101,36 @@ def seeds() -> Seeds:
                 files += [model.compress(image, quality=quality)] * 2
         small = model.packets(noise[:8, :12, :3], max_packet_bytes=42, quality=quality)
         packets += [small] * 5
-    sound = io.BytesIO()
-    with wave.open(sound, "wb") as writer:
-        writer.setnchannels(2)
-        writer.setsampwidth(2)
-        writer.setframerate(8000)
-        writer.writeframes(noise[:4].tobytes())
+    sounds = {}
+    tone = np.sin(np.arange(300) / 9)[:, None] * [0.5, 0.25]
+    for suffix, kind in SOUNDS.items():
+        buffer = io.BytesIO()
+        soundfile.write(buffer, tone, 8000, format=kind)
+        sounds[suffix] = buffer.getvalue()
     picture = io.BytesIO()
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     profile[24:36] = bytes(12)  # when it was made
     Image.fromarray(noise[:6, :6]).save(picture, "PNG", icc_profile=bytes(profile))
+    pictures = {}
+    for suffix in PICTURES:
+        buffer = io.BytesIO()
+        shown = Image.fromarray(noise[:12, :12, 0] if suffix == ".pgm" else noise[:12, :12, :3])
+        kind = {".pgm": "PPM"}.get(suffix, Image.registered_extensions()[suffix])
+        shown.save(buffer, kind)
+        pictures[suffix] = buffer.getvalue()
+    array = io.BytesIO()
+    np.save(array, tone.astype(np.float32))
+    table = "time,a [mV],b\n" + "".join(f"{i / 50},{i % 7},{-i}\n" for i in range(30))
     return Seeds(
         model=model,
         files=files,
         packets=packets,
         graph=(GOLDEN / "tiny-codec" / "context0.fp32.onnx").read_bytes(),
         manifest=(GOLDEN / "tiny-codec" / "manifest.json").read_bytes(),
-        sound=sound.getvalue(),
+        sounds=sounds,
         picture=picture.getvalue(),
+        pictures=pictures,
+        series={".csv": table.encode(), ".npy": array.getvalue()},
     )
 
 
@@ -140,7 +168,6 @@ def fuzz(
 def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Random], Decode]]:
     """What makes and decodes a mutant of each form; `folder` is for forms that are read there."""
     model = sown.model
-    sound, picture = folder / "mutant.wav", folder / "mutant.png"
     manifest = folder / "manifest.json"
 
     def file(rng: random.Random) -> Decode:
@@ -165,14 +192,27 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
         return lambda: bundle._manifest(manifest.read_bytes(), manifest) and None
 
     def heard(rng: random.Random) -> Decode:
-        sound.write_bytes(changed(rng, sown.sound))
+        # Half are WAV, whose header says most.
+        suffix = ".wav" if rng.random() < 0.5 else rng.choice([*SOUNDS])
+        sound = folder / f"mutant{suffix}"
+        sound.write_bytes(changed(rng, sown.sounds[suffix]))
         return lambda: reads_sound(sound)
 
     def seen(rng: random.Random) -> Decode:
-        picture.write_bytes(mutated_png(rng, sown.picture))
+        if rng.random() < 0.5:
+            picture, data = folder / "mutant.png", mutated_png(rng, sown.picture)
+        else:
+            suffix = rng.choice(PICTURES)
+            picture, data = folder / f"mutant{suffix}", changed(rng, sown.pictures[suffix])
+        picture.write_bytes(data)
         return lambda: reads_picture(picture)
 
-    makers = (file, region, conceal, packets, graph, described, heard, seen)
+    def series(rng: random.Random) -> Decode:
+        suffix = rng.choice(sorted(sown.series))
+        data = changed(rng, sown.series[suffix])
+        return lambda: reads_series(data, suffix)
+
+    makers = (file, region, conceal, packets, graph, described, heard, seen, series)
     return dict(zip(FORMS, makers, strict=True))
 
 
@@ -223,7 +263,14 @@ def reads_sound(path: Path) -> None:
 
 def reads_picture(path: Path) -> None:
     image = media.read_image(path)
-    check(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] in (1, 3, 4))
+    check(image.dtype == np.uint8 and image.ndim in (2, 3) and min(image.shape) > 0)
+    check(image.ndim == 2 or image.shape[2] in (1, 3, 4))
+    media.read_image_metadata(path)
+
+
+def reads_series(data: bytes, suffix: str) -> None:
+    found = media.read_series(data, sample_rate_hz=50.0, missing="hold", format=suffix)
+    check(bool(np.isfinite(found.samples).all()) and found.samples.ndim == 2)
 
 
 def check(right: bool) -> None:
