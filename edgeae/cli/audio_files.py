@@ -40,6 +40,8 @@ SUFFIXES = media.AUDIO_SUFFIXES
 FILE_BLOCK_S = 1.0
 # What `--stream` feeds at a time: the block of a usual audio callback.
 LIVE_BLOCK_S = 0.010
+# What a message calls the rate that a header says.
+OWN_RATE = "its sample rate"
 
 Block = NDArray[Any]
 
@@ -120,7 +122,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawSound | None) -> None:
 
     with pipes.live_input(stopped) as data:
         raw, blocks = _sound_of(data, asked)
-        with in_words_of_the_command():
+        with in_words_of_the_command(rate="--rate" if asked else OWN_RATE):
             stream = loaded(how.loading).stream(
                 sample_rate=raw.rate_hz,
                 channels=raw.channels,
@@ -143,7 +145,7 @@ def _cleaned_file(how: Cleaning, path: Path, timing: _Timing) -> Iterator[Block]
     """The clean sound of a file, block by block, in the memory of one block."""
     audio = timing.audio
     live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
-    with in_words_of_the_command():
+    with in_words_of_the_command(rate=OWN_RATE):
         stream = loaded(how.loading).stream(
             sample_rate=audio.rate_hz,
             channels=audio.channels,

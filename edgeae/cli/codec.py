@@ -95,7 +95,7 @@ def compress(
     if plan.many and tally.done:
         before, after = tally.read_bytes, tally.written_bytes
         terminal.say(
-            f"{tally.done} files  {before:,} -> {after:,} bytes"
+            f"{terminal.count(tally.done, 'file')}  {before:,} -> {after:,} bytes"
             f"  ratio {image_files.ratio(before, after)}"
         )
     folder.end(tally, plan, settings)

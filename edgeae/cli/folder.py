@@ -100,7 +100,7 @@ def run_jobs(
             outcomes.close()
             if plan.many:
                 terminal.complain(
-                    f"{tally.done} of {len(plan.jobs)} files are done: "
+                    f"{tally.done} of {terminal.count(len(plan.jobs), 'file')} are done: "
                     "--skip-existing goes on from here"
                 )
             raise
@@ -108,16 +108,20 @@ def run_jobs(
     for failure in tally.failures:
         terminal.complain(failure)
     if tally.failures:
-        terminal.complain(f"{len(tally.failures)} of {len(plan.jobs)} files failed")
+        terminal.complain(
+            f"{len(tally.failures)} of {terminal.count(len(plan.jobs), 'file')} failed"
+        )
     if tally.skipped:
-        terminal.complain(f"{tally.skipped} files skipped: they exist")
+        terminal.complain(f"{terminal.count(tally.skipped, 'file')} skipped: there already")
     return tally
 
 
 def end(tally: Tally, plan: Plan, settings: Settings) -> None:
     """Ends the command with exit code 1 if a file failed, or with --strict was left out."""
     if settings.strict and plan.left_out:
-        terminal.complain(f"{len(plan.left_out)} files are left out, which --strict forbids")
+        terminal.complain(
+            f"{terminal.count(len(plan.left_out), 'file')} left out, which --strict forbids"
+        )
     if tally.failures or (settings.strict and plan.left_out):
         raise typer.Exit(1)
 

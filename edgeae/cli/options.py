@@ -163,18 +163,20 @@ _WORDS = (
     ("region is (", "--region is ("),
     ("max_bytes", "--max-bytes"),
     ("attenuation_limit_db", "--attenuation-limit"),
-    ("sample_rate", "--rate"),
 )
 
 
 @contextmanager
-def in_words_of_the_command() -> Iterator[None]:
-    """Errors of the library name the options of the command instead of its arguments."""
+def in_words_of_the_command(rate: str = "--rate") -> Iterator[None]:
+    """Errors of the library name the options of the command instead of its arguments.
+
+    `rate` is what the user calls the sample rate: no option where the sound says its own.
+    """
     try:
         yield
     except ValueError as error:  # BitstreamError is one
         message = str(error)
-        for argument, option in _WORDS:
+        for argument, option in (*_WORDS, ("sample_rate", rate)):
             message = message.replace(argument, option)
         if message == str(error):
             raise

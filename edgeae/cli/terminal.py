@@ -55,6 +55,11 @@ def say_text(text: str) -> None:
         say(line)
 
 
+def count(number: int, noun: str) -> str:
+    """The number with its noun, as in 1 file and 2,000 files."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def complain(message: str) -> None:
     """Prints one line to stderr, as the command's."""
     try:

@@ -382,6 +382,14 @@ def test_a_recording_keeps_its_rate_channels_length_and_subtype(tmp_path, denois
     assert np.abs(back[inner] - 0.5 * x[inner]).max() < 2e-3  # in place to the sample
 
 
+def test_a_rate_that_a_file_says_is_not_called_an_option(tmp_path, denoiser):
+    media.write_audio(tmp_path / "a.wav", tone(7000, 1, 7777), 7777)
+    result = run("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser)
+    assert result.exit_code == 1
+    assert "its sample rate is 7777, expected 8000 to" in result.stderr
+    assert "--rate" not in result.stderr
+
+
 def test_whole_streamed_and_library_results_are_equal(tmp_path, denoiser):
     x = tone(40_000, rate=22_050) + np.random.default_rng(0).normal(0, 0.05, 40_000)
     media.write_audio(tmp_path / "a.wav", x.astype(np.float32), 22_050, subtype="FLOAT")

@@ -117,7 +117,8 @@ def test_a_rerun_skips_what_is_done(tmp_path, codec):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.eae").write_bytes(b"done before")
     result = run("compress", photos, tmp_path / "out", "--skip-existing", "--model", codec)
-    assert result.exit_code == 0 and "1 files skipped" in result.stderr
+    assert result.exit_code == 0 and "1 file skipped" in result.stderr
+    assert "1 file  " in result.stdout
     assert (tmp_path / "out" / "a.eae").read_bytes() == b"done before"
     assert files(tmp_path / "out") == ["a.eae", "b.eae"]
 

@@ -249,6 +249,20 @@ def test_every_changed_byte_of_flac_frames_is_noticed() -> None:
             media.read_audio(bytes(damaged))
 
 
+def test_zeros_behind_the_packets_of_alac_are_no_chunk() -> None:
+    rng = np.random.default_rng(0)
+    odd = 0
+    for frames in range(8000, 8008):
+        file = io.BytesIO()
+        samples = rng.normal(0, 0.1, frames).astype("float32")
+        soundfile.write(file, samples, 48000, format="CAF", subtype="ALAC_16")
+        assert len(media.read_audio(file.getvalue())[0]) == frames
+        odd += file.getvalue()[-1] == 0
+        with pytest.raises(MediaError, match="header of a chunk"):
+            media.read_audio(file.getvalue() + b"free")
+    assert odd, "no file has the zero that this is about"
+
+
 def test_a_packet_table_that_does_not_fit_is_refused() -> None:
     data = bytearray(saved("CAF", "ALAC_16"))
     at = data.index(b"pakt") + 12
