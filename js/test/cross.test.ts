@@ -83,8 +83,14 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
         image = await model.decompress(files[0]!, { region: area });
       }
       assert.deepEqual([image.height, image.width], [height, width]);
-      assert.ok(largest(image.data, bytes(`${name}.rgba`)) <= 1, "within one gray level");
       if (mask) assert.deepEqual(Buffer.from(mask), Buffer.from(bytes(`${name}.mask`)));
+      // What lost packets leave is each reader's to fill: Python looks at the neighbours.
+      const exact = (pixels: ArrayLike<number>): number[] =>
+        kind === "packets"
+          ? Array.from(pixels, (value, i) => (mask![i >> 2] ? 0 : value))
+          : Array.from(pixels);
+      const expected = exact(bytes(`${name}.rgba`));
+      assert.ok(largest(exact(image.data), expected) <= 1, "within one gray level");
     });
   }
 
