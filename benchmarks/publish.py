@@ -283,7 +283,7 @@ PUBLISHED = (
         "kodak.json",
         "**Photos**, the 24 Kodak images, real file sizes. BD-rate against progressive JPEG 4:2:0"
         " at equal quality (negative is better); CPU milliseconds of one thread at about 0.5 bit"
-        " per pixel.",
+        " per pixel; other work ran on the machine, so that times compare with each other alone.",
         "python -m benchmarks.rate_distortion FOLDER --json benchmarks/results/kodak.json",
         codec_rows,
         "photo-codec",

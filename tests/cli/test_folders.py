@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
+from processes import default_signals
 from typer.testing import CliRunner
 
 import edgeae
@@ -222,6 +223,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_done_and_no_process_stays(tmp_path, c
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=default_signals,
         env={**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)},
     )
     process.stdout.readline()

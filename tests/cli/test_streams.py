@@ -17,6 +17,7 @@ import pytest
 import soundfile
 import tiny
 from PIL import Image
+from processes import default_signals
 from typer.testing import CliRunner
 
 import edgeae
@@ -102,6 +103,7 @@ def test_a_signal_ends_a_live_recording_and_keeps_it(tmp_path, denoiser, name):
         cwd=tmp_path,
         stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        preexec_fn=default_signals,
         env=ENVIRONMENT,
     )
     process.stdin.write(samples[:32_000])
