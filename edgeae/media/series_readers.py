@@ -280,7 +280,9 @@ def _array(source: Source, data: bytes) -> NDArray[Any]:
             raise unreadable(source, "its numbers are beyond 32 bits")
         array = array.astype(np.int32)
     elif array.dtype.kind == "f":
-        array = array.astype(np.float64)
+        # A signalling NaN would warn; what is not finite is a missing value either way.
+        with np.errstate(invalid="ignore", over="ignore"):
+            array = array.astype(np.float64)
     return np.ascontiguousarray(array[:, None] if array.ndim == 1 else array)
 
 

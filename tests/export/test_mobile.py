@@ -11,6 +11,11 @@ import pytest
 import tiny
 from onnx.reference import ReferenceEvaluator
 
+from edgeae.bench.image_codec import (
+    CALIBRATION_QUALITIES,
+    MOST_CALIBRATION_PICTURES,
+    _pieces,
+)
 from edgeae.bundle import find
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
@@ -152,9 +157,9 @@ def test_typical_inputs_are_those_of_real_use_at_every_size(codec):
     for size in ((8, 16), (12, 4)):
         inputs = a16w8.typical_inputs(codec, size=size)
         assert {arrays[0].shape for arrays in inputs["encoder"]} == {(1, 3, *size)}
-        assert len(inputs["encoder"]) == len(a16w8.QUALITIES) * a16w8.MOST_PICTURES
+        assert len(inputs["encoder"]) == len(CALIBRATION_QUALITIES) * MOST_CALIBRATION_PICTURES
         assert np.std([arrays[0].mean() for arrays in inputs["encoder"]]) > 0.05
-    (large,) = a16w8._pictures(640, 1024)  # larger than the package's photo
+    (large,) = _pieces(640, 1024)  # larger than the package's photo
     assert large.shape == (640, 1024, 3) and large[512:].std() > 10
 
 

@@ -317,3 +317,12 @@ def test_a_missing_package_is_named(
     (tmp_path / f"a.{suffix}").write_text("x")
     with pytest.raises(MediaError, match=r"pip install 'edgeae\[(parquet|wfdb)\]'"):
         media.read_series(tmp_path / f"a.{suffix}")
+
+
+def test_a_signalling_nan_is_a_missing_value_and_no_warning():
+    values = np.array([1.0, 0.0, 3.0], np.float32)
+    values.view(np.uint32)[1] = 0x7FA00000
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    found = media.read_series(buffer.getvalue(), sample_rate_hz=1.0, missing="hold", format=".npy")
+    np.testing.assert_array_equal(found.samples[:, 0], [1, 1, 3])

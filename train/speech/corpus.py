@@ -22,7 +22,9 @@ from train.speech.made import SAMPLE_RATE_HZ, made_noise, made_voice
 __all__ = ["SAMPLE_RATE_HZ", "Corpus", "held_out_split", "join", "read_corpus"]
 
 # Those of `edgeae.media.AUDIO_SUFFIXES`, which this room may not import; a test holds them equal.
-SUFFIXES = frozenset(".aif .aiff .flac .mp3 .ogg .opus .wav".split())
+SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .caf .flac .mp3 .oga .ogg .opus .rf64 .snd .w64 .wav .wave".split()
+)
 # A corpus of one recording is cut into so many pieces, so that one can be held out.
 _PIECES = 5
 
