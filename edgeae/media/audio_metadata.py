@@ -19,7 +19,7 @@ _MOST_PLAIN_BYTES = 0xFFFFFFF0
 # Vorbis comments that libsndfile carries, by their names there.
 _KNOWN_COMMENTS = {
     "TITLE", "COPYRIGHT", "ENCODER", "ARTIST", "COMMENT", "DATE", "ALBUM", "LICENSE",
-    "TRACKNUMBER", "GENRE", "DESCRIPTION",
+    "TRACKNUMBER", "GENRE", "DESCRIPTION", "SOFTWARE",
 }  # fmt: skip
 # Where speakers stand if nothing else is said, for 1 to 8 channels (RFC 9639, section 9.1.3).
 _USUAL_MASKS = {1: 4, 2: 3, 3: 7, 4: 0x33, 5: 0x37, 6: 0x3F, 7: 0x70F, 8: 0x63F}

@@ -465,3 +465,14 @@ def test_changed_headers_end_in_data_or_one_line_and_print_nothing_of_python(
         except MediaError as error:
             assert "\n" not in str(error)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_flac_that_libsndfile_tagged_has_nothing_that_is_left_out(tmp_path):
+    names = "title copyright software artist comment date album license tracknumber genre".split()
+    with soundfile.SoundFile(tmp_path / "a.flac", "w", 8000, 1) as file:
+        for name in names:
+            setattr(file, name, f"my {name}")
+        file.write(np.zeros(100))
+    found = media.read_audio_metadata(tmp_path / "a.flac")
+    assert set(found.tags) == set(names)
+    assert found.others == ()

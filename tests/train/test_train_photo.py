@@ -71,7 +71,11 @@ def test_every_configuration_that_ships_is_understood(file):
 @pytest.mark.parametrize(
     ("place", "value", "match"),
     [
-        ("task", "photo", "task is 'photo', expected one of autoencoder, photo-codec, speech-denoiser"),
+        (
+            "task",
+            "photo",
+            "task is 'photo', expected one of autoencoder, photo-codec, speech-denoiser",
+        ),
         ("task", None, "task is None"),
         ("name", ..., "missing key name"),
         ("name", 5, "name must be str, not 5"),
