@@ -22,7 +22,7 @@ from edgeae.errors import BundleError
 __all__ = ["MODEL", "Message", "count_varints", "read"]
 
 # A 1,000-node quantized graph has about 30,000 fields; a hostile file could hold one per two bytes.
-MAX_FIELDS = 2_000_000
+MAX_FIELDS = 500_000
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -180,7 +180,7 @@ def read(data: bytes, *, name: str) -> tuple[Message, bytes]:
 
     Raises:
         BundleError: a field that is unknown, refused, doubled, malformed or in another wire type
-            than its own; a number that is not in its shortest form; more than 2,000,000 fields.
+            than its own; a number that is not in its shortest form; more than 500,000 fields.
     """
     return _Reader(data, name).message(MODEL, 0, len(data), "the model")
 
