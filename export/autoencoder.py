@@ -4,14 +4,11 @@ its latents."""
 from __future__ import annotations
 
 import dataclasses
-import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 
 import edgeae.autoencoder
@@ -19,9 +16,9 @@ from edgeae.bench.autoencoder import self_test
 from edgeae.bundle import find
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
-from export.graph_writer import OPSET
 from export.parity import ExportError
 from export.quantize import quantize
+from export.torch_graph import write_torch_graph
 from train.autoencoder.data import read_items
 from train.autoencoder.network import Autoencoder
 from train.config import Config
@@ -164,40 +161,15 @@ def _write(
     file: Path,
 ) -> Graph:
     count = torch.export.Dim("n", min=1, max=1 << 16)
-    with warnings.catch_warnings():
-        # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # Both inputs share the axis of items, which is what is meant.
-        warnings.filterwarnings("ignore", message="# The axis name", category=UserWarning)
-        # It also tells of every optional package that it does not find.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            module.eval(),
-            arguments,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=inputs,
-            output_names=[output],
-            dynamic_shapes=tuple({0: count} for _ in arguments),
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    # What the exporter notes of this machine's code is no part of a model.
-    del model.metadata_props[:]
-    for item in (
-        *model.graph.node,
-        *model.graph.initializer,
-        *model.graph.input,
-        *model.graph.output,
-        model.graph,
-    ):
-        del item.metadata_props[:]
-        item.doc_string = ""
-    del model.graph.value_info[:]
-    onnx.save(model, file)
+    write_torch_graph(
+        module,
+        arguments,
+        file,
+        name=file.name.split(".")[0],
+        inputs=inputs,
+        outputs=[output],
+        dynamic_shapes=tuple({0: count} for _ in arguments),
+    )
     return Graph(read_graph(file))
 
 

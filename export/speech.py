@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import torch
 from torch import nn
 
@@ -16,8 +13,8 @@ from edgeae.bench.arithmetic import work_of
 from edgeae.loading import load
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
-from export.graph_writer import OPSET
 from export.parity import ExportError
+from export.torch_graph import write_torch_graph
 from train.config import Config
 from train.speech.loss import spectrum_of
 from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
@@ -75,29 +72,14 @@ def export_denoiser(
     out.mkdir(parents=True, exist_ok=True)
     file = out / "step.fp32.onnx"
     shapes = network.state_shapes()
-    with warnings.catch_warnings():
-        # The exporter of torch 2.13 uses names that torch 2.13 deprecates.
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        # It also tells of every optional package that it does not find.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        program = torch.onnx.export(
-            _Step(network).eval(),
-            (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            input_names=["spectrum", *shapes],
-            output_names=["clean", *(f"{name}_next" for name in shapes)],
-            optimize=True,
-            verbose=False,
-        )
-    if program is None:
-        raise ExportError(f"torch.onnx.export gave nothing for {file.name}")
-    model = program.model_proto
-    _strip(model)
-    onnx.checker.check_model(model, full_check=True)
-    onnx.save(model, file)
+    model = write_torch_graph(
+        _Step(network),
+        (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
+        file,
+        name="step",
+        inputs=["spectrum", *shapes],
+        outputs=["clean", *(f"{name}_next" for name in shapes)],
+    )
     _compare(network, Graph(read_graph(file)), file, hops)
     hop = [np.zeros((1, 2, config.bins), np.float32)]
     work = work_of(
@@ -118,19 +100,6 @@ def export_denoiser(
             "multiply_adds_per_second": work.multiply_adds * SAMPLE_RATE_HZ // config.hop_samples,
         },
     }
-
-
-def _strip(model: onnx.ModelProto) -> None:
-    """Drop what only a debugger reads: source locations, doc strings, inner shapes."""
-    graph = model.graph
-    del graph.value_info[:]
-    del model.metadata_props[:]
-    graph.doc_string = ""
-    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph):
-        if item.ByteSize():
-            del item.metadata_props[:]
-            item.doc_string = "" if hasattr(item, "doc_string") else None
-    graph.name = "step"
 
 
 def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeae import media
 from edgeae.autoencoder import Autoencoder
+from edgeae.cli.folder import refuse_existing
 from edgeae.errors import MediaError
 
 __all__ = [
@@ -146,5 +147,4 @@ def _npy(values: NDArray[np.float32]) -> bytes:
 def _check_target(target: Path, suffixes: tuple[str, ...], *, force: bool) -> None:
     if target.suffix.lower() not in suffixes:
         raise MediaError(f"{target} ends in {target.suffix!r}, expected {' or '.join(suffixes)}")
-    if target.exists() and not force:
-        raise MediaError(f"{target} exists: --force replaces it")
+    refuse_existing(target, force=force)
