@@ -206,7 +206,7 @@ def find(model: str | Path) -> Bundle:
     graph is unsafe to run (see `onnx_check`).
     """
     if not isinstance(model, (str, Path)):
-        raise TypeError(f"model is a {type(model).__name__}: a name or a path is allowed")
+        raise TypeError(f"model is a {type(model).__name__}, expected a name or a path")
     path = _directory(model)
     data = _read_file(path, MANIFEST, MAX_MANIFEST_BYTES)
     manifest = _manifest(data, path / MANIFEST)
@@ -316,7 +316,9 @@ def _read_file(directory: Path, file: str, max_bytes: int, size_bytes: int | Non
                     f"{path} has {status.st_size} bytes: {MANIFEST} says {size_bytes}"
                 )
             if status.st_size > max_bytes:
-                raise BundleError(f"{path} has {status.st_size} bytes: {max_bytes} are allowed")
+                raise BundleError(
+                    f"{path} has {status.st_size} bytes, expected at most {max_bytes}"
+                )
             return stream.read(max_bytes + 1)
     except FileNotFoundError:
         raise BundleError(f"{path} is missing") from None
@@ -346,7 +348,7 @@ def _manifest(data: bytes, path: Path) -> Manifest:
     """The manifest in `data`; raises BundleError, quoting the key, at the first thing wrong."""
     sections = _parse(data, path)
     if "format" in sections and sections["format"] != FORMAT:
-        raise BundleError(f"{path}: format is {_quote(sections['format'])}: {FORMAT} is allowed")
+        raise BundleError(f"{path}: format is {_quote(sections['format'])}, expected {FORMAT}")
     for key, kind in _REQUIRED.items():
         if key not in sections:
             raise BundleError(f"{path}: key {key!r} is missing")
@@ -358,7 +360,7 @@ def _manifest(data: bytes, path: Path) -> Manifest:
 
     task = sections["task"]
     if task not in TASKS:
-        raise BundleError(f"{path}: task is {_quote(task)}: {', '.join(TASKS)} are allowed")
+        raise BundleError(f"{path}: task is {_quote(task)}, expected one of {', '.join(TASKS)}")
     for key in _REQUIRED_BY_TASK[task]:
         if key not in sections:
             raise BundleError(f"{path}: key {key!r} is missing: a {task} needs it")
@@ -413,7 +415,7 @@ def _parse(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON: {error}") from error
     if not isinstance(sections, dict):
-        raise BundleError(f"{path} holds a {type(sections).__name__}: an object is allowed")
+        raise BundleError(f"{path} holds a {type(sections).__name__}, expected an object")
     _check_text(sections, path)
     return sections
 
@@ -514,7 +516,7 @@ def _entry(file: Any, rest: Any, where: str, path: Path) -> FileEntry:
     # No separators, no "..", no drive letters, no hidden files: a name can only mean a file here.
     if not _FILE_NAME.fullmatch(file) or file == MANIFEST:
         raise BundleError(
-            f"{path}: {_quote(file)} is no file name for {where}: {_FILE_NAME.pattern} is allowed"
+            f"{path}: {_quote(file)} is no file name for {where}, expected {_FILE_NAME.pattern}"
         )
     _expect(rest, dict, where, path)
     for key, kind in (("sha256", str), ("bytes", int)):
@@ -525,26 +527,26 @@ def _entry(file: Any, rest: Any, where: str, path: Path) -> FileEntry:
     _expect_match(rest["sha256"], _SHA256, f"{where}.sha256", path)
     if not 0 <= rest["bytes"] <= MAX_FILE_BYTES:
         raise BundleError(
-            f"{path}: {where}.bytes is {_quote(rest['bytes'])}: 0 to {MAX_FILE_BYTES} are allowed"
+            f"{path}: {where}.bytes is {_quote(rest['bytes'])}, expected 0 to {MAX_FILE_BYTES}"
         )
     return FileEntry(file=file, sha256=rest["sha256"], bytes=rest["bytes"])
 
 
 def _expect(value: Any, kind: type, where: str, path: Path) -> None:
     if type(value) is not kind:  # not isinstance: true and false are no numbers
-        raise BundleError(f"{path}: {where} is {_quote(value)}: {_JSON_NAMES[kind]} is allowed")
+        raise BundleError(f"{path}: {where} is {_quote(value)}, expected {_JSON_NAMES[kind]}")
 
 
 def _expect_match(value: str, pattern: re.Pattern[str], where: str, path: Path) -> None:
     if not pattern.fullmatch(value):
-        raise BundleError(f"{path}: {where} is {_quote(value)}: {pattern.pattern} is allowed")
+        raise BundleError(f"{path}: {where} is {_quote(value)}, expected {pattern.pattern}")
 
 
 def _no_others(found: Mapping[str, Any], known: Sequence[str], where: str, path: Path) -> None:
     for key in found:
         if key not in known:
             raise BundleError(
-                f"{path}: unknown key {_quote(key)} in {where}: {', '.join(known)} are allowed"
+                f"{path}: unknown key {_quote(key)} in {where}, expected {', '.join(known)} alone"
             )
 
 

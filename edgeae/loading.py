@@ -180,7 +180,7 @@ def files_of(bundle: Bundle, task: str) -> ModuleType:
     Raises BundleError if there is none, or if the bundle is of another task.
     """
     if bundle.manifest.task != task:
-        raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, not a {task}")
+        raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, expected a {task}")
     return import_module(_door(bundle).files)
 
 

@@ -191,7 +191,7 @@ def _check_attribute(attribute: Message) -> None:
     name = attribute.get("name", [""])[0]
     for value in (*attribute.get("i", []), *attribute.get("ints", [])):
         if abs(value) > MAX_SIZE:
-            raise _Offence(f"holds an attribute of {value}: {MAX_SIZE} is allowed")
+            raise _Offence(f"holds an attribute of {value}, expected at most {MAX_SIZE}")
     if name in _WINDOWS:
         sizes = (*attribute.get("i", []), *attribute.get("ints", []))
         if any(not 1 <= size <= MAX_WINDOW for size in sizes) or math.prod(sizes) > MAX_WINDOW_AREA:

@@ -200,7 +200,7 @@ def _growth(node: Message, values: dict[str, _Value]) -> tuple[float, float, int
             times = _product(_attribute(node, "strides").get("ints", []))
             pads += sum(map(abs, _attribute(node, "dilations").get("ints", [])))
     if one > MAX_MADE:
-        raise TooLarge(f"makes {one:.3g} elements by operator {operator}: {MAX_MADE} are allowed")
+        raise TooLarge(f"makes {one:.3g} elements by {operator}, expected at most {MAX_MADE}")
     return one, times, pads
 
 

@@ -107,7 +107,7 @@ def alternatives(
     if providers is not None:
         raise ValueError("give providers or a device, not both")
     if device not in DEVICES:
-        raise ValueError(f"device is {device!r}: {', '.join(DEVICES)} are allowed")
+        raise ValueError(f"device is {device!r}, expected one of {', '.join(DEVICES)}")
     if device == "cpu":
         return [_by_name(None, strict)]
     kind = "gpu" if device == "auto" else device
@@ -144,24 +144,24 @@ def parse(text: str) -> Provider:
     for part in rest.split(","):
         key, equals, value = part.partition("=")
         if not (name and key and equals):
-            raise ValueError(f"provider is {text!r}: NAME or NAME:key=value,key=value is allowed")
+            raise ValueError(f"provider is {text!r}, expected NAME or NAME:key=value,key=value")
         options[key] = value
     return name, options
 
 
 def _by_name(providers: Sequence[Provider] | None, strict: bool) -> tuple[Choice, ...]:
     if isinstance(providers, str):
-        raise TypeError(f"providers is the string {providers!r}: a list of names is allowed")
+        raise TypeError(f"providers is the string {providers!r}, expected a list of names")
     asked = (Choice(CPU),) if providers is None else tuple(map(_choice, providers))
     if not asked:
-        raise ValueError("providers is empty: None (the CPU) or at least one name is allowed")
+        raise ValueError("providers is empty, expected None (the CPU) or at least one name")
     names = [choice.name for choice in asked]
     if len(set(names)) != len(names):
         raise ValueError(f"providers names one twice: {', '.join(names)}")
     if strict and CPU in names:
         raise ValueError(
-            f"strict refuses every node on the CPU, but providers is {', '.join(names)}: "
-            "providers other than the CPU are allowed"
+            f"strict refuses every node on the CPU, but providers is {', '.join(names)}, "
+            "expected others than the CPU"
         )
     return asked
 
@@ -176,13 +176,13 @@ def _choice(provider: object) -> Choice:
         and isinstance(provider[1], Mapping)
     ):
         raise TypeError(
-            f"providers holds a {type(provider).__name__}: names and pairs of a name and a dict of "
-            "options are allowed"
+            f"providers holds a {type(provider).__name__}, expected names and pairs of a name "
+            "and a dict of options"
         )
     name, options = provider
     for key, value in options.items():
         if not (isinstance(key, str) and isinstance(value, str)):
             raise TypeError(
-                f"the option {key!r}: {value!r} of {name} is not text: strings are allowed"
+                f"the option {key!r}: {value!r} of {name} is not text, expected strings"
             )
     return Choice(name, dict(options))

@@ -109,7 +109,7 @@ class Graph:
             raise ValueError(f"threads is {threads!r}, expected 1 to {MAX_THREADS}")
         if optimization not in OPTIMIZATIONS:
             raise ValueError(
-                f"optimization is {optimization!r}: {', '.join(OPTIMIZATIONS)} are allowed"
+                f"optimization is {optimization!r}, expected one of {', '.join(OPTIMIZATIONS)}"
             )
         onnxruntime = _onnxruntime()
         bring(onnxruntime, providers, device)
@@ -231,14 +231,12 @@ class Graph:
         for array, port in zip(outputs, self.outputs, strict=True):
             if array.dtype != port.dtype or array.shape != port.shape:
                 raise ValueError(
-                    f"{self.file.name} output {port.name!r} is {array.dtype} {array.shape}: "
-                    f"{port.dtype} {port.shape} is allowed"
+                    f"{self.file.name} output {port.name!r} is {array.dtype} {array.shape}, "
+                    f"expected {port.dtype} {port.shape}"
                 )
         kept_inputs, kept_outputs = tuple(inputs), tuple(outputs)
         if not all(array.flags.c_contiguous for array in (*kept_inputs, *kept_outputs)):
-            raise ValueError(
-                f"{self.file.name} got an array with gaps: contiguous ones are allowed"
-            )
+            raise ValueError(f"{self.file.name} got an array with gaps, expected contiguous ones")
         binding = self._session.io_binding()
         for port, array in zip(self.inputs, kept_inputs, strict=True):
             binding.bind_input(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -293,9 +291,9 @@ class Graph:
         for array, port, (dtype, shape) in zip(arrays, self.inputs, self._accepted, strict=True):
             where = f"{self.file.name} input {port.name!r}"
             if not isinstance(array, np.ndarray):
-                raise TypeError(f"{where} is a {type(array).__name__}: a numpy array is allowed")
+                raise TypeError(f"{where} is a {type(array).__name__}, expected a numpy array")
             if array.dtype != dtype:
-                raise ValueError(f"{where} is {array.dtype.str} data: {dtype.name} is allowed")
+                raise ValueError(f"{where} is {array.dtype.str} data, expected {dtype.name}")
             fits = len(array.shape) == len(shape) and all(
                 size == allowed if isinstance(allowed, int) else size > 0
                 for size, allowed in zip(array.shape, shape, strict=True)
@@ -303,7 +301,7 @@ class Graph:
             if not fits:
                 wanted = ", ".join(str(axis) for axis in shape)
                 raise ValueError(
-                    f"{where} has shape {array.shape}: ({wanted}) is allowed, no axis empty"
+                    f"{where} has shape {array.shape}, expected ({wanted}), no axis empty"
                 )
 
 
@@ -543,7 +541,7 @@ def _nodes_by_provider(session: Any, version: str) -> dict[str, int]:
 
 def _port(node: Any, file: Path) -> Port:
     if node.type not in _DTYPES:
-        raise BundleError(f"{file}: {node.name!r} is a {node.type}: tensors of numbers are allowed")
+        raise BundleError(f"{file}: {node.name!r} is a {node.type}, expected tensors of numbers")
     # onnxruntime gives None for an axis that is free and has no name.
     shape = tuple("?" if axis is None else axis for axis in node.shape)
     return Port(name=node.name, dtype=_DTYPES[node.type], shape=shape)

@@ -102,11 +102,11 @@ def measure(
         ValueError: `seconds` is not positive, or `threads` is empty or below 1.
     """
     if not 0 < seconds < math.inf:
-        raise ValueError(f"seconds is {seconds}: a positive number is allowed")
+        raise ValueError(f"seconds is {seconds}, expected a positive number")
     bundle = find(model)
     counts = list(threads) if threads is not None else thread_counts()
     if not counts or min(counts) < 1:
-        raise ValueError(f"threads is {counts}: whole numbers from 1 are allowed")
+        raise ValueError(f"threads is {counts}, expected whole numbers from 1")
     kinds = list(precisions) if precisions is not None else _precisions(bundle)
     tell("loading")
     absent: dict[str, str] = {}

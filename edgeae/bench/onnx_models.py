@@ -55,7 +55,7 @@ def matrix_product_model(side: int, *, precision: str) -> CheckedGraph:
         operator, kinds = b"MatMulInteger", (_UINT8, _INT8, _INT32)
         weights = b"\x01" * (side * side)
     else:
-        raise ValueError(f"precision is {precision!r}: fp32 and int8 are allowed")
+        raise ValueError(f"precision is {precision!r}, expected fp32 or int8")
     shape = _field(1, side) * 2
 
     def port(name: bytes, kind: int) -> bytes:

@@ -68,10 +68,10 @@ class ImageCodec:
         strict: bool = False,
     ) -> None:
         """See `load`."""
-        if bundle.manifest.task != "codec":
-            raise BundleError(f"{bundle.manifest.name} is a {bundle.manifest.task}, not a codec")
-        if (kind := bundle.manifest.layout.get("kind")) != "image":
-            raise BundleError(f"{bundle.manifest.name} is a codec of {kind!r}, expected 'image'")
+        if (manifest := bundle.manifest).task != "codec":
+            raise BundleError(f"{manifest.name} is a {manifest.task}, expected a codec")
+        if (kind := manifest.layout.get("kind")) != "image":
+            raise BundleError(f"{manifest.name} is a codec of {kind!r}, expected 'image'")
         self.bundle = bundle
         self._settings = {
             "precision": precision,

@@ -150,7 +150,7 @@ def test_the_matrix_product_is_a_sound_model(precision):
 
 
 def test_an_unknown_precision_has_no_matrix_product():
-    with pytest.raises(ValueError, match="'fp16': fp32 and int8 are allowed"):
+    with pytest.raises(ValueError, match="'fp16', expected fp32 or int8"):
         matrix_product_model(8, precision="fp16")
 
 
@@ -301,7 +301,7 @@ def test_naming_a_provider_that_cannot_be_given_is_an_error(denoiser):
     "wrong", [{"seconds": 0}, {"seconds": float("nan")}, {"threads": []}, {"threads": [0]}]
 )
 def test_a_measurement_that_makes_no_sense_is_refused(denoiser, wrong):
-    with pytest.raises(ValueError, match="are allowed|is allowed"):
+    with pytest.raises(ValueError, match=", expected "):
         measure.measure(denoiser, **wrong)
 
 

@@ -505,7 +505,7 @@ def test_load_opens_a_codec(codec_path):
 
 
 def test_a_denoiser_is_no_codec(tmp_path):
-    with pytest.raises(BundleError, match="tiny-denoiser is a denoiser, not a codec"):
+    with pytest.raises(BundleError, match="tiny-denoiser is a denoiser, expected a codec"):
         ImageCodec.load(tiny.tiny_denoiser_bundle(tmp_path / "d"))
 
 

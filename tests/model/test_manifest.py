@@ -48,7 +48,7 @@ def test_a_huge_manifest_is_refused_before_it_is_parsed(path):
     with (path / "manifest.json").open("ab") as stream:
         stream.truncate(1 << 40)  # sparse: takes no room
     start = time.process_time()
-    refused(path, "1048576 are allowed")
+    refused(path, "expected at most 1048576")
     assert time.process_time() - start < 1
 
 
@@ -114,7 +114,7 @@ KINDS = {
 )
 def test_a_value_of_a_wrong_type_is_refused(path, keys, value):
     set_key(path, value, *keys.split("/"))
-    refused(path, "is allowed$")
+    refused(path, ", expected ")
 
 
 @pytest.mark.parametrize("version", ["", "one two", "1.0\n", "v\ud800", "1" * 33])
@@ -126,17 +126,17 @@ def test_a_version_with_odd_characters_is_refused(path, version):
 @pytest.mark.parametrize("value", [0, 2, 99])
 def test_an_unknown_format_is_refused(path, value):
     set_key(path, value, "format")
-    refused(path, f"format is {value}: 1 is allowed")
+    refused(path, f"format is {value}, expected 1")
 
 
 def test_an_unknown_format_is_refused_before_its_keys_are_judged(path):
     tiny.save_manifest(path, {"format": 2, "models": []})
-    refused(path, "format is 2: 1 is allowed")
+    refused(path, "format is 2, expected 1")
 
 
 def test_an_unknown_task_is_refused(path):
     set_key(path, "translator", "task")
-    refused(path, 'task is "translator": codec, denoiser, detector, autoencoder are allowed')
+    refused(path, 'task is "translator", expected one of codec, denoiser, detector, autoencoder')
 
 
 def test_an_unknown_key_is_refused(path):

@@ -115,25 +115,25 @@ def test_a_wrong_number_of_inputs_is_refused(relu):
     "dtype", ["float64", "float16", "int32", "uint8", "bool", ">f4", "U1", "O"]
 )
 def test_a_wrong_dtype_is_refused(relu, dtype):
-    with pytest.raises(ValueError, match="input 'x' is .* data: float32 is allowed"):
+    with pytest.raises(ValueError, match="input 'x' is .* data, expected float32"):
         relu(zeros(1, 3, dtype=dtype))
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 1, 3), (1, 2), (1, 4), (2, 3), (3, 1), (0, 3)])
 def test_a_wrong_shape_or_rank_is_refused(relu, shape):
-    with pytest.raises(ValueError, match=r"input 'x' has shape .*: \(1, 3\) is allowed"):
+    with pytest.raises(ValueError, match=r"input 'x' has shape .*, expected \(1, 3\)"):
         relu(zeros(*shape))
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 2), (2, 2, 2), (1, 2, 2, 1), (1, 0, 2), (1, 2, 0)])
 def test_a_wrong_or_empty_shape_is_refused_where_axes_are_free(free, shape):
-    with pytest.raises(ValueError, match=r"\(1, height, \?\) is allowed, no axis empty"):
+    with pytest.raises(ValueError, match=r"expected \(1, height, \?\), no axis empty"):
         free(zeros(*shape))
 
 
 @pytest.mark.parametrize("value", [1.0, np.float32(1), [[1, 2, 3]], None, "x"], ids=repr)
 def test_what_is_no_array_is_refused(relu, value):
-    with pytest.raises(TypeError, match="input 'x' is a .*: a numpy array is allowed"):
+    with pytest.raises(TypeError, match="input 'x' is a .*, expected a numpy array"):
         relu(value)
 
 
@@ -171,7 +171,7 @@ def test_an_input_that_is_no_tensor_is_refused():
         {"first": np.int64(0)},
     )
     unsafe_graphs.make_input_a_sequence(model)
-    with pytest.raises(BundleError, match=r"'x' is a seq\(tensor\(float\)\): tensors"):
+    with pytest.raises(BundleError, match=r"'x' is a seq\(tensor\(float\)\), expected tensors"):
         Graph(passed(model))
 
 
@@ -380,7 +380,7 @@ def test_threads_must_be_a_whole_number_up_to_what_a_machine_has(threads):
 
 
 def test_an_unknown_optimization_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'most': disabled, basic, extended, all are allowed"):
+    with pytest.raises(ValueError, match="'most', expected one of disabled, basic, extended, all"):
         Graph(passed(tiny.relu_model()), optimization="most")
 
 
@@ -485,7 +485,11 @@ def test_runs_of_a_bound_graph_are_watched_whether_bound_before_or_meanwhile(rel
         ([zeros(1, 3)], [zeros(1, 3)] * 2, "got 1 inputs and 2 outputs"),
         ([zeros(1, 4)], [zeros(1, 3)], r"input 'x' has shape \(1, 4\)"),
         ([zeros(1, 3, dtype=np.float64)], [zeros(1, 3)], "input 'x' is <f8 data"),
-        ([zeros(1, 3)], [zeros(1, 4)], r"output 'y' is float32 \(1, 4\): float32 \(1, 3\)"),
+        (
+            [zeros(1, 3)],
+            [zeros(1, 4)],
+            r"output 'y' is float32 \(1, 4\), expected float32 \(1, 3\)",
+        ),
         ([zeros(1, 3)], [zeros(1, 3, dtype=np.float64)], "output 'y' is float64"),
         ([zeros(1, 6)[:, ::2]], [zeros(1, 3)], "array with gaps"),
         ([zeros(1, 3)], [zeros(1, 6)[:, ::2]], "array with gaps"),
