@@ -141,10 +141,9 @@ def speech_rows(
     """A row for each form: means over the recordings."""
     import pesq
 
-    denoisers = {
-        form: SignalDenoiser(bundle, precision=SHIPPED, step=_graph(by_role["step"], form))
-        for form, by_role in files.items()
-    }
+    denoisers = {form: SignalDenoiser(bundle, precision=SHIPPED) for form in files}
+    for form, denoiser in denoisers.items():
+        denoiser._step = _graph(files[form]["step"], form)
     values: dict[str, dict[str, list[float]]] = {form: {} for form in denoisers}
     for noisy_file, clean_file in _progress("speech", pairs):
         noisy, rate = read_audio(noisy_file)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.bundle import Bundle, find
+from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError, EdgeaeError
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
@@ -66,6 +66,13 @@ class Autoencoder:
                 f"{bundle.manifest.name} is a {bundle.manifest.task}, expected an autoencoder"
             )
         self.bundle = bundle
+        self._settings = {
+            "precision": precision,
+            "providers": None if providers is None else list(providers),
+            "device": device,
+            "threads": threads,
+            "strict": strict,
+        }
         self.precision = bundle.precision(precision)
         self._layout = _layout(bundle)
 
@@ -120,6 +127,10 @@ class Autoencoder:
             threads=threads,
             strict=strict,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies by the bundle's path and the settings of `load`: no weights."""
+        return reopened, (Autoencoder, self.bundle.path, self.bundle.id, self._settings)
 
     @property
     def kind(self) -> str:

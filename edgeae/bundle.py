@@ -8,10 +8,10 @@ import math
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from edgeae.errors import BundleError, UnknownCodec
 from edgeae.onnx_check import MAX_FILE_BYTES, CheckedGraph, check_graph
@@ -26,7 +26,10 @@ __all__ = [
     "bundled_with_codec_id",
     "codec_id",
     "find",
+    "reopened",
 ]
+
+Model = TypeVar("Model")
 
 FORMAT = 1
 TASKS = ("codec", "denoiser", "detector", "autoencoder")
@@ -120,21 +123,33 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Bundle:
-    """One verified model directory; `id` is the hex sha256 of its manifest.json."""
+    """One verified model directory.
+
+    Attributes:
+        id: the hex sha256 of its manifest.json.
+        passed: the hex sha256 of every graph that `check_graph` passed word for word. Such bytes
+            are not looked into again; a graph that is not among them is.
+    """
 
     path: Path
     manifest: Manifest
     id: str
+    passed: frozenset[str] = frozenset()
 
     def graph(self, role: str, precision: str) -> CheckedGraph:
-        """One graph, in bytes that are ready to run: read once, hashed, checked.
+        """One graph, in bytes that are ready to run: read once, hashed, and checked before.
 
         Raises:
             BundleError: there is none of that role and precision, naming those that there are; or
                 the file has changed since the bundle was found.
         """
         entry = self._graph_entry(role, precision)
-        return check_graph(_read_entry(self.path, entry), name=self.path / entry.file)
+        file, data = self.path / entry.file, _read_entry(self.path, entry)
+        return (
+            CheckedGraph(file, data)
+            if entry.sha256 in self.passed
+            else check_graph(data, name=file)
+        )
 
     def graph_file(self, role: str, precision: str) -> Path:
         """The path of one .onnx file. Raises BundleError, naming what is there, if it is not."""
@@ -214,12 +229,30 @@ def find(model: str | Path) -> Bundle:
     for entry in set(manifest.files.values()):
         _read_entry(path, entry)
     graphs = {entry for files in manifest.graphs.values() for entry in files.values()}
+    passed = set()
     for entry in graphs:
-        check_graph(_read_entry(path, entry), name=path / entry.file)
-    found = Bundle(path=path, manifest=manifest, id=hashlib.sha256(data).hexdigest())
+        content = _read_entry(path, entry)
+        if check_graph(content, name=path / entry.file).data is content:
+            passed.add(entry.sha256)
+    found = Bundle(path, manifest, hashlib.sha256(data).hexdigest(), frozenset(passed))
     if manifest.task == "codec":
         _check_codec_id(found)
     return found
+
+
+def reopened(
+    model_class: Callable[..., Model], path: Path, bundle_id: str, settings: Mapping[str, Any]
+) -> Model:
+    """A model that was pickled or copied: its class on its directory again, with its settings.
+
+    Raises BundleError if another bundle is there by now.
+    """
+    bundle = find(path)
+    if bundle.id != bundle_id:
+        raise BundleError(
+            f"{path} is bundle {bundle.id[:16]}..., expected {bundle_id[:16]}..., which was pickled"
+        )
+    return model_class(bundle, **settings)
 
 
 def codec_id(latent: Mapping[str, Any], tables: bytes, contexts: Sequence[bytes]) -> str:

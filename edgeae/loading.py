@@ -99,8 +99,9 @@ def load(
         ProviderError: a provider is not available or takes no node.
     """
     bundle = find(model)
-    found: Model = class_of(bundle).load(
-        bundle.path,
+    # As the class's own `load`, which would verify the files a second time.
+    found: Model = class_of(bundle)(
+        bundle,
         precision=precision,
         providers=providers,
         device=device,

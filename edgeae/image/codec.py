@@ -7,14 +7,14 @@ coding, file. `decompress` goes the same way back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.bundle import Bundle, find
+from edgeae.bundle import Bundle, find, reopened
 from edgeae.coding.batched import batched_graphs
 from edgeae.coding.block import BlockCoder
 from edgeae.coding.context import ContextModel, Symbols
@@ -471,7 +471,7 @@ class ImageCodec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Sessions cannot be copied: a copy opens the bundle's directory again.
-        return _reopened, (self.bundle.path, self.bundle.id, self._settings)
+        return reopened, (ImageCodec, self.bundle.path, self.bundle.id, self._settings)
 
     @property
     def graphs(self) -> dict[str, Graph]:
@@ -541,14 +541,6 @@ class ImageCodec:
         if block is None:
             return np.zeros((self._spec.channels, *shape), np.int16)
         return self._blocks.decode(block, shape, level).astype(np.int16)
-
-
-def _reopened(path: Path, bundle_id: str, settings: Mapping[str, Any]) -> ImageCodec:
-    """The codec that was pickled or copied. Raises BundleError if its directory holds another."""
-    bundle = find(path)
-    if bundle.id != bundle_id:
-        raise BundleError(f"{path} holds bundle {bundle.id[:16]}..., expected {bundle_id[:16]}...")
-    return ImageCodec(bundle, **settings)
 
 
 def file_codec_id(

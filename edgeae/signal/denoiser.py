@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from edgeae.bundle import Bundle, find
+from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
@@ -41,18 +41,34 @@ class SignalDenoiser:
     >>> clean = denoiser.denoise(noisy, sample_rate=48_000)  # doctest: +SKIP
     """
 
-    def __init__(self, bundle: Bundle, *, precision: str, step: Graph) -> None:
-        """`load` makes one from a bundle.
-
-        Raises:
-            BundleError: the graph and the manifest disagree, or the layout is of another kind.
-        """
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        precision: str | None = None,
+        providers: Sequence[Provider] | None = None,
+        device: str | None = None,
+        threads: int = 1,
+        strict: bool = False,
+    ) -> None:
+        """See `load`."""
+        if (manifest := bundle.manifest).task != "denoiser":
+            raise BundleError(f"{manifest.name} is a {manifest.task}, expected a denoiser")
         self.bundle = bundle
-        self._precision = precision
-        self._step = step
-        self._settings: dict[str, Any] | None = None
-        self._spec = stream_spec(bundle)
-        check_step_ports(bundle, self._spec, step)
+        self._spec = stream_spec(bundle)  # another kind is refused before its graph is opened
+        self._precision = bundle.precision(precision)
+        self._settings = {
+            "precision": self._precision,
+            "providers": None if providers is None else list(providers),
+            "device": device,
+            "threads": threads,
+            "strict": strict,
+        }
+        graph = bundle.graph("step", self._precision)
+        self._step = Graph(
+            graph, providers=providers, device=device, threads=threads, strict=strict
+        )
+        check_step_ports(bundle, self._spec, self._step)
 
     @classmethod
     def load(
@@ -76,30 +92,18 @@ class SignalDenoiser:
             BundleError: missing, damaged, of another task or of another kind of data.
             ProviderError: a provider that this machine cannot give.
         """
-        bundle = find(model)
-        if bundle.manifest.task != "denoiser":
-            raise BundleError(
-                f"{bundle.manifest.name} is a {bundle.manifest.task}, expected a denoiser"
-            )
-        stream_spec(bundle)  # another kind is refused before its graph is opened
-        precision = bundle.precision(precision)
-        graph = bundle.graph("step", precision)
-        step = Graph(graph, providers=providers, device=device, threads=threads, strict=strict)
-        denoiser = cls(bundle, precision=precision, step=step)
-        denoiser._settings = {
-            "precision": precision,
-            "providers": None if providers is None else list(providers),
-            "device": device,
-            "threads": threads,
-            "strict": strict,
-        }
-        return denoiser
+        return cls(
+            find(model),
+            precision=precision,
+            providers=providers,
+            device=device,
+            threads=threads,
+            strict=strict,
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickles and copies by the bundle's path and the settings of `load`: no weights."""
-        if self._settings is None:
-            raise TypeError("a SignalDenoiser that `load` did not make cannot be pickled or copied")
-        return _load_again, (self.bundle.path, self.bundle.id, self._settings)
+        return reopened, (SignalDenoiser, self.bundle.path, self.bundle.id, self._settings)
 
     def __repr__(self) -> str:
         manifest, spec = self.bundle.manifest, self._spec
@@ -212,17 +216,6 @@ class SignalDenoiser:
             "precision": self._precision,
             "graphs": {role: graph.report() for role, graph in self.graphs.items()},
         }
-
-
-def _load_again(path: Path, bundle_id: str, settings: dict[str, Any]) -> SignalDenoiser:
-    """The denoiser that was pickled. Raises BundleError if another bundle is there by now."""
-    denoiser = SignalDenoiser.load(path, **settings)
-    if denoiser.bundle.id != bundle_id:
-        raise BundleError(
-            f"{path} is bundle {denoiser.bundle.id[:16]}..., expected {bundle_id[:16]}..., which "
-            "was pickled"
-        )
-    return denoiser
 
 
 def _kept_share(attenuation_limit_db: float | None) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import onnx
 import pytest
@@ -75,6 +78,17 @@ def test_load_gives_the_class_and_it_says_what_it_is(model):
     assert isinstance(model, Autoencoder)
     assert (model.kind, model.shape, model.latents) == ("vector", (4,), 2)
     assert repr(model) == "<Autoencoder projection: vector 4 to 2 latents, fp32>"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
+)
+def test_an_autoencoder_is_copied_by_its_path_and_settings(tmp_path, copied):
+    model = Autoencoder.load(projection(tmp_path / "p"), precision="fp32", threads=2)
+    twin = copied(model)
+    assert twin is not model and twin.bundle == model.bundle
+    assert twin.graphs["encoder"].report() == model.graphs["encoder"].report()
+    np.testing.assert_array_equal(twin.encode(items(3)), model.encode(items(3)))
 
 
 @pytest.mark.parametrize("count", [1, 2, 255, 256, 257, 600])

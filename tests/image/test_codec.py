@@ -425,7 +425,7 @@ def test_a_codec_is_copied_by_its_path_and_settings(codec_path, copied):
 def test_a_copy_of_a_codec_whose_directory_holds_another_is_refused(own):
     data = pickle.dumps(ImageCodec.load(own))
     tiny.change_manifest(own, lambda manifest: manifest.update(version="0.1.1"))
-    with pytest.raises(BundleError, match="holds bundle .* expected"):
+    with pytest.raises(BundleError, match="is bundle .* expected"):
         pickle.loads(data)
 
 

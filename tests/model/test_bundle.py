@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 from bundles import denoiser_with_notes, refused, set_key
@@ -52,6 +54,43 @@ def test_a_relative_path_means_the_same_after_a_change_of_directory(path, monkey
 def test_files_outside_the_manifest_are_left_alone(path):
     (path / "notes.txt").write_text("mine")
     assert bundle.find(path).manifest.name == "tiny-denoiser"
+
+
+@pytest.mark.parametrize(
+    "make", [tiny.tiny_denoiser_bundle, lambda path: tiny.tiny_codec_bundle(path, int8=True)]
+)
+def test_to_load_a_model_looks_into_every_graph_once(tmp_path, monkeypatch, make):
+    path, seen = make(tmp_path / "b"), []
+    check = bundle.check_graph
+    monkeypatch.setattr(
+        bundle, "check_graph", lambda data, *, name: seen.append(name) or check(data, name=name)
+    )
+    model = edgeae.load(path)
+    assert sorted(seen) == sorted(path.glob("*.onnx"))
+    assert model.bundle == bundle.find(path)
+
+
+def test_a_graph_that_the_check_writes_anew_runs_as_it_was_written(path):
+    file = path / "step.fp32.onnx"
+    data = file.read_bytes()
+    # The first field behind all others: the same model in other bytes.
+    file.write_bytes(data[2:] + data[:2])
+    entry = {"file": file.name, **tiny.fingerprint(file)}
+    set_key(path, entry, "graphs", "step", "fp32")
+    found = bundle.find(path)
+    assert found.graph("step", "fp32").data == data
+
+
+def test_a_graph_that_no_check_has_passed_is_checked_when_it_is_opened(path):
+    found = bundle.find(path)
+    file = path / "step.fp32.onnx"
+    model = onnx.load(file)
+    model.graph.node[0].domain = "com.example"
+    onnx.save(model, file)
+    entry = bundle.FileEntry(**tiny.fingerprint(file), file=file.name)
+    manifest = replace(found.manifest, graphs={"step": {"fp32": entry}})
+    with pytest.raises(BundleError, match="com.example"):
+        replace(found, manifest=manifest).graph("step", "fp32")
 
 
 def test_read_gives_the_bytes_of_a_file(path):
@@ -214,8 +253,10 @@ def test_one_graph_named_seven_thousand_times_is_refused(path):
 def test_one_graph_named_many_times_is_looked_into_once(path, monkeypatch):
     entry = tiny.load_manifest(path)["graphs"]["step"]["fp32"]
     set_key(path, {f"p{i}": entry for i in range(64)}, "graphs", "step")
-    seen = []
-    monkeypatch.setattr(bundle, "check_graph", lambda data, name: seen.append(name))
+    seen, check = [], bundle.check_graph
+    monkeypatch.setattr(
+        bundle, "check_graph", lambda data, name: seen.append(name) or check(data, name=name)
+    )
     bundle.find(path)
     assert seen == [path / "step.fp32.onnx"]
 
