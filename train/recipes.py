@@ -85,6 +85,11 @@ RECIPES: dict[str, Row] = {
         "ImageRecipe",
         {"photos": Option("data", "folders", "folders of photographs"), "pack": _PACK},
     ),
+    "signal-codec": Row(
+        "train.signal.codec_recipe",
+        "SignalCodecRecipe",
+        {"data": Option("data", "folders", "folders of records of an electrocardiogram")},
+    ),
     "speech-denoiser": Row(
         "train.speech.recipe",
         "SpeechRecipe",
