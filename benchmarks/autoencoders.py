@@ -142,7 +142,7 @@ def penalties(work: Path, steps: int) -> dict[str, Any]:
     """Active units of a sparse code, and how the latents of a contractive one follow noise."""
     train_x, _, test_x, _ = _digits()
     flat_train, flat_test = train_x.reshape(-1, 64), test_x.reshape(-1, 64)
-    dense: dict[str, Any] = {"network": "dense", "hidden": [256]}
+    dense: dict[str, Any] = {"network": "dense", "hidden": [256], "shared_scale": True}
     found: dict[str, Any] = {}
     rng = np.random.default_rng(1)
     noise = (0.2 * rng.normal(size=flat_test.shape)).astype(np.float32)

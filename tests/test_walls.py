@@ -46,6 +46,10 @@ def imported(file):
                 yield target.value.split(".")[0]
 
 
+# The search stands above training and export, and nothing of theirs may know it.
+ABOVE = ROOT / "train" / "search"
+
+
 @pytest.mark.parametrize(
     ("folder", "forbidden"),
     [
@@ -58,12 +62,24 @@ def test_a_folder_imports_nothing_from_behind_its_wall(folder, forbidden):
     broken = {
         str(file.relative_to(ROOT)): sorted(names)
         for file in sources(folder)
+        if not file.is_relative_to(ABOVE)
         if (
             names := forbidden & set(imported(file))
             | {"<outside the package>"} & set(imported(file))
         )
     }
     assert broken == {}
+
+
+def test_nothing_below_the_search_knows_it():
+    below = [file for folder in ("edgeae", "train", "export") for file in sources(folder)]
+    knowing = [
+        file.name
+        for file in below
+        if not file.is_relative_to(ABOVE)
+        and any(name.startswith("train.search") for name in modules_imported(file))
+    ]
+    assert knowing == []
 
 
 def test_only_runtime_names_onnxruntime():

@@ -101,18 +101,24 @@ class Config:
 
 
 def read_config(file: Path) -> Config:
-    """The run that a TOML file describes.
+    """The run that a TOML file describes; its ranges for `python -m train.search` are left out.
 
     Raises:
         ConfigError: the file is unreadable, not TOML, or says something that no run understands.
     """
+    raw = read_toml(file)
+    raw.pop("search", None)
+    return config_from_dict(raw)
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """What a TOML file says, unchecked. Raises ConfigError if it is unreadable or no TOML."""
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the config {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    return config_from_dict(raw)
 
 
 def config_from_dict(raw: dict[str, Any]) -> Config:

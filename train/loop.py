@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ def train(
     resume: bool = False,
     start_from: Path | None = None,
     stop: StopRequest | None = None,
+    validated: Callable[[int, dict[str, float]], bool] | None = None,
 ) -> dict[str, Any]:
     """Train until the last step, the time budget, the end of patience or a signal; the state of
     the last checkpoint.
@@ -62,6 +63,7 @@ def train(
             network that is the same but for lacking parts; its steps, seconds and history, and
             those of runs before it, are kept under "before".
         stop: where to note the signal that ended the run, if one did.
+        validated: called with the step and the figures of each validation; False ends the run.
     """
     # Long: all of a run is here, in the order in which it happens.
     ends = time.monotonic() + 60 * max_minutes
@@ -78,6 +80,7 @@ def train(
     run.network.train()
     last_saved = time.monotonic() - _CHECKPOINT_S + _FIRST_CHECKPOINT_S
     last_validated = time.monotonic()
+    enough = False
 
     with (
         stop_on_signals() as asked,
@@ -111,12 +114,13 @@ def train(
             due = due or now - last_validated > 60 * config.validate.every_minutes
             # Who has pressed Ctrl-C does not wait for a validation.
             if processes.first and (due or ended) and not asked.signal:
-                _validate(run, recipe, out, report)
+                figures = _validate(run, recipe, out, report)
                 last_validated = time.monotonic()
+                enough = validated is not None and not validated(run.step, figures)
             if processes.first and time.monotonic() - last_saved > _CHECKPOINT_S:
                 run.save(out / "last.pt")
                 last_saved = time.monotonic()
-            if processes.agree(ended or run.stale >= config.validate.patience):
+            if processes.agree(ended or enough or run.stale >= config.validate.patience):
                 break
     if stop is not None:
         stop.signal = asked.signal
@@ -241,8 +245,8 @@ def _choose_precision(run: Run, recipe: Recipe, processes: Processes, *, ends: f
         print(line, flush=True)
 
 
-def _validate(run: Run, recipe: Recipe, out: Path, report: Reporter) -> None:
-    """Measure the averaged weights on held-out data, and keep the best ones."""
+def _validate(run: Run, recipe: Recipe, out: Path, report: Reporter) -> dict[str, float]:
+    """Measure the averaged weights on held-out data, and keep the best ones; the figures."""
     figures = recipe.validate(run.averaged)
     run.history.append({"step": run.step, "minutes": round(run.seconds / 60, 2), **figures})
     report.validation(run.step, figures)
@@ -251,6 +255,7 @@ def _validate(run: Run, recipe: Recipe, out: Path, report: Reporter) -> None:
         run.save(out / "best.pt", whole=False)
     else:
         run.stale += 1
+    return figures
 
 
 def _data_line(summary: dict[str, Any]) -> str:

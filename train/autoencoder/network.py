@@ -33,6 +33,8 @@ class AutoencoderNetwork:
         dropout: share of hidden units left out in training.
         variational: the encoder also gives the logarithm of a variance for each latent.
         masked: the network is told which entries are known, and fills in the others.
+        shared_scale: all entries of a vector have one unit, as pixels do, and are divided by one
+            number instead of by their own deviations; series and images always are.
     """
 
     network: str = "dense"
@@ -43,6 +45,7 @@ class AutoencoderNetwork:
     dropout: float = 0.0
     variational: bool = False
     masked: bool = False
+    shared_scale: bool = False
 
     def __post_init__(self) -> None:
         if self.network not in NETWORKS:
@@ -157,10 +160,11 @@ class Autoencoder(nn.Module):
         deviation = (centred.square().sum(0) / count).sqrt()
         # Entries of a signal or an image share their unit, columns of a table do not. A constant
         # column has no scale of its own.
-        if self.config.network == "dense":
+        if self.config.network == "dense" and not self.config.shared_scale:
             scale = torch.where(deviation > 1e-6 * mean.abs().clamp_min(1), deviation, 1)
         else:
-            overall = deviation.square().mean(tuple(range(len(self.shape) - 1))).sqrt()
+            axes = tuple(range(len(self.shape) - 1)) or (0,)
+            overall = deviation.square().mean(axes).sqrt()
             scale = torch.where(overall > 1e-9, overall, 1).expand(self.shape)
         self.get_buffer("mean").copy_(mean)
         self.get_buffer("scale").copy_(scale)

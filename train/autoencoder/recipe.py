@@ -66,7 +66,7 @@ class AutoencoderRecipe:
 
     def start(self) -> None:
         """Fit the normalization and the linear start on the training items."""
-        self.network.start_linear(*_with_mask(self.items.training))
+        self.network.start_linear(*with_mask(self.items.training))
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Items (N, *shape) with zeros where a value is missing, and what is known (N, *shape)."""
@@ -74,7 +74,7 @@ class AutoencoderRecipe:
         items = self.items.training[chosen]
         if items.ndim == 4:
             items = augment(items, self.config.data, rng)
-        return _with_mask(items)
+        return with_mask(items)
 
     def loss(
         self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
@@ -91,7 +91,7 @@ class AutoencoderRecipe:
         """
         assert isinstance(network, Autoencoder)
         self._fit_latents(network)
-        x, known = (part.to(self.device) for part in _with_mask(self._validation))
+        x, known = (part.to(self.device) for part in with_mask(self._validation))
         # The same entries are hidden at every validation.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.config.seed)
@@ -113,7 +113,7 @@ class AutoencoderRecipe:
         """Keep the spread of the training items' latents in the network, for sampling."""
         latents = []
         for start in range(0, min(len(self.items.training), _SPREAD), 500):
-            x, known = _with_mask(self.items.training[start : start + 500])
+            x, known = with_mask(self.items.training[start : start + 500])
             latents.append(network.encode(x.to(self.device), known.to(self.device))[0])
         network.fit_latents(torch.cat(latents))
 
@@ -129,7 +129,8 @@ def active_share(latents: torch.Tensor, log_variance: torch.Tensor | None) -> fl
     return float((latents.var(0) > 0.01).float().mean())
 
 
-def _with_mask(items: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def with_mask(items: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Items (N, *shape) with zeros where a value is missing, and 1 where one is known."""
     known = ~np.isnan(items)
     return (
         torch.from_numpy(np.where(known, items, 0).astype(np.float32)),
