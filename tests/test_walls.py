@@ -107,6 +107,7 @@ LOW = (
     "edgeae.cli",
     "edgeae.bench",
     "edgeae.batch",
+    "edgeae.link",
 )
 ROOMS = {
     "edgeae/errors.py": ("edgeae.",),
@@ -130,7 +131,16 @@ ROOMS = {
         if room != "edgeae.media"
     ),
     "edgeae/bench": ("edgeae.cli", "edgeae.batch"),
-    "edgeae/batch.py": ("edgeae.cli", "edgeae.bench", "edgeae.image", "edgeae.signal"),
+    "edgeae/link": ("edgeae.cli", "edgeae.bench", "edgeae.batch"),
+    "edgeae/ray.py": ("edgeae.cli", "edgeae.bench", "edgeae.link", "edgeae.batch"),
+    "edgeae/telemetry.py": LOW,
+    "edgeae/batch.py": (
+        "edgeae.cli",
+        "edgeae.bench",
+        "edgeae.image",
+        "edgeae.signal",
+        "edgeae.link",
+    ),
 }
 
 
@@ -159,7 +169,7 @@ def test_no_import_of_a_room_runs_upward(room):
 
 
 def test_the_package_imports_exactly_what_it_declares():
-    names = {"Pillow": "PIL"}
+    names = {"Pillow": "PIL", "paho-mqtt": "paho", "opentelemetry-api": "opentelemetry"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     optional = {
         re.split(r"[<>=\[; ]", line)[0]
@@ -212,6 +222,8 @@ def test_import_edgeae_loads_nothing_heavy():
         "print(json.dumps(sorted(set(sys.modules) - before)))"
     )
     heavy = {"numpy", "onnxruntime", "soundfile", "soxr", "PIL", "typer", "rich", "torch", "onnx"}
+    heavy |= {"paho", "opentelemetry", "ray", "pyarrow", "pandas"}
+    assert not {name for name in loaded if name.startswith(("edgeae.link", "edgeae.ray"))}
     assert not heavy & {name.split(".")[0] for name in loaded}
 
 

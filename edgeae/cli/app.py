@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edgeae.cli import autoencoder, bench, codec, demo, denoise, models, terminal
+from edgeae.cli import autoencoder, bench, codec, demo, denoise, link, models, terminal
 from edgeae.cli.options import UsageError
 from edgeae.errors import EdgeaeError
 
@@ -109,6 +109,8 @@ for _verb in (
     denoise.denoise,
     autoencoder.latents,
     autoencoder.sample,
+    link.publish,
+    link.subscribe,
     bench.bench,
 ):
     app.command()(_verb)
