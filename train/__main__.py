@@ -38,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     stop = StopRequest()
     try:
+        if options.resume_or_start:
+            if options.out is None:
+                raise ConfigError("--resume-or-start needs --out")
+            options.resume = (options.out / "last.pt").exists()
         config = _config(options)
         out = options.out or Path("runs") / config.name
         start_from = find_checkpoint(options.start_from) if options.start_from else None
@@ -100,6 +104,12 @@ def _parser() -> argparse.ArgumentParser:
         "--precision", choices=("auto", "float32", "bfloat16"), help="instead of the config's"
     )
     parser.add_argument("--resume", action="store_true", help="go on from OUT/last.pt")
+    parser.add_argument(
+        "--resume-or-start",
+        action="store_true",
+        help="go on from OUT/last.pt if it is there, else begin: for torchrun, which starts all "
+        "processes again when one dies",
+    )
     parser.add_argument("--force", action="store_true", help="replace the run that OUT holds")
     add_data_options(parser)
     return parser
