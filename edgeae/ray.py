@@ -61,7 +61,7 @@ class Compress:
         if not isinstance(codec, ImageCodec):
             raise ValueError(f"{model} is {type(codec).__name__}, expected a codec of images")
         self._codec, self._column, self._into = codec, column, into
-        self._options = {"quality": quality, "max_bytes": max_bytes}
+        self._options: dict[str, Any] = {"quality": quality, "max_bytes": max_bytes}
 
     def __call__(self, batch: Batch) -> dict[str, Column]:
         """The rows of a batch, with "code" and "error" in the place of the pictures."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeae.cli import options, terminal
 from edgeae.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from edgeae import link
 
 __all__ = ["publish", "subscribe"]
 
@@ -97,10 +100,11 @@ def subscribe(
             terminal.say(f"{message.device}/{message.name} -> {path or target / 'alarms.csv'}")
 
 
-def _broker(text: str) -> object:
+def _broker(text: str) -> link.Broker:
     from edgeae.link import Broker
 
-    return options.checked(Broker.parse, text)
+    broker: Broker = options.checked(Broker.parse, text)
+    return broker
 
 
 def _pictures(sources: list[Path]) -> list[Path]:

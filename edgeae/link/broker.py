@@ -56,11 +56,13 @@ class Broker:
                 "the broker's address is wrong, expected mqtt[s]://[USER[:PASSWORD]@]HOST[:PORT]"
             )
         tls = address.scheme == "mqtts"
-        unquoted = [
-            None if word is None else urllib.parse.unquote(word)
-            for word in (address.username, address.password)
-        ]
-        return cls(address.hostname, port or (TLS_PORT if tls else PORT), *unquoted, tls=tls)
+        return cls(
+            address.hostname,
+            port or (TLS_PORT if tls else PORT),
+            None if address.username is None else urllib.parse.unquote(address.username),
+            None if address.password is None else urllib.parse.unquote(address.password),
+            tls=tls,
+        )
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
@@ -179,4 +181,4 @@ def _mqtt() -> tuple[Any, Any]:
         from paho.mqtt.properties import Properties
     except ImportError:
         raise EdgeaeError("MQTT goes through paho-mqtt: pip install 'edgeae[mqtt]'") from None
-    return client, Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    return client, Properties(PacketTypes.CONNECT)

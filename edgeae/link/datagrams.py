@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgeae.coding.latent import latent_spec
 from edgeae.errors import BitstreamError
 from edgeae.image.codec import PACKET_LIMITS
 from edgeae.image.packets import PacketHeader, read_packet
@@ -81,7 +82,7 @@ class DatagramReceiver:
         """Listens at host and port; port 0 is a free one, see `address`. Raises OSError."""
         self._codec, self._idle_s = codec, idle_s
         self._codec_id = bytes.fromhex(codec.bundle.manifest.codec_id or "")
-        self._stride = int(codec.bundle.manifest.latent["stride"])
+        self._stride = latent_spec(codec.bundle).stride
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         # Room for a burst of a few pictures, as far as the system allows it.
