@@ -5,8 +5,10 @@
 Parts: `digits` (reconstruction beside principal components at 8, 16 and 32 latents, neighbours in
 the latents, samples of a variational one as a classifier sees them), `penalties` (sparse and
 contractive beside plain), `gaps` (removed entries of real tables beside scikit-learn's
-IterativeImputer). Each trains through the same loop as `python -m train` and is measured on rows
-that training did not see. Needs scikit-learn, whose own data sets it uses; minutes on one core.
+IterativeImputer), `ratings` (held-out ratings beside scikit-surprise's SVD; made ones, or those of
+`--movielens DIR`). Each trains through the same loop as `python -m train` and is measured on rows
+that training did not see. Needs scikit-learn, whose own data sets it uses, and scikit-surprise;
+minutes on one core.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import ratings as rated
 from edgeae.autoencoder import Autoencoder
 from edgeae.bench.machine import machine, versions
 from export.__main__ import export
@@ -31,7 +34,7 @@ from train.config import config_from_dict
 from train.loop import train
 
 Floats = NDArray[np.float32]
-PACKAGES = ("edgeae", "numpy", "onnxruntime", "scikit-learn", "torch")
+PACKAGES = ("edgeae", "numpy", "onnxruntime", "scikit-learn", "scikit-surprise", "torch")
 # Of the digits, so many are kept for measuring, at random.
 TEST_ITEMS = 400
 
@@ -77,6 +80,8 @@ def _digits() -> tuple[Floats, NDArray[np.int64], Floats, NDArray[np.int64]]:
 
 
 NETWORK = {"network": "conv2d", "hidden": [32, 64]}
+# Standard deviation of noise on pixels in [0, 1].
+NOISE = 0.2
 AUGMENT = {"shift_pixels": 0.4, "rotate_degrees": 8.0}
 
 
@@ -127,7 +132,7 @@ def digits(work: Path, steps: int) -> dict[str, Any]:
         data=AUGMENT,
         loss={"kl": 1.0, "kl_warmup_steps": steps // 4},
     )
-    classifier = SVC(gamma=0.001 * 256, C=10, probability=False).fit(flat(train_x), train_y)
+    classifier = SVC(gamma=0.001 * 256, C=10).fit(flat(train_x), train_y)
     samples = model.sample(1000, seed=0).clip(0, 1)
     margins = np.sort(classifier.decision_function(flat(samples)), axis=1)
     real = np.sort(classifier.decision_function(flat(test_x)), axis=1)
@@ -139,35 +144,41 @@ def digits(work: Path, steps: int) -> dict[str, Any]:
 
 
 def penalties(work: Path, steps: int) -> dict[str, Any]:
-    """Active units of a sparse code, and how the latents of a contractive one follow noise."""
+    """Active units of a sparse code, and how errors of a contractive one grow with noise.
+
+    The plain code has 16 latents; the sparse one 160, of which at most 16 are active: as many
+    numbers tell of an item. Growth is what noise on the input adds to the error of what comes back,
+    over the variance of that noise.
+    """
     train_x, _, test_x, _ = _digits()
     flat_train, flat_test = train_x.reshape(-1, 64), test_x.reshape(-1, 64)
     dense: dict[str, Any] = {"network": "dense", "hidden": [256], "shared_scale": True}
     found: dict[str, Any] = {}
-    rng = np.random.default_rng(1)
-    noise = (0.2 * rng.normal(size=flat_test.shape)).astype(np.float32)
+    noise = (NOISE * np.random.default_rng(1).normal(size=flat_test.shape)).astype(np.float32)
 
     def measured(model: Autoencoder) -> dict[str, float]:
         latents = model.encode(flat_test)
         restored, shaken = model.decode(latents), model.reconstruct(flat_test + noise)
         clean = float(np.mean(np.square(restored - flat_test)))
+        noisy = float(np.mean(np.square(shaken - flat_test)))
         return {
             "error": clean,
-            "active_share": float(np.mean(np.abs(latents) > 1e-6)),
-            "growth": float(np.mean(np.square(shaken - flat_test))) / clean - 1,
+            "active_share": float(np.count_nonzero(np.abs(latents) > 1e-6) / latents.size),
+            "growth": (noisy - clean) / NOISE**2,
         }
 
     kinds: dict[str, dict[str, dict[str, Any]]] = {
-        "plain": {"network": {**dense, "latent": 160, "latent_activation": "relu"}},
+        "plain": {"network": {**dense, "latent": 16}},
         "sparse": {
             "network": {**dense, "latent": 160, "latent_activation": "relu", "active": 16},
         },
-        "plain-16": {"network": {**dense, "latent": 16}},
-        "contractive": {"network": {**dense, "latent": 16}, "loss": {"contraction": 0.02}},
+        "contractive": {"network": {**dense, "latent": 16}, "loss": {"contraction": 0.05}},
     }
     for name, sections in kinds.items():
         found[name] = measured(fitted(flat_train, work, name, steps=steps, **sections))
         print(name, found[name], flush=True)
+    found["sparse_error_ratio"] = found["sparse"]["error"] / found["plain"]["error"]
+    found["contractive_growth_ratio"] = found["contractive"]["growth"] / found["plain"]["growth"]
     return found
 
 
@@ -211,10 +222,52 @@ def gaps(work: Path, steps: int) -> dict[str, Any]:
     return found
 
 
-PARTS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
+def ratings(work: Path, steps: int, *, movielens: Path | None = None) -> dict[str, Any]:
+    """Error of held-out ratings, in stars, beside scikit-surprise's SVD."""
+    everything = rated.movielens(movielens) if movielens else rated.made()
+    shape = (int(everything[0].max()) + 1, int(everything[1].max()) + 1)
+    training, test = rated.split(everything, 0.1, seed=0)
+    values = rated.matrix(training, shape)
+    model = fitted(
+        values,
+        work,
+        "ratings",
+        steps=steps,
+        network={
+            "network": "dense",
+            "latent": 32,
+            "hidden": [256],
+            "dropout": 0.5,
+            "masked": True,
+            "shared_scale": True,
+        },
+        loss={"hide": 0.3},
+        optimize={"weight_decay": 3e-2, "learning_rate": 1e-3},
+    )
+    known = ~np.isnan(values)
+    filled = model.fill(values, known)
+    low, high = training[2].min(), training[2].max()
+    said = np.clip(filled[test[0], test[1]], low, high)
+    mean = np.nanmean(values, axis=0)
+    of_mean = np.where(np.isnan(mean), training[2].mean(), mean)[test[1]]
+    found = {
+        "data": str(movielens.name) if movielens else "made",
+        "users": shape[0],
+        "items": shape[1],
+        "ratings": len(everything[0]),
+        "rmse": float(np.sqrt(np.mean(np.square(said - test[2])))),
+        "rmse_item_mean": float(np.sqrt(np.mean(np.square(of_mean - test[2])))),
+        **rated.rmse_of_svd(training, test),
+    }
+    print(found, flush=True)
+    return found
+
+
+PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "digits": digits,
     "penalties": penalties,
     "gaps": gaps,
+    "ratings": ratings,
 }
 
 
@@ -225,6 +278,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="by default all")
     parser.add_argument("--steps", type=int, default=3000, help="of each training")
     parser.add_argument("--json", type=Path, help="where the figures go; other parts' stay")
+    parser.add_argument(
+        "--movielens", type=Path, metavar="DIR", help="ratings instead of made ones"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = options.json
@@ -232,7 +288,8 @@ def main() -> int:
     for part in options.parts or PARTS:
         began = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            found = PARTS[part](Path(work), options.steps)
+            given = {"movielens": options.movielens} if part == "ratings" else {}
+            found = PARTS[part](Path(work), options.steps, **given)
         result[part] = {**found, "steps": options.steps, "cpu_s": time.process_time() - began}
         result |= {"machine": machine(), "versions": versions(PACKAGES)}
         if path is not None:

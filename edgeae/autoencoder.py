@@ -21,7 +21,7 @@ __all__ = ["Autoencoder"]
 
 # Axes of one item of each kind of data.
 KINDS = {"vector": 1, "signal": 2, "image": 3}
-MAX_ENTRIES, MAX_LATENTS = 1 << 24, 1 << 12
+MAX_ENTRIES, MAX_LATENTS, MAX_MIXTURE = 1 << 24, 1 << 12, 256
 # Items that go through a graph at once: enough for a processor to be busy, little memory.
 BATCH = 256
 # Of a model that was not trained with gaps, what fills them settles within so many passes.
@@ -40,6 +40,7 @@ class _Layout:
     dtype: str
     latents: int
     masked: bool
+    mixture: int
 
 
 class Autoencoder:
@@ -93,6 +94,7 @@ class Autoencoder:
                 f"the decoder {len(self._decoder.inputs)}, expected {inputs} and 1"
             )
         self._prior_mean, self._prior_factor = _prior(bundle, self._layout.latents)
+        self._mixture = _mixture(bundle, self._layout)
 
     @classmethod
     def load(
@@ -237,15 +239,22 @@ class Autoencoder:
 
     def sample(self, n: int, *, seed: int | None = None) -> Floats:
         """New items, float32 (n, *shape), from latents that are spread as those of the training
-        data: a normal distribution of their mean and covariance (Ghosh et al. 2020).
+        data: normal distributions fitted to them, one or a mixture (Ghosh et al. 2020).
 
         Raises:
             TypeError, ValueError: n is no whole number from 1.
         """
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise ValueError(f"n is {n!r}, expected a whole number from 1")
-        normal = np.random.default_rng(seed).standard_normal((int(n), self.latents))
-        latents = self._prior_mean + normal @ self._prior_factor.T
+        rng = np.random.default_rng(seed)
+        normal = rng.standard_normal((int(n), self.latents))
+        if self._mixture is None:
+            latents = self._prior_mean + normal @ self._prior_factor.T
+        else:
+            latents, weights = normal, self._mixture[:, 0, 0]
+            chosen = rng.choice(len(weights), int(n), p=weights / weights.sum())
+            for k, (mean, factor) in enumerate(zip(*_parts(self._mixture), strict=True)):
+                latents[chosen == k] = mean + normal[chosen == k] @ factor.T
         return self._decode(latents.astype(np.float32))
 
     def interpolate(self, a: Array, b: Array, steps: int) -> Floats:
@@ -358,25 +367,62 @@ def _layout(bundle: Bundle) -> _Layout:
         raise BundleError(f"{manifest.name}: latent.size is {size!r}, expected 1 to {MAX_LATENTS}")
     if type(masked) is not bool:
         raise BundleError(f"{manifest.name}: latent.masked is {masked!r}, expected true or false")
-    return _Layout(kind, tuple(sizes), dtype, size, masked)
+    mixture = latent.get("mixture", 0)
+    if type(mixture) is not int or not 0 <= mixture <= MAX_MIXTURE:
+        raise BundleError(
+            f"{manifest.name}: latent.mixture is {mixture!r}, expected 0 to {MAX_MIXTURE}"
+        )
+    return _Layout(kind, tuple(sizes), dtype, size, masked, mixture)
 
 
 def _prior(bundle: Bundle, latents: int) -> tuple[Floats, npt.NDArray[np.float64]]:
     """Mean (latents,) and Cholesky factor (latents, latents) of the training data's latents."""
-    name = f"{bundle.manifest.name}: latents.npy"
+    values = _stored(bundle, "latents.npy", (latents + 1, latents))
+    factor = _factors(bundle, "latents.npy", values[1:])
+    return values[0], factor
+
+
+def _mixture(bundle: Bundle, layout: _Layout) -> npt.NDArray[np.float64] | None:
+    """Components of the latents' distribution, (components, latents + 2, latents): the weight in
+    every entry of the first row, the mean, the Cholesky factor; None where there is one alone."""
+    if not layout.mixture:
+        return None
+    name = "mixture.npy"
+    values = _stored(bundle, name, (layout.mixture, layout.latents + 2, layout.latents))
+    components = values.astype(np.float64)
+    components[:, 2:] = _factors(bundle, name, values[:, 2:])
+    if not (components[:, 0, 0] >= 0).all() or not components[:, 0, 0].sum() > 0:
+        raise BundleError(f"{bundle.manifest.name}: {name} holds weights that are negative or 0")
+    return components
+
+
+def _parts(mixture: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
+    """Means (components, latents) and factors (components, latents, latents)."""
+    return mixture[:, 1], mixture[:, 2:]
+
+
+def _stored(bundle: Bundle, file: str, expected: tuple[int, ...]) -> Floats:
+    """A float32 array of a bundle's file. Raises BundleError if it is another."""
+    name = f"{bundle.manifest.name}: {file}"
     try:
-        values = np.load(io.BytesIO(bundle.read("latents.npy")), allow_pickle=False)
+        values: Floats = np.load(io.BytesIO(bundle.read(file)), allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise BundleError(f"{name} is no array: {error}") from None
-    expected = (latents + 1, latents)
     if values.shape != expected or values.dtype != np.float32 or not np.isfinite(values).all():
         raise BundleError(
             f"{name} holds {values.dtype} {values.shape}, expected finite float32 {expected}"
         )
-    factor = np.tril(values[1:].astype(np.float64))
-    if not (np.diagonal(factor) > 0).all():
-        raise BundleError(f"{name} holds no Cholesky factor: its diagonal is not positive")
-    return values[0], factor
+    return values
+
+
+def _factors(bundle: Bundle, file: str, values: Floats) -> npt.NDArray[np.float64]:
+    """Lower triangular matrices, whose diagonals must be positive."""
+    factors = np.tril(values.astype(np.float64))
+    if not (np.diagonal(factors, axis1=-2, axis2=-1) > 0).all():
+        raise BundleError(
+            f"{bundle.manifest.name}: {file} holds no Cholesky factor: its diagonal is not positive"
+        )
+    return factors
 
 
 def _spherical(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], t: Array) -> Array:

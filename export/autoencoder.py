@@ -16,11 +16,13 @@ from edgeae.bench.autoencoder import self_test
 from edgeae.bundle import find
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
+from export.mixture import choose_mixture
 from export.parity import ExportError
 from export.quantize import quantize
 from export.torch_graph import write_torch_graph
 from train.autoencoder.data import read_items
 from train.autoencoder.network import Autoencoder
+from train.autoencoder.recipe import with_mask
 from train.config import Config
 
 # Graph and torch may differ by rounding alone: so much of the largest value.
@@ -29,6 +31,8 @@ _TOLERANCE = 2e-5
 INT8_BUDGET = 1.25
 # Items that graphs are calibrated and checked on.
 _CHECKED = 512
+# Items whose latents show how they are spread.
+_SPREAD = 20_000
 KINDS = {"dense": "vector", "conv1d": "signal", "conv2d": "image"}
 
 
@@ -62,13 +66,31 @@ def export_model(
     # Where values are missing the mean stands in, as it does in training.
     mean = weights["mean"].numpy()
     held_out = np.where(np.isnan(held_out), mean, held_out).astype(np.float32)
-    return export_autoencoder(
+    parts = export_autoencoder(
         network,
         out,
         held_out,
         names=items.names,
         dtype="uint8" if items.pictures else "float32",
     )
+    mixture = choose_mixture(
+        _latents(network, items.training[:_SPREAD]), _latents(network, items.validation[:_SPREAD])
+    )
+    if mixture is not None:
+        np.save(out / "mixture.npy", mixture.packed())
+        parts["files"].append("mixture.npy")
+        parts["latent"]["mixture"] = len(mixture.weights)
+    return parts
+
+
+@torch.no_grad()
+def _latents(network: Autoencoder, items: np.ndarray) -> np.ndarray:
+    """Latents (N, latents) of items (N, *shape); NaN where a value is missing."""
+    found = [
+        network.eval().encode(*with_mask(items[start : start + 500]))[0].numpy()
+        for start in range(0, len(items), 500)
+    ]
+    return np.concatenate(found) if found else np.zeros((0, network.config.latent), np.float32)
 
 
 def verify(bundle: Path, inputs: tuple[str, ...]) -> dict[str, Any]:

@@ -215,3 +215,44 @@ def test_bench_and_verify_know_it(model):
     for one in workloads(model):
         one.call()
     assert len(list(self_test(model))) == 2
+
+
+def mixed(path, components, **latent):
+    """The projection with a mixture of three groups of latents."""
+    projection(path)
+    rows = np.zeros((3, LATENTS + 2, LATENTS), np.float32) if components is None else components
+    if components is None:
+        for k, mean in enumerate([(-5, 0), (5, 0), (0, 9)]):
+            rows[k] = np.vstack([np.full((1, 2), (0.5, 0.25, 0.25)[k]), [mean], 0.1 * np.eye(2)])
+    np.save(path / "mixture.npy", rows)
+    return projection(
+        path,
+        latent={"size": LATENTS, "masked": False, "mixture": 3, **latent},
+        files=["latents.npy", "mixture.npy", "CARD.md"],
+    )
+
+
+def test_samples_of_a_mixture_lie_in_its_groups_by_weight(tmp_path):
+    model = edgeae.load(mixed(tmp_path / "p", None))
+    codes = model.encode(model.sample(4000, seed=1))
+    centers = np.array([(-5, 0), (5, 0), (0, 9)])
+    distance = np.linalg.norm(codes[:, None] - centers, axis=2)
+    assert distance.min(axis=1).max() < 1
+    shares = np.bincount(distance.argmin(axis=1)) / 4000
+    np.testing.assert_allclose(shares, [0.5, 0.25, 0.25], atol=0.03)
+    np.testing.assert_array_equal(model.sample(5, seed=2), model.sample(5, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("components", "latent", "told"),
+    [
+        (np.ones((2, 4, 2), np.float32), {}, r"expected finite float32 \(3, 4, 2\)"),
+        (np.zeros((3, 4, 2), np.float32), {}, "no Cholesky factor"),
+        (np.tile(np.array([[-1, -1], [0, 0], [1, 0], [0, 1]], "f4"), (3, 1, 1)), {}, "negative"),
+        (None, {"mixture": -1}, "latent.mixture is -1, expected 0 to"),
+        (None, {"mixture": True}, "latent.mixture is True"),
+    ],
+)
+def test_a_mixture_that_is_none_is_refused(tmp_path, components, latent, told):
+    with pytest.raises(BundleError, match=told):
+        edgeae.load(mixed(tmp_path / "p", components, **latent))
