@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
     Returns:
         Of a file {"what": "file", "bytes", "codec" and "codec_version" (None if that codec is not
         bundled), "codec_id", "kind"} and for a picture "width", "height", "channels" (0 for an
-        array without a channel axis), "quality" (1 to 9), "level" and "bits_per_pixel".
+        array without a channel axis), "quality" (1 to 9), "level", "lossless" and "bits_per_pixel";
+        the id, quality and level of a file that keeps its image exactly are None.
         Of a model {"what": "model", "name", "version", "task", "kind", "id", "codec_id",
         "directory", "bytes", "layout", "graphs", "files", "figures", "provenance"}.
 
@@ -52,13 +54,11 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
 
 def _file(head: bytes, size_bytes: int) -> dict[str, Any]:
     header = file_info(head)
-    name: str | None
-    version: str | None
-    try:
-        codec = bundled_with_codec_id(bytes.fromhex(header["codec_id"])).manifest
-        name, version = codec.name, codec.version
-    except UnknownCodec:
-        name = version = None
+    name = version = None
+    if header["codec_id"] is not None:
+        with contextlib.suppress(UnknownCodec):
+            codec = bundled_with_codec_id(bytes.fromhex(header["codec_id"])).manifest
+            name, version = codec.name, codec.version
     told = {"what": "file", "bytes": size_bytes, "codec": name, "codec_version": version, **header}
     if "width" in header:
         told["bits_per_pixel"] = 8 * size_bytes / (header["width"] * header["height"])

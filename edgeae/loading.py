@@ -41,7 +41,8 @@ class Door:
     Attributes:
         module, name: the class that runs it. The module of a codec also has
             `file_codec_id(data, **options)`, the id that a file's bytes carry, and
-            `file_info(data)`, what else its header says.
+            `file_info(data)`, what else its header says; where the id may be empty, for files that
+            no model is needed for, also `decompress_exact(data, **options)`.
         trials: the module with its workloads for `bench` and its self-test for `verify`, see
             `edgeae.bench.workloads`.
         files: the module with the work of the command's verbs on one file, see `edgeae.batch`.
@@ -62,7 +63,7 @@ DOORS: dict[tuple[str, str], Door] = {
         name="ImageCodec",
         trials="edgeae.bench.image_codec",
         files="edgeae.cli.image_files",
-        magics=(b"\x89EAE\r\n\x1a\n", b"\x89e"),
+        magics=(b"\x89EAE\r\n\x1a\n", b"\x89e", b"\x89x"),
     ),
     ("denoiser", "audio"): Door(
         module="edgeae.signal.denoiser",
@@ -127,11 +128,14 @@ def decompress(blob: bytes, **options: Any) -> Any:
     if not isinstance(blob, bytes | bytearray | memoryview):
         raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
     data = bytes(blob)
-    return _bundled_codec(file_codec_id(data, **options)).decompress(data, **options)
+    if codec_id := file_codec_id(data, **options):
+        return _bundled_codec(codec_id).decompress(data, **options)
+    return _first_that_reads(data, "decompress_exact", **options)
 
 
 def file_codec_id(data: bytes, **options: Any) -> bytes:
-    """The id of the codec that wrote a file, 16 bytes or the first 4 of them.
+    """The id of the codec that wrote a file, 16 bytes or the first 4 of them; empty if none is
+    needed to read it.
 
     `options` are those of `decompress`. Raises BitstreamError if no kind of codec reads the bytes.
     """
@@ -140,7 +144,8 @@ def file_codec_id(data: bytes, **options: Any) -> bytes:
 
 
 def file_info(data: bytes) -> dict[str, Any]:
-    """What a compressed file's header says, "kind" and "codec_id" (hexadecimal) among it.
+    """What a compressed file's header says, "kind" and "codec_id" (hexadecimal, or None
+    if no codec is needed) among it.
 
     Raises BitstreamError if no kind of codec reads the bytes.
     """

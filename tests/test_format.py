@@ -13,7 +13,7 @@ import pytest
 import tiny
 
 from edgeae.coding import context, entropy, rate
-from edgeae.image import file, packets
+from edgeae.image import exact, file, packets
 from edgeae.image.codec import PACKET_LIMITS, ImageCodec
 from edgeae.image.header import Limits
 from edgeae.image.latent import Latent
@@ -32,6 +32,7 @@ def says(*words):
 
 def test_the_magics_are_those_of_the_page():
     says(file.MAGIC.hex(" ").upper() + " magic", file.SMALL_MAGIC.hex(" ") + " magic")
+    says(exact.MAGIC.hex(" ") + " magic")
     says(f"{packets.MARK:X} + s", f"s is 0 to {packets.MAX_SIDE_LOG2}")
 
 
@@ -231,7 +232,7 @@ def symbols_of(files, path):
 @pytest.mark.parametrize("size", [(5, 9, 3), (16, 16, 0), (30, 37, 1), (20, 9, 4)])
 def test_a_decoder_from_the_page_alone_finds_the_symbols(model, codec_path, size, quality):
     image = tiny.picture(*size, noise=60)
-    blob = model.compress(image, quality=quality)
+    blob = model.compress(image, quality=quality, lossless=False)
     expected = model.encode(image, quality=quality).symbols
     assert np.array_equal(symbols_of([blob], codec_path), expected)
 
@@ -240,7 +241,7 @@ def test_a_decoder_from_the_page_alone_reads_many_lanes(codec_path, tmp_path):
     codec_path = tiny.tiny_codec_bundle(tmp_path / "large", tile=64)
     model = ImageCodec.load(codec_path)
     image = tiny.picture(90, 120, noise=60)
-    blob = model.compress(image, quality=9)
+    blob = model.compress(image, quality=9, lossless=False)
     assert file.read(blob).blocks[0][0] > 2  # more than 4 lanes
     assert np.array_equal(symbols_of([blob], codec_path), model.encode(image, quality=9).symbols)
 

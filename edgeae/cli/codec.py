@@ -20,6 +20,7 @@ __all__ = ["compress", "decompress"]
 SUFFIX = ".eae"
 
 
+# Long: the options are its parameters, which typer reads from the signature.
 def compress(
     sources: options.Sources,
     target: options.Target,
@@ -31,6 +32,15 @@ def compress(
     max_bytes: Annotated[
         int | None,
         typer.Option(min=1, help="The best quality that fits, instead of --quality."),
+    ] = None,
+    lossless: Annotated[
+        bool | None,
+        typer.Option(
+            "--lossless/--lossy",
+            help="Keep every picture exactly, or none. By default text, line art and patterns are "
+            "kept exactly where that is smaller, or where the codec cannot do them.",
+            show_default=False,
+        ),
     ] = None,
     strip: Annotated[
         bool, typer.Option("--strip", help="Leave EXIF and XMP out of the file.")
@@ -49,13 +59,16 @@ def compress(
 ) -> None:
     """Compress photos to .eae files: one, several into a folder, or a folder of them.
 
-    Text, line art and fine patterns are told on stderr where PNG or JPEG would do better.
+    Text, line art and fine patterns, which a photo codec cannot do, are kept exactly where that is
+    smaller; where JPEG would still do better, stderr says so.
     """
     from edgeae import batch
     from edgeae.cli import folder, image_files
 
     if quality is not None and max_bytes is not None:
         raise UsageError("--quality and --max-bytes exclude each other")
+    if lossless and quality is not None:
+        raise UsageError("--quality and --lossless exclude each other")
     settings = folder.Settings(
         force=force,
         skip_existing=skip_existing,
@@ -69,6 +82,7 @@ def compress(
         options.loading(model, precision, provider, device, threads),
         quality=quality,
         max_bytes=max_bytes,
+        lossless=lossless,
         with_psnr=psnr,
         strip=strip,
     )

@@ -44,11 +44,15 @@ LARGE_PIXELS_PER_BYTE = 1 << 28
 
 @dataclass(frozen=True)
 class Compression:
-    """How to compress pictures: a quality, or a budget in bytes instead."""
+    """How to compress pictures: a quality, or a budget in bytes instead.
+
+    `lossless` True keeps every picture exactly, False none; None those that the codec cannot do.
+    """
 
     loading: Loading
     quality: float | None = None
     max_bytes: int | None = None
+    lossless: bool | None = None
     with_psnr: bool = False
     strip: bool = False
 
@@ -71,11 +75,11 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     codec = loaded(how.loading)
     source, read_bytes = _readable(job.source)
     image = media.read_image(source)
-    asked: dict[str, Any] = (
-        {"quality": 5 if how.quality is None else how.quality}
-        if how.max_bytes is None
-        else {"max_bytes": how.max_bytes}
-    )
+    asked: dict[str, Any] = {
+        "quality": how.quality,
+        "max_bytes": how.max_bytes,
+        "lossless": how.lossless,
+    }
     found = media.read_image_metadata(source)
     if not how.strip and (found.exif or found.xmp):
         asked["metadata"] = Metadata(found.exif, found.xmp)
@@ -93,12 +97,17 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
         f"  {read_bytes:,} -> {len(blob):,} bytes  ratio {ratio(read_bytes, len(blob))}"
         f"  {metrics.bits_per_pixel(len(blob), image.shape):.3f} bit/pixel"
     )
-    if how.max_bytes is not None:
-        line += f"  quality {file_info(blob)['quality']:g}"
-    if how.with_psnr:
+    quality = file_info(blob)["quality"]
+    if quality is None:
+        line += "  kept exactly"
+    elif how.max_bytes is not None:
+        line += f"  quality {quality:g}"
+    if how.with_psnr and quality is not None:
         # Transparency is exact and would flatter.
         line += f"  PSNR {metrics.psnr_db(image[..., :3], restore()[..., :3]):.2f} dB"
-    warning = plain_coding.warning(_rgb(image), len(blob), lambda: _rgb(restore()))
+    warning = None
+    if quality is not None:
+        warning = plain_coding.warning(_rgb(image), len(blob), lambda: _rgb(restore()))
     if warning is None and len(blob) > read_bytes:
         warning = f"the compressed file is larger than the original, {read_bytes:,} bytes"
     return Done(line, read_bytes, len(blob), warning)
@@ -110,11 +119,14 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
     Raises what reading, `ImageCodec.decompress` and writing raise.
     """
     blob = pipes.read_bytes(job.source)
-    loading = how.loading
-    if loading.model is None:
-        loading = dataclasses.replace(loading, model=_bundled_name(file_codec_id(blob)))
+    loading, codec_id = how.loading, file_codec_id(blob)
+    decompress = edgeae.decompress
+    if codec_id or loading.model is not None:
+        if loading.model is None:
+            loading = dataclasses.replace(loading, model=_bundled_name(codec_id))
+        decompress = loaded(loading).decompress
     with in_words_of_the_command():
-        image = loaded(loading).decompress(blob, region=how.region, limits=_limits(large=how.large))
+        image = decompress(blob, region=how.region, limits=_limits(large=how.large))
     written, warning = _write(job.target, image, how.to, read_metadata(blob))
     _keep_time(job)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"

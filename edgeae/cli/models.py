@@ -135,6 +135,10 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
         if told["codec"] is None
         else f"{told['codec']} {told['codec_version']}"
     )
+    coded = [("codec", made_by), ("codec id", told["codec_id"])]
+    if told.get("lossless"):
+        coded = [("codec", "none is needed")]
+    quality = "exact" if told.get("lossless") else f"{told['quality']:g} of 1 to 9"
     rows = [("file", path), ("bytes", f"{told['bytes']:,}")]
     if told["kind"] == "image":
         colors = CHANNELS[told["channels"]]
@@ -142,11 +146,7 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
             ("picture", f"{told['width']}x{told['height']} pixels, {colors}"),
             ("bits per pixel", f"{told['bits_per_pixel']:.3f}"),
         ]
-    rows += [
-        ("quality", f"{told['quality']:g} of 1 to 9"),
-        ("codec", made_by),
-        ("codec id", told["codec_id"]),
-    ]
+    rows += [("quality", quality), *coded]
     terminal.table(("", ""), rows, wrapped=1)
 
 

@@ -9,6 +9,7 @@ from numbers import Real
 __all__ = [
     "DEFAULT_QUALITY",
     "LEVELS",
+    "QUALITIES",
     "byte_budget",
     "finest_that_fits",
     "level_of_quality",
@@ -17,6 +18,7 @@ __all__ = [
 
 # Quantization levels, 0 (coarsest) to LEVELS - 1.
 LEVELS = 65
+# The coarsest quality and the finest.
 QUALITIES = (1, 9)
 DEFAULT_QUALITY = 5
 _LEVELS_PER_QUALITY = (LEVELS - 1) // (QUALITIES[1] - QUALITIES[0])

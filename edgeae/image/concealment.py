@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["fill"]
+from edgeae.image.tiles import Tile
+
+__all__ = ["fill", "lost_latents"]
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -66,3 +69,11 @@ def _quartered(values: Floats) -> Floats:
     rows = values[..., 0::2, :] + values[..., 1::2, :]
     sums: Floats = rows[..., 0::2] + rows[..., 1::2]
     return sums
+
+
+def lost_latents(layout: Sequence[Tile], blocks: Iterable[int]) -> npt.NDArray[np.bool_]:
+    """True for the latents (h, w) of tiles without a block."""
+    lost = np.ones((layout[-1].rows.stop, layout[-1].columns.stop), np.bool_)
+    for i in blocks:
+        lost[layout[i].rows, layout[i].columns] = False
+    return lost

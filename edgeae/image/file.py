@@ -31,10 +31,12 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgeae.coding import container
 from edgeae.coding.container import Chunk, read_varint, varint
 from edgeae.errors import BitstreamError
+from edgeae.image import exact
 from edgeae.image.header import (
     SHORT_CHANNELS,
     Header,
@@ -49,6 +51,7 @@ __all__ = [
     "MAGIC",
     "SMALL_MAGIC",
     "ImageFile",
+    "as_bytes",
     "read",
     "read_header",
     "read_metadata",
@@ -127,6 +130,8 @@ def read(data: bytes, limits: Limits | None = None) -> ImageFile:
             end.
     """
     limits = _allowed(data, limits)
+    if data.startswith(exact.MAGIC):
+        raise BitstreamError("the file keeps its image exactly and holds no latent")
     if data.startswith(SMALL_MAGIC):
         return _read_small(data, limits)
     chunks = container.read(data, MAGIC, max_chunks=limits.chunks)
@@ -156,6 +161,8 @@ def read_metadata(data: bytes, limits: Limits | None = None) -> Metadata:
     Raises:
         BitstreamError: not an .eae file, cut off, damaged, or over a limit.
     """
+    if data.startswith(exact.MAGIC):
+        return exact.read(data, limits).metadata
     return read(data, limits).metadata
 
 
@@ -199,6 +206,13 @@ def salvage(data: bytes, limits: Limits | None = None) -> ImageFile:
     if found is None:
         raise BitstreamError("this is not an .eae file, or nothing is left of its header")
     return ImageFile(found, blocks, alpha if found.channels == 4 else None, _metadata(chunks))
+
+
+def as_bytes(blob: Any) -> bytes:
+    """A file that a caller gave, as bytes. Raises TypeError for anything else."""
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
+    return bytes(blob)
 
 
 def _allowed(data: bytes, limits: Limits | None) -> Limits:

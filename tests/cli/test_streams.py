@@ -243,7 +243,7 @@ def test_a_name_that_is_no_text_can_be_read_and_told(tmp_path, codec, photo):
 # --- what is said of a picture ---
 
 
-def test_text_and_patterns_are_told_where_plain_coding_would_do_better(tmp_path):
+def test_text_and_patterns_are_kept_exactly_unless_told_otherwise(tmp_path):
     rows, columns = np.mgrid[:64, :96]
     checker = np.repeat(((rows + columns) % 2 * 255).astype(np.uint8)[..., None], 3, 2)
     rng = np.random.default_rng(0)
@@ -251,15 +251,31 @@ def test_text_and_patterns_are_told_where_plain_coding_would_do_better(tmp_path)
     for top in range(2, 90, 8):
         text[top : top + 5, 2:126] = 255 * (rng.random((5, 124)) < 0.5).astype(np.uint8)[..., None]
     smooth = np.stack([rows * 3, columns * 2, 200 - rows], -1).astype(np.uint8)
-    said = {}
-    for name, image in (("checker", checker), ("text", text), ("smooth", smooth)):
+    said, told = {}, {}
+    images = {"checker": checker, "text": text, "smooth": smooth}
+    for name, image in images.items():
         media.write_image(tmp_path / f"{name}.bmp", image)
         result = run("compress", tmp_path / f"{name}.bmp", tmp_path / f"{name}.eae")
         assert result.exit_code == 0 and result.stdout.count("\n") == 1
         said[name] = result.stderr
-    assert "not what a photo codec is for" in said["checker"]
-    assert "PNG loses nothing" in said["text"] and said["text"].count("\n") == 1
-    assert said["smooth"] == ""
+        told[name] = result.stdout
+    assert "kept exactly" in told["checker"] and "kept exactly" in told["text"]
+    assert "kept exactly" not in told["smooth"] and set(said.values()) == {""}
+    for name in ("checker", "text"):
+        result = run("compress", tmp_path / f"{name}.bmp", tmp_path / "b.eae", "--lossy", "--force")
+        assert result.exit_code == 0 and "not what a photo codec is for" in result.stderr
+        result = run("decompress", tmp_path / f"{name}.eae", tmp_path / f"{name}.png")
+        assert result.exit_code == 0, result.output
+        there = media.read_image(tmp_path / f"{name}.png")
+        assert np.array_equal(there, np.broadcast_to(images[name], there.shape))
+    result = run("compress", tmp_path / "smooth.bmp", tmp_path / "c.eae", "--lossless")
+    assert "kept exactly" in result.stdout
+    result = run("info", tmp_path / "c.eae")
+    assert "exact" in result.stdout and "none is needed" in result.stdout
+    result = run(
+        "compress", tmp_path / "smooth.bmp", tmp_path / "d.eae", "--lossless", "--quality", 3
+    )
+    assert result.exit_code == 2 and "exclude each other" in result.stderr
 
 
 def test_a_ratio_below_one_is_told_with_its_digits(tmp_path):

@@ -26,9 +26,10 @@ import numpy as np
 
 from edgeae import bundle, media
 from edgeae.errors import EdgeaeError
+from edgeae.image import exact
 from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
-from edgeae.image.header import Limits
+from edgeae.image.header import Header, Limits
 from edgeae.onnx_check import check_graph
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -98,7 +99,8 @@ def seeds() -> Seeds:
         for channels in (3, 4):
             for size in ((9, 9), (9, 20), (20, 20)):
                 image = noise[: size[0], : size[1], :channels]
-                files += [model.compress(image, quality=quality)] * 2
+                files += [model.compress(image, quality=quality, lossless=False)] * 2
+        files += [exact.write(noise[:9, :9, :3]), exact.write(noise[:9, :9] // 128 * 255)]
         small = model.packets(noise[:8, :12, :3], max_packet_bytes=42, quality=quality)
         packets += [small] * 5
     sounds = {}
@@ -216,9 +218,13 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
     return dict(zip(FORMS, makers, strict=True))
 
 
+def header_of(data: bytes) -> Header:
+    return (exact if data.startswith(exact.MAGIC) else image_file).read_header(data)
+
+
 def reads_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
-        image, header = model.decompress(data), image_file.read_header(data)
+        image, header = model.decompress(data), header_of(data)
         shape = (header.height, header.width, header.channels)
         check(image.shape == (shape if header.channels else shape[:2]))
         check(image.dtype == np.uint8)
@@ -228,7 +234,7 @@ def reads_file(model: ImageCodec, data: bytes) -> Decode:
 
 def reads_region(model: ImageCodec, data: bytes, rng: random.Random) -> Decode:
     def decode() -> None:
-        header = image_file.read_header(data)
+        header = header_of(data)
         top, left = rng.randrange(header.height), rng.randrange(header.width)
         region = (top, left, min(3, header.height - top), min(5, header.width - left))
         image = model.decompress(data, region=region)
@@ -240,7 +246,8 @@ def reads_region(model: ImageCodec, data: bytes, rng: random.Random) -> Decode:
 def conceals_file(model: ImageCodec, data: bytes) -> Decode:
     def decode() -> None:
         image, mask = model.decompress(data, errors="conceal", limits=LIMITS)
-        header = image_file.salvage(data).header
+        plain = data.startswith(exact.MAGIC)
+        header = header_of(data) if plain else image_file.salvage(data).header
         shape = (header.height, header.width, header.channels)
         check(image.shape == (shape if header.channels else shape[:2]))
         check(mask.shape == shape[:2] and mask.dtype == np.bool_ and image.dtype == np.uint8)

@@ -153,5 +153,8 @@ def test_the_codec_id_is_over_all_that_a_reader_must_share(own):
     files = {role: {"fp32": of["fp32"]["file"]} for role, of in manifest["graphs"].items()}
     assert tiny.codec_id(own, manifest["latent"], files) == manifest["codec_id"]
     see_through = np.zeros((4, 4, 4), np.uint8)  # a whole file, whose header holds the id
-    assert ImageCodec.load(own).compress(see_through)[16:32].hex() == manifest["codec_id"]
+    assert (
+        ImageCodec.load(own).compress(see_through, lossless=False)[16:32].hex()
+        == manifest["codec_id"]
+    )
     assert ImageCodec.load(own).compress(tiny.picture(4, 4))[2:6].hex() == manifest["codec_id"][:8]
