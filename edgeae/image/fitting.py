@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,13 +9,14 @@ import numpy.typing as npt
 
 from edgeae.coding.block import BlockCoder
 from edgeae.image.packets import PacketHeader, overhead_bytes, write_packets
-from edgeae.image.tiles import Synthesis
+from edgeae.image.tiles import Synthesis, Tile
 
 __all__ = ["fitting_packets"]
 
 Floats = npt.NDArray[np.float32]
 
-# The side of the tiles that tell whether larger ones need be tried, as a power of two.
+# The side, as a power of two, from which larger tiles are tried, then smaller ones.
+# At packets of a kilobyte and a usual quality it is about the one that fits.
 _PROBE_LOG2 = 3
 
 
@@ -42,12 +42,23 @@ def fitting_packets(
     Raises:
         ValueError: it would take more tiles, or not even a tile of one latent fits.
     """
-    image, largest, missing = header.image, header.side_log2, 0
-    if largest > _PROBE_LOG2:
+    level, missing = header.image.level, 0
+    content = _content(latents, coder.steps[level])
+
+    def room(made: PacketHeader) -> int:
+        return max_packet_bytes - overhead_bytes(made, made.tiles(synthesis.stride))
+
+    def missing_bytes(made: PacketHeader) -> int:
+        """What the tile that seems to have the most in it takes beyond the room for it."""
+        tile = max(_layout(synthesis, made), key=lambda t: float(content[t.rows, t.columns].sum()))
+        return len(coder.encode(latents[:, tile.rows, tile.columns], level)) - room(made)
+
+    largest = header.side_log2
+    for side_log2 in range(_PROBE_LOG2, header.side_log2 + 1):
         # What is too much in a small tile is too much in the large one around it.
-        probes = _parts(synthesis, latents, replace(header, side_log2=_PROBE_LOG2))
-        if len(coder.encode(_busiest(probes), image.level)) > max_packet_bytes:
-            largest = _PROBE_LOG2 - 1
+        if missing_bytes(replace(header, side_log2=side_log2)) > 0:
+            largest = side_log2 - 1
+            break
     for side_log2 in range(largest, -1, -1):
         made = replace(header, side_log2=side_log2)
         count = made.tiles(synthesis.stride)
@@ -56,13 +67,11 @@ def fitting_packets(
                 f"max_packet_bytes is {max_packet_bytes}, which would take {count} tiles: "
                 f"{max_tiles} are allowed"
             )
-        room = max_packet_bytes - overhead_bytes(made, count)
-        parts = _parts(synthesis, latents, made)
-        # Most sizes of tiles are given up for the tile that has the most in it.
-        missing = len(coder.encode(_busiest(parts), image.level)) - room
+        missing = missing_bytes(made) if side_log2 < _PROBE_LOG2 else 0
         if missing <= 0:
-            blocks = coder.encode_many(parts, image.level)
-            missing = max(map(len, blocks)) - room
+            parts = [latents[:, tile.rows, tile.columns] for tile in _layout(synthesis, made)]
+            blocks = coder.encode_many(parts, level)
+            missing = max(map(len, blocks)) - room(made)
             if missing <= 0:
                 return write_packets(made, blocks, max_packet_bytes)
     raise ValueError(
@@ -71,13 +80,12 @@ def fitting_packets(
     )
 
 
-def _parts(synthesis: Synthesis, latents: Floats, header: PacketHeader) -> list[Floats]:
-    """The latents of each tile."""
+def _layout(synthesis: Synthesis, header: PacketHeader) -> list[Tile]:
+    """The tiles of an image in packets."""
     image = header.image
-    layout = synthesis.layout(image.height, image.width, 1 << header.side_log2)
-    return [latents[:, tile.rows, tile.columns] for tile in layout]
+    return synthesis.layout(image.height, image.width, 1 << header.side_log2)
 
 
-def _busiest(parts: Sequence[Floats]) -> Floats:
-    """The tile that has the most in it."""
-    return max(parts, key=lambda part: float(np.abs(part).sum()))
+def _content(latents: Floats, steps: Floats) -> Floats:
+    """Roughly the bits, float32 (h, w), that each place of latents (channels, h, w) will take."""
+    return np.log2(np.abs(latents) / steps[:, None, None] + 1).sum(axis=0)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from edgeae.coding import block
 from edgeae.coding.context import ContextModel
-from edgeae.coding.many import MAX_LANES
 from edgeae.errors import BitstreamError
 from edgeae.image.codec import ImageCodec
 
@@ -20,6 +19,9 @@ def blocks(model):
     """The coder of the tiny codec, whose contexts take several blocks at once."""
     assert model._blocks.contexts.batches
     return model._blocks
+
+
+SPREADS = (0.1, 1.0, 9.0, 0.5, 40.0, 3.0, 0.2, 9.0, 1.0)
 
 
 def latents(rng, shape, spread, level, coder):
@@ -44,16 +46,52 @@ def test_blocks_side_by_side_are_the_blocks_alone(blocks, shapes, level, spread,
         assert np.array_equal(symbols, blocks.decode(part, shape, level))
 
 
-def test_large_blocks_of_many_lanes_are_coded_alone_among_small_ones(tmp_path):
+def test_large_blocks_of_many_lanes_are_coded_alone_among_small_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(block, "MAX_LANES", 16)
     coder = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "large", tile=64))._blocks
     rng = np.random.default_rng(0)
     shapes = [(2, 2)] * 6 + [(48, 48)] * 5 + [(32, 40)] * 4
     parts = [latents(rng, shape, 9.0, 64, coder) for shape in shapes]
     alone = [coder.encode(part, 64) for part in parts]
-    assert max(1 << part[0] for part in alone) > MAX_LANES > min(1 << part[0] for part in alone)
+    assert max(1 << part[0] for part in alone) > 16 > min(1 << part[0] for part in alone)
     assert coder.encode_many(parts, 64) == alone
     for one, symbols in zip(alone, coder.decode_many(alone, shapes, 64), strict=True):
         assert np.array_equal(symbols, coder.decode(one, symbols.shape[1:], 64))
+
+
+def test_blocks_of_several_lanes_are_coded_side_by_side(tmp_path):
+    coder = ImageCodec.load(tiny.tiny_codec_bundle(tmp_path / "large", tile=64))._blocks
+    rng = np.random.default_rng(0)
+    shapes = [(48, 48)] * 5 + [(20, 30)] * 4
+    of = zip(shapes, SPREADS, strict=True)
+    parts = [latents(rng, shape, spread, 64, coder) for shape, spread in of]
+    with coder.contexts._batched()[0].watched() as runs:
+        made = coder.encode_many(parts, 64)
+    assert len(runs) == 4  # the phases of the first slice, for each shape
+    alone = [coder.encode(part, 64) for part in parts]
+    assert made == alone
+    assert {part[0] for part in alone} >= {3, 5}
+    found = coder.decode_many(alone, shapes, 64)
+    for one, shape, symbols in zip(alone, shapes, found, strict=True):
+        assert np.array_equal(symbols, coder.decode(one, shape, 64))
+
+
+def test_a_block_that_claims_many_lanes_is_not_put_beside_others(blocks, monkeypatch):
+    # Each lane of one block makes room in every row of all blocks.
+    together = []
+
+    class Watched(block.Decoders):
+        def __init__(self, tables, decoders):
+            together.extend(len(decoder.states) for decoder in decoders)
+            super().__init__(tables, decoders)
+
+    monkeypatch.setattr(block, "Decoders", Watched)
+    rng = np.random.default_rng(4)
+    sound = blocks.encode(latents(rng, (2, 2), 3.0, 40, blocks), 40)
+    claims = bytes([9]) + rng.bytes(2000)
+    with pytest.raises(BitstreamError, match="coded block"):
+        blocks.decode_many([*[sound] * 4, claims], [(2, 2)] * 5, 40)
+    assert together == [1] * 4
 
 
 def test_small_blocks_run_each_graph_once_for_many(blocks):
