@@ -46,6 +46,10 @@ def compress(
         bool, typer.Option("--strip", help="Leave EXIF and XMP out of the file.")
     ] = False,
     psnr: Annotated[bool, typer.Option("--psnr", help="Decode again and tell the PSNR.")] = False,
+    large: Annotated[
+        bool,
+        typer.Option("--large", help="Write a file that is read with --large alone, if need be."),
+    ] = False,
     precision: options.Precision = None,
     provider: options.Providers = None,
     device: options.Device = None,
@@ -85,6 +89,7 @@ def compress(
         lossless=lossless,
         with_psnr=psnr,
         strip=strip,
+        large=large,
     )
     plan = _plan(
         sources,

@@ -55,6 +55,7 @@ class Compression:
     lossless: bool | None = None
     with_psnr: bool = False
     strip: bool = False
+    large: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,8 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     found = media.read_image_metadata(source)
     if not how.strip and (found.exif or found.xmp):
         asked["metadata"] = Metadata(found.exif, found.xmp)
+    if how.large:
+        asked["limits"] = _limits(large=True)
     with in_words_of_the_command():
         blob = codec.compress(image, **asked)
 

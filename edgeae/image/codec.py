@@ -39,6 +39,7 @@ from edgeae.image.header import (
     Metadata,
     check_metadata,
     check_proportion,
+    check_readable,
 )
 from edgeae.image.latent import Latent, checked
 from edgeae.image.packets import PacketHeader, gather
@@ -209,10 +210,7 @@ class ImageCodec:
                 restored = self.decompress(blob, limits=Limits(pixels_per_byte=USUAL_PIXELS))
                 fits = exact.falls_short(image, restored, quality_of_level(level))
             blob = kept if kept is not None and fits else blob
-        try:
-            check_proportion(image.shape[0] * image.shape[1], len(blob), limits)
-        except BitstreamError as error:
-            raise ValueError(f"no reader would take the file: {error}") from None
+        check_readable(image.shape[0] * image.shape[1], len(blob), limits)
         return blob
 
     def _coded(

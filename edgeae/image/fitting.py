@@ -88,4 +88,5 @@ def _layout(synthesis: Synthesis, header: PacketHeader) -> list[Tile]:
 
 def _content(latents: Floats, steps: Floats) -> Floats:
     """Roughly the bits, float32 (h, w), that each place of latents (channels, h, w) will take."""
-    return np.log2(np.abs(latents) / steps[:, None, None] + 1).sum(axis=0)
+    bits: Floats = np.log2(np.abs(latents) / steps[:, None, None] + 1).sum(axis=0)
+    return bits

@@ -18,6 +18,7 @@ __all__ = [
     "Metadata",
     "check_metadata",
     "check_proportion",
+    "check_readable",
     "checked",
     "read_body",
     "read_short",
@@ -132,12 +133,28 @@ def read_short(
 
 def check_proportion(pixels: int, file_bytes: int, limits: Limits | None) -> None:
     """Raises BitstreamError for more pixels than a file of so many bytes may stand for."""
-    per_byte = (limits or Limits()).pixels_per_byte
-    if pixels > max(USUAL_PIXELS, per_byte * file_bytes):
-        raise BitstreamError(
-            f"the file holds {pixels} pixels in {file_bytes} bytes, allowed are {USUAL_PIXELS}, "
-            f"or {per_byte} a byte: take a region, or set limits=Limits(pixels_per_byte=...)"
+    if offence := _disproportion(pixels, file_bytes, limits):
+        raise BitstreamError(f"{offence}: take a region, or set limits=Limits(pixels_per_byte=...)")
+
+
+def check_readable(pixels: int, file_bytes: int, limits: Limits | None) -> None:
+    """Raises ValueError for a file that `check_proportion` would refuse, before it is there."""
+    if offence := _disproportion(pixels, file_bytes, limits):
+        raise ValueError(
+            f"no reader would take the file: {offence}: choose a higher quality, or set "
+            "limits=Limits(pixels_per_byte=...), as its readers must then too"
         )
+
+
+def _disproportion(pixels: int, file_bytes: int, limits: Limits | None) -> str:
+    """What is too much about so many pixels in so many bytes, or nothing."""
+    per_byte = (limits or Limits()).pixels_per_byte
+    if pixels <= max(USUAL_PIXELS, per_byte * file_bytes):
+        return ""
+    return (
+        f"the file holds {pixels} pixels in {file_bytes} bytes, allowed are {USUAL_PIXELS}, "
+        f"or {per_byte} a byte"
+    )
 
 
 def check_metadata(metadata: Metadata | None) -> None:

@@ -147,6 +147,38 @@ def test_the_limit_counts_the_bytes_of_the_file():
     assert edgeae.Limits().pixels_per_byte * 2**22 == 2**27
 
 
+def test_what_the_writer_makes_its_reader_takes_at_the_defaults(monkeypatch):
+    model = ImageCodec.load("photo-codec")
+    # Half as many pixels as the image has go without a question, so that its bytes decide.
+    monkeypatch.setattr(header, "USUAL_PIXELS", 6_000)
+    image = tiny.picture(100, 120, noise=20)
+    made = refused = 0
+    for quality in (1, 5, 9):
+        for picture in (image, np.full_like(image, 128)):
+            try:
+                blob = model.compress(picture, quality=quality)
+            except ValueError as error:
+                assert "choose a higher quality, or set limits=Limits(" in str(error)
+                refused += 1
+            else:
+                assert model.decompress(blob).shape == picture.shape
+                assert model.unpack(blob).height == 100
+                made += 1
+    assert made >= 2 and refused >= 2
+
+
+def test_what_a_writer_without_limits_makes_is_refused_by_the_name_of_the_option(monkeypatch):
+    model = ImageCodec.load("photo-codec")
+    monkeypatch.setattr(header, "USUAL_PIXELS", 6_000)
+    wide = Limits(pixels_per_byte=1 << 20)
+    blob = model.compress(np.full((100, 120), 128, np.uint8), limits=wide)
+    for options in ({}, {"errors": "conceal"}):
+        with pytest.raises(BitstreamError, match=r"take a region, or set limits=Limits\("):
+            model.decompress(blob, **options)
+    assert model.decompress(blob, region=(0, 0, 60, 100)).shape == (60, 100)
+    assert model.decompress(blob, limits=wide).shape == (100, 120)
+
+
 def test_what_is_written_is_read_at_the_default_limits(tmp_path):
     # 50 million pixels of which a file of some hundred bytes holds all.
     path = tiny.tiny_codec_bundle(tmp_path / "coarse", tile=1024)
