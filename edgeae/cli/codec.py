@@ -14,6 +14,7 @@ from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Plan
+    from edgeae.cli.folder import Tally
 
 __all__ = ["compress", "decompress"]
 
@@ -112,12 +113,19 @@ def compress(
     finally:
         batch.forget()
     if plan.many and tally.done:
-        before, after = tally.read_bytes, tally.written_bytes
-        terminal.say(
-            f"{terminal.count(tally.done, 'file')}  {before:,} -> {after:,} bytes"
-            f"  ratio {image_files.ratio(before, after)}"
-        )
+        _say_sum(tally)
     folder.end(tally, plan, settings)
+
+
+def _say_sum(tally: Tally) -> None:
+    """Tells how many bytes all files had before and have now."""
+    from edgeae.cli import image_files
+
+    before, after = tally.read_bytes, tally.written_bytes
+    terminal.say(
+        f"{terminal.count(tally.done, 'file')}  {before:,} -> {after:,} bytes"
+        f"  ratio {image_files.ratio(before, after)}"
+    )
 
 
 def decompress(
