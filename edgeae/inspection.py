@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeae.bundle import Bundle, bundled_names, bundled_with_codec_id, find
-from edgeae.errors import MediaError, UnknownCodec
+from edgeae.errors import BitstreamError, MediaError, UnknownCodec
 from edgeae.loading import file_info
 
 __all__ = ["info"]
@@ -47,6 +47,8 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
             return _file(head, Path(source).stat().st_size)
         except OSError as error:
             raise MediaError(f"cannot read {source}: {error.strerror}") from error
+        except BitstreamError as error:
+            raise BitstreamError(f"{source}: {error}") from None
     if str(source).lower().endswith(".eae") and not Path(source).exists():
         raise MediaError(f"cannot read {source}: No such file or directory")
     return _model(find(source))

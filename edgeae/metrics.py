@@ -31,7 +31,7 @@ def psnr_db(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """
     _check_images(reference, other)
     difference = np.subtract(reference, other, dtype=np.int32).ravel()
-    # int64: a 16,000 x 16,000 RGB picture of total loss sums to 5e13
+    # int64: a 16,000 x 16,000 RGB image of total loss sums to 5e13
     squared = int(np.einsum("i,i->", difference, difference, dtype=np.int64))
     if squared == 0:
         return math.inf
@@ -48,11 +48,11 @@ def ms_ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     """
     _check_images(reference, other)
     if reference.ndim not in (2, 3):
-        raise ValueError(f"ms_ssim wants (H, W) or (H, W, C), got shape {reference.shape}")
+        raise ValueError(f"images have shape {reference.shape}, expected (H, W) or (H, W, C)")
     if min(reference.shape[:2]) < _MS_SSIM_SMALLEST_SIDE:
         raise ValueError(
-            f"ms_ssim wants sides of at least {_MS_SSIM_SMALLEST_SIDE} pixels for its five scales,"
-            f" got {reference.shape[1]}x{reference.shape[0]}"
+            f"images are {reference.shape[1]}x{reference.shape[0]}, expected sides of at least "
+            f"{_MS_SSIM_SMALLEST_SIDE} pixels for the five scales of MS-SSIM"
         )
     channels = np.atleast_3d(reference), np.atleast_3d(other)
     return float(
@@ -63,9 +63,9 @@ def ms_ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
 def bits_per_pixel(size_bytes: int, shape: Sequence[int]) -> float:
     """Bits per pixel of a file of `size_bytes`, headers included, for an image (H, W[, C])."""
     if size_bytes < 0:
-        raise ValueError(f"size_bytes must not be negative, got {size_bytes}")
+        raise ValueError(f"size_bytes is {size_bytes}, expected at least 0")
     if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ValueError(f"shape must be (H, W) or (H, W, C), all at least 1, got {tuple(shape)}")
+        raise ValueError(f"shape is {tuple(shape)}, expected (H, W) or (H, W, C), all at least 1")
     return 8.0 * size_bytes / (shape[0] * shape[1])
 
 
@@ -83,7 +83,7 @@ def si_sdr_db(reference: ArrayLike, estimate: ArrayLike) -> float:
     other = other - other.mean()
     energy = float(target @ target)
     if energy == 0.0:
-        raise ValueError("si_sdr_db needs a reference that is not constant")
+        raise ValueError("reference is constant, expected a signal that changes")
     projected = (float(target @ other) / energy) * target
     residual = other - projected
     signal, distortion = float(projected @ projected), float(residual @ residual)
@@ -105,7 +105,7 @@ def prd_percent(reference: ArrayLike, estimate: ArrayLike) -> float:
     target, other = _check_signals(reference, estimate)
     spread = float(np.linalg.norm(target - target.mean(axis=0)))
     if spread == 0.0:
-        raise ValueError("prd_percent needs a reference that is not constant")
+        raise ValueError("reference is constant, expected a signal that changes")
     return 100.0 * float(np.linalg.norm(target - other)) / spread
 
 
@@ -118,17 +118,17 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     truth, values = np.asarray(labels), np.asarray(scores, dtype=np.float64)
     if truth.ndim != 1 or truth.shape != values.shape:
         raise ValueError(
-            f"labels and scores must be (n,) alike, got {truth.shape} and {values.shape}"
+            f"labels and scores have shapes {truth.shape} and {values.shape}, expected (n,) of both"
         )
     if not np.isin(truth, (0, 1)).all():
-        raise ValueError(f"labels must be 0 or 1, got {np.unique(truth)[:5].tolist()}")
+        raise ValueError(f"labels are {np.unique(truth)[:5].tolist()}, expected 0 and 1")
     if not np.isfinite(values).all():
-        raise ValueError("scores must be finite, got NaN or infinity")
+        raise ValueError("scores hold NaN or infinity, expected finite numbers")
     strange = truth.astype(bool)
     n1 = int(strange.sum())
     n0 = strange.size - n1
     if n0 == 0 or n1 == 0:
-        raise ValueError(f"roc_auc needs both labels, got {n0} zeros and {n1} ones")
+        raise ValueError(f"labels are {n0} zeros and {n1} ones, expected at least one of each")
     _, group, count = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(count) - (count - 1) / 2.0
     return float((mean_rank[group][strange].sum() - n1 * (n1 + 1) / 2.0) / (n0 * n1))
@@ -138,11 +138,11 @@ def _check_images(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> Non
     for array in (reference, other):
         if not isinstance(array, np.ndarray) or array.dtype != np.uint8:
             came = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-            raise ValueError(f"images must be uint8 arrays, got {came}")
+            raise ValueError(f"an image is {came}, expected uint8")
     if reference.shape != other.shape or reference.size == 0:
         raise ValueError(
-            f"images must have one shape with at least one pixel,"
-            f" got {reference.shape} and {other.shape}"
+            f"images have shapes {reference.shape} and {other.shape}, expected one shape with at "
+            "least one pixel"
         )
 
 
@@ -153,11 +153,11 @@ def _check_signals(
     other = np.asarray(estimate, dtype=np.float64)
     if target.ndim not in (1, 2) or target.shape != other.shape or target.size == 0:
         raise ValueError(
-            "signals must be (frames,) or (frames, channels) of one shape with at least one frame,"
-            f" got {target.shape} and {other.shape}"
+            f"signals have shapes {target.shape} and {other.shape}, expected one shape, (frames,) "
+            "or (frames, channels), with at least one frame"
         )
     if not (np.isfinite(target).all() and np.isfinite(other).all()):
-        raise ValueError("signals must be finite, got NaN or infinity")
+        raise ValueError("signals hold NaN or infinity, expected finite numbers")
     return target, other
 
 
@@ -172,7 +172,7 @@ def _ms_ssim_plane(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
         luminance, contrast = _ssim_terms(x, y)
         last = scale == len(_MS_SSIM_WEIGHTS) - 1
         term = float(np.mean(luminance * contrast) if last else np.mean(contrast))
-        # A negative mean (anti-correlated pictures) has no real power: it counts as no similarity.
+        # A negative mean (anti-correlated images) has no real power: it counts as no similarity.
         result *= max(term, 0.0) ** weight
         if not last:
             x, y = _half(x), _half(y)

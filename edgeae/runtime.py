@@ -113,17 +113,17 @@ class Graph:
             )
         onnxruntime = _onnxruntime()
         bring(onnxruntime, providers, device)
-        ways = alternatives(
+        choices = alternatives(
             providers,
             device,
             strict=strict,
             available=onnxruntime.get_available_providers(),
         )
         self.file = model.file
-        self._asked = tuple(choice.name for choice in ways[0]) if device is None else (device,)
+        self._asked = tuple(choice.name for choice in choices[0]) if device is None else (device,)
         self._threads = threads
         self._session, self._nodes = _first_that_runs(
-            onnxruntime, model, ways, self._asked, threads, strict, optimization
+            onnxruntime, model, choices, self._asked, threads, strict, optimization
         )
         self.inputs = tuple(_port(node, self.file) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node, self.file) for node in self._session.get_outputs())
@@ -165,7 +165,7 @@ class Graph:
         """
         if len(arrays) != len(self._accepted):
             raise ValueError(
-                f"{self.file.name} got {len(arrays)} inputs: {len(self._accepted)} are needed "
+                f"{self.file.name}: inputs are {len(arrays)}, expected {len(self._accepted)} "
                 f"({', '.join(self._input_names)})"
             )
         for array, (dtype, shape) in zip(arrays, self._accepted, strict=True):
@@ -224,8 +224,8 @@ class Graph:
         """
         if len(inputs) != len(self.inputs) or len(outputs) != len(self.outputs):
             raise ValueError(
-                f"{self.file.name} got {len(inputs)} inputs and {len(outputs)} outputs: "
-                f"{len(self.inputs)} and {len(self.outputs)} are needed"
+                f"{self.file.name}: inputs and outputs are {len(inputs)} and {len(outputs)}, "
+                f"expected {len(self.inputs)} and {len(self.outputs)}"
             )
         self._check(inputs)
         for array, port in zip(outputs, self.outputs, strict=True):
@@ -236,7 +236,7 @@ class Graph:
                 )
         kept_inputs, kept_outputs = tuple(inputs), tuple(outputs)
         if not all(array.flags.c_contiguous for array in (*kept_inputs, *kept_outputs)):
-            raise ValueError(f"{self.file.name} got an array with gaps, expected contiguous ones")
+            raise ValueError(f"{self.file.name}: an array has gaps, expected contiguous ones")
         binding = self._session.io_binding()
         for port, array in zip(self.inputs, kept_inputs, strict=True):
             binding.bind_input(port.name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
@@ -346,7 +346,16 @@ def profile_events(
 ) -> str:
     """What onnxruntime's profiler writes, JSON, about so many runs on the CPU with one thread.
 
-    `folder` is where it writes. Raises what `Graph` raises.
+    Args:
+        model: the graph.
+        inputs: one array for each of its inputs, of its dtype and shape.
+        folder: where the profiler writes its file.
+        optimization: one of `OPTIMIZATIONS`.
+        runs: how often the graph runs, from 1.
+
+    Raises:
+        BundleError: onnxruntime cannot load the graph.
+        TypeError, ValueError: the inputs do not fit, or another optimization.
     """
     graph = Graph(model, optimization=optimization)
     graph._check(inputs)
@@ -411,13 +420,13 @@ def register_provider(name: str, library: str | Path) -> None:
 def _first_that_runs(
     onnxruntime: Any,
     model: CheckedGraph,
-    ways: Sequence[tuple[Choice, ...]],
+    choices: Sequence[tuple[Choice, ...]],
     asked: Sequence[str],
     threads: int,
     strict: bool,
     optimization: str,
 ) -> tuple[Any, dict[str, int]]:
-    """The session of the first of the `ways`, and its nodes by provider."""
+    """The session of the first of the `choices` that runs the model, and its nodes by provider."""
     available = onnxruntime.get_available_providers()
     failed = ProviderError(
         "no device here is an accelerator, and strict refuses the CPU: "
@@ -425,18 +434,18 @@ def _first_that_runs(
         asked=asked,
         available=available,
     )
-    for way in ways:
+    for providers in choices:
         try:
-            for choice in way:
+            for choice in providers:
                 if choice.name not in available:
                     raise ProviderError(
                         f"{choice.name} is not on this machine: {', '.join(available)} are",
                         asked=asked,
                         available=available,
                     )
-            session = _open(onnxruntime, model, way, threads, strict, optimization)
+            session = _open(onnxruntime, model, providers, threads, strict, optimization)
             nodes = _nodes_by_provider(session, onnxruntime.__version__)
-            for choice in way:
+            for choice in providers:
                 if choice.name != CPU and choice.name not in nodes:
                     raise ProviderError(
                         f"{choice.name} runs no node of {model.file.name}: its nodes run on "
@@ -453,16 +462,16 @@ def _first_that_runs(
 def _open(
     onnxruntime: Any,
     model: CheckedGraph,
-    way: Sequence[Choice],
+    providers: Sequence[Choice],
     threads: int,
     strict: bool,
     optimization: str,
 ) -> Any:
     options = _session_options(onnxruntime, threads, strict, optimization)
     try:
-        return _session(onnxruntime, model, options, ask_for(onnxruntime, options, way))
+        return _session(onnxruntime, model, options, ask_for(onnxruntime, options, providers))
     except Exception as error:
-        names = [choice.name for choice in way]
+        names = [choice.name for choice in providers]
         if names == [CPU]:
             raise BundleError(
                 f"onnxruntime cannot load {model.file}: {first_line(error)}"

@@ -68,9 +68,11 @@ class Tables:
         if rows.ndim != 2 or rows.shape[1] != ALPHABET or self.shifts.shape != rows.shape[:1]:
             raise ValueError(f"tables have shape {rows.shape}, expected (tables, {ALPHABET})")
         if rows.min(initial=1) < 1 or (rows.sum(axis=1) != _TOTAL).any():
-            raise ValueError(f"every table must be positive and sum to {_TOTAL}")
+            raise ValueError(
+                f"a table has a zero or another sum, expected positive numbers that sum to {_TOTAL}"
+            )
         if self.shifts.max(initial=0) > 12:
-            raise ValueError(f"shifts reach {self.shifts.max()}, allowed is 12")
+            raise ValueError(f"shifts reach {self.shifts.max()}, expected at most 12")
 
     @property
     def largest(self) -> Ints:
@@ -138,7 +140,9 @@ class Encoder:
             ValueError: a value is negative or beyond what its table can code.
         """
         if values.min(initial=0) < 0:
-            raise ValueError("a value lies outside what its table can code: it is negative")
+            raise ValueError(
+                "a value is negative, expected 0 to the largest that its table can code"
+            )
         shifts = self._tables.shifts[tables]
         symbols = values
         # Most values are their own symbol; only the others have open bits.
@@ -154,7 +158,9 @@ class Encoder:
     def _open(self, values: Ints, tables: Ints) -> Ints:
         """The symbols of values, whose open bits are kept for the end of the block."""
         if (values > self._tables.largest[tables]).any():
-            raise ValueError("a value lies outside what its table can code: it is too large")
+            raise ValueError(
+                "a value is too large, expected 0 to the largest that its table can code"
+            )
         shifts = self._tables.shifts[tables].astype(np.int64)
         whole = values >> shifts
         symbols: Ints = np.minimum(whole, ESCAPE)

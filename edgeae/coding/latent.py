@@ -1,6 +1,6 @@
 """What a codec's bundle says of its latent: the manifest's section, the tables, the graphs' ports.
 
-All of it is checked here, before the first picture.
+All of it is checked here, before the first image.
 """
 
 from __future__ import annotations
@@ -56,9 +56,12 @@ def latent_spec(bundle: Bundle) -> LatentSpec:
 
     def slice_spec(section: Any) -> context.SliceSpec:
         channels, phases = whole(section, "channels", 1, 4096), whole(section, "phases", 1, 2)
-        if type(section.get("centered")) is not bool:
-            raise BundleError(f"{name}: a slice in the latent section is centered or is not")
-        return context.SliceSpec(channels, section["centered"], phases)
+        centered = section.get("centered")
+        if type(centered) is not bool:
+            raise BundleError(
+                f"{name}: centered of a slice is {centered!r}, expected true or false"
+            )
+        return context.SliceSpec(channels, centered, phases)
 
     parts = raw.get("slices")
     if not isinstance(parts, list) or not parts:
@@ -75,7 +78,7 @@ def latent_spec(bundle: Bundle) -> LatentSpec:
     if spec.channels > 4096 or spec.slices[0].phases != 2:
         raise BundleError(
             f"{name}: the latent has {spec.channels} channels, the first slice in "
-            f"{spec.slices[0].phases} phases; expected are at most 4096, and 2 phases"
+            f"{spec.slices[0].phases} phases, expected at most 4096, and 2 phases"
         )
     return spec
 
@@ -93,7 +96,9 @@ def read_tables(bundle: Bundle, spec: LatentSpec) -> tuple[entropy.Tables, Float
     shifts = np.frombuffer(data, np.uint8, sizes[1], offset=sizes[0])
     steps = np.frombuffer(data, "<f4", offset=sizes[0] + sizes[1]).astype(np.float32)
     if not (np.isfinite(steps).all() and (steps > 0).all()):
-        raise BundleError("tables.bin has a quantization step that is not a positive number")
+        raise BundleError(
+            f"tables.bin: a quantization step is {steps.min()}, expected positive numbers"
+        )
     try:
         tables = entropy.Tables(frequencies.reshape(context.TABLES, entropy.ALPHABET), shifts)
     except ValueError as error:

@@ -364,10 +364,12 @@ class ImageCodec:
         colors, alpha, channels = pixels.parts(image)
         height, width = colors.shape[:2]
         if alpha is not None:
-            raise ValueError("packets hold no transparency: give the first three channels")
+            raise ValueError(
+                "image has transparency, expected the first three channels: packets hold no more"
+            )
         if height * width > PACKET_LIMITS.pixels:
             raise ValueError(
-                f"image has shape {image.shape}, packets hold {PACKET_LIMITS.pixels} pixels"
+                f"image has shape {image.shape}, expected at most {PACKET_LIMITS.pixels} pixels"
             )
         if type(number) is not int or not 0 <= number <= 255:
             raise ValueError(f"number is {number!r}, expected 0 to 255")
@@ -541,7 +543,7 @@ class ImageCodec:
         count = self._synthesis.tile_count(header.height, header.width, side)
         allowed = (limits or Limits()).chunks
         if count > allowed:
-            raise BitstreamError(f"the image has {count} tiles, allowed are {allowed}")
+            raise BitstreamError(f"the image has {count} tiles, expected at most {allowed}")
         return self._synthesis.layout(header.height, header.width, side)
 
     def _check_complete(self, content: ImageFile) -> None:
@@ -554,8 +556,8 @@ class ImageCodec:
     def _check_id(self, codec_id: bytes) -> None:
         if not self._id.startswith(codec_id):
             raise UnknownCodec(
-                f"the file was written by codec {codec_id.hex()}, "
-                f"{self.bundle.manifest.name} is {self._id.hex()}",
+                f"the file was written by codec {codec_id.hex()}, expected "
+                f"{self.bundle.manifest.name}, {self._id.hex()}",
                 codec_id=codec_id,
             )
 
@@ -571,7 +573,7 @@ class ImageCodec:
         may leave; before there is room for anything as large as the image."""
         count = self._synthesis.tile_count(header.height, header.width, side)
         if max(blocks, default=0) >= count:
-            raise BitstreamError(f"there is a tile {max(blocks)}, the image has {count}")
+            raise BitstreamError(f"there is a tile {max(blocks)}, expected {count} in all")
         rows, columns = self._synthesis.grid(header.height, header.width)
         # Tiles at the edges are smaller: at least so much is lost.
         pixels = (rows * columns - len(blocks) * side**2) * self._spec.stride**2

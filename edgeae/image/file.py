@@ -218,7 +218,9 @@ def as_bytes(blob: Any) -> bytes:
 def _allowed(data: bytes, limits: Limits | None) -> Limits:
     limits = limits or Limits()
     if len(data) > limits.file_bytes:
-        raise BitstreamError(f"the file has {len(data)} bytes, allowed are {limits.file_bytes}")
+        raise BitstreamError(
+            f"the file has {len(data)} bytes, expected at most {limits.file_bytes}"
+        )
     return limits
 
 

@@ -65,7 +65,7 @@ def fitting_packets(
         if count > max_tiles:
             raise ValueError(
                 f"max_packet_bytes is {max_packet_bytes}, which would take {count} tiles: "
-                f"{max_tiles} are allowed"
+                f"expected at most {max_tiles}"
             )
         missing = missing_bytes(made) if side_log2 < _PROBE_LOG2 else 0
         if missing <= 0:
@@ -75,8 +75,7 @@ def fitting_packets(
             if missing <= 0:
                 return write_packets(made, blocks, max_packet_bytes)
     raise ValueError(
-        f"a tile of one latent needs {missing} bytes more than max_packet_bytes, "
-        f"which is {max_packet_bytes}"
+        f"max_packet_bytes is {max_packet_bytes}, expected {missing} more for a tile of one latent"
     )
 
 

@@ -152,7 +152,7 @@ def _disproportion(pixels: int, file_bytes: int, limits: Limits | None) -> str:
     if pixels <= max(USUAL_PIXELS, per_byte * file_bytes):
         return ""
     return (
-        f"the file holds {pixels} pixels in {file_bytes} bytes, allowed are {USUAL_PIXELS}, "
+        f"the file holds {pixels} pixels in {file_bytes} bytes, expected at most {USUAL_PIXELS}, "
         f"or {per_byte} a byte"
     )
 
@@ -179,7 +179,7 @@ def checked(header: Header, limits: Limits) -> Header:
         raise BitstreamError("the file's header makes no sense")
     if max(height, width) > limits.side_pixels or height * width > limits.pixels:
         raise BitstreamError(
-            f"the file holds {width} x {height} pixels, allowed are {limits.pixels} in all "
+            f"the file holds {width} x {height} pixels, expected at most {limits.pixels} in all "
             f"and {limits.side_pixels} a side"
         )
     return header

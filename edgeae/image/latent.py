@@ -61,8 +61,8 @@ def checked(latent: Latent, *, channels: int, stride: int) -> Latent:
     if latent.channels not in CHANNELS:
         raise ValueError(f"channels is {latent.channels}, expected one of {CHANNELS}")
     if (latent.alpha is not None) != (latent.channels == 4):
-        there = "no" if latent.alpha is None else "an"
-        raise ValueError(f"a latent of {latent.channels} channels has {there} alpha")
+        there, expected = ("None", "an array") if latent.alpha is None else ("an array", "None")
+        raise ValueError(f"alpha is {there}, expected {expected} of {latent.channels} channels")
     if latent.alpha is not None and (
         latent.alpha.dtype != np.uint8 or latent.alpha.shape != (latent.height, latent.width)
     ):
@@ -75,5 +75,5 @@ def checked(latent: Latent, *, channels: int, stride: int) -> Latent:
     if latent.symbols.dtype.kind != "i":
         raise ValueError(f"symbols are {latent.symbols.dtype}, expected signed integers")
     if max(-int(latent.symbols.min()), int(latent.symbols.max())) > SYMBOL_LIMIT:
-        raise ValueError(f"symbols reach beyond {SYMBOL_LIMIT}")
+        raise ValueError(f"symbols reach further, expected -{SYMBOL_LIMIT} to {SYMBOL_LIMIT}")
     return latent

@@ -153,8 +153,8 @@ def write_packets(
         room = max_packet_bytes - len(body) - 1 - CRC_BYTES
         if len(blocks[first]) > room:
             raise ValueError(
-                f"tile {first} needs {max_packet_bytes - room + len(blocks[first])} bytes, "
-                f"max_packet_bytes is {max_packet_bytes}"
+                f"max_packet_bytes is {max_packet_bytes}, expected at least "
+                f"{max_packet_bytes - room + len(blocks[first])} for tile {first}"
             )
         last = first
         room -= len(blocks[first])
@@ -185,7 +185,9 @@ def read_packet(data: bytes, codec_id: bytes, limits: Limits | None = None) -> P
     """
     limits = limits or Limits()
     if len(data) > limits.file_bytes:
-        raise BitstreamError(f"a packet has {len(data)} bytes, allowed are {limits.file_bytes}")
+        raise BitstreamError(
+            f"a packet has {len(data)} bytes, expected at most {limits.file_bytes}"
+        )
     if len(data) < 3 + CRC_BYTES or not MARK <= data[0] <= MARK + MAX_SIDE_LOG2:
         raise BitstreamError("this is not a packet of an image, or it is cut off")
     body = memoryview(data)[:-CRC_BYTES]

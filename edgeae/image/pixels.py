@@ -42,11 +42,11 @@ def parts(image: Any) -> tuple[Image, Image | None, int]:
             f"image has shape {image.shape}, expected (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
         )
     if image.size == 0:
-        raise ValueError(f"image has shape {image.shape}: it has no pixels")
+        raise ValueError(f"image has shape {image.shape}, expected at least one pixel")
     limits = Limits()
     if max(image.shape[:2]) > limits.side_pixels or image.shape[0] * image.shape[1] > limits.pixels:
         raise ValueError(
-            f"image has shape {image.shape}, allowed are {limits.pixels} pixels in all "
+            f"image has shape {image.shape}, expected at most {limits.pixels} pixels in all "
             f"and {limits.side_pixels} a side"
         )
     if channels >= 3:

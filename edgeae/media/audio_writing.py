@@ -119,7 +119,7 @@ class AudioWriter:
             self._sink = _Sink(file)
             container = self._written_container()
             try:
-                self._sound = soundfile.SoundFile(
+                self._encoder = soundfile.SoundFile(
                     self._sink, "w", self._rate_hz, self._channels, self.subtype, format=container
                 )
             except (soundfile.SoundFileError, ValueError, TypeError) as error:
@@ -128,8 +128,8 @@ class AudioWriter:
                     f"{self._container} {self.subtype} does not take {self._channels} channels at"
                     f" {self._rate_hz} Hz",
                 ) from error
-            stack.callback(self._sound.close)
-            carry(self._metadata, self._sound)
+            stack.callback(self._encoder.close)
+            carry(self._metadata, self._encoder)
             self._exit = stack.pop_all()
         return self
 
@@ -152,9 +152,9 @@ class AudioWriter:
         format ends.
         """
         if not np.isfinite(block).all():
-            raise ValueError("samples must be finite, got NaN or infinity")
+            raise ValueError("samples hold NaN or infinity, expected finite numbers")
         self._written_bytes += len(block) * self._frame_bytes
-        limited = self._container in _LIMITED or self._sound.format in ("WAV", "WAVEX")
+        limited = self._container in _LIMITED or self._encoder.format in ("WAV", "WAVEX")
         if limited and self._written_bytes > _LIMIT_BYTES:
             raise unwritable(
                 self._target, f"{self._container} holds 4 GiB at most; write .w64, .caf or .flac"
@@ -163,7 +163,7 @@ class AudioWriter:
         for start in range(0, len(block), _WRITE_FRAMES):
             part = block[start : start + _WRITE_FRAMES]
             try:
-                self._sound.write(part if bits is None else _to_integers(part, bits))
+                self._encoder.write(part if bits is None else _to_integers(part, bits))
             except RuntimeError as error:  # soundfile's LibsndfileError
                 raise self._failed(error) from error
             if self._sink.error is not None:
@@ -185,7 +185,7 @@ class AudioWriter:
         return self._exit.__exit__(*exception)
 
     def _finish(self) -> None:
-        self._sound.close()
+        self._encoder.close()
         if self._sink.error is not None:
             raise self._failed(self._sink.error)
         file = self._sink.file
@@ -212,8 +212,8 @@ class AudioWriter:
         lost = list(self._metadata.others)
         if self._metadata.tags:
             self._sink.file.seek(0)
-            with soundfile.SoundFile(self._sink) as sound:
-                there = sound.copy_metadata()
+            with soundfile.SoundFile(self._sink) as written:
+                there = written.copy_metadata()
             lost += [
                 name
                 for name, value in self._metadata.tags.items()
@@ -323,7 +323,7 @@ def _audio_format(path: str | os.PathLike[str]) -> str:
     if suffix not in _AUDIO_FORMATS:
         raise ValueError(
             f"cannot tell the audio format of {named(path)!r}:"
-            f" the name must end in {' '.join(_AUDIO_FORMATS)}"
+            f" expected a name that ends in {' '.join(_AUDIO_FORMATS)}"
         )
     return _AUDIO_FORMATS[suffix]
 

@@ -143,7 +143,9 @@ def _shown(name: bytes) -> str:
 def _png_space(found: dict[bytes, bytes]) -> color.Space | None:
     """What cICP, sRGB, gAMA and cHRM say, in this order; iCCP comes before the last three."""
     if len(found.get(b"cICP", b"")) == 4:
-        primaries, transfer, _, _ = found[b"cICP"]
+        primaries, transfer, _, is_full_range = found[b"cICP"]
+        if not is_full_range:
+            raise color.UnreadableColor("its levels are of narrow range; convert it to full range")
         return color.from_code_points(primaries, transfer)
     if b"iCCP" in found or b"sRGB" in found:
         return None

@@ -81,14 +81,14 @@ def write_image(
         )
     if plane.shape[2:] == (4,) and format_name not in _WITH_TRANSPARENCY:
         raise unwritable(target, f"{format_name} has no transparency, .png .webp .tif .avif have")
-    picture = Image.fromarray(np.ascontiguousarray(plane))
+    pillow_image = Image.fromarray(np.ascontiguousarray(plane))
     notes: list[str] = []
     carried = {"EXIF": exif, "XMP": xmp}
     for name, value in carried.items():
         if value and format_name not in _WITH_METADATA:
             notes.append(f"{name} is left out: {format_name} has no room for it")
             carried[name] = None
-    data = _encoded(target, picture, format_name, options, carried, notes)
+    data = _encoded(target, pillow_image, format_name, options, carried, notes)
     if isinstance(target, str | os.PathLike):
         atomic_write(target, data)
     else:
@@ -98,7 +98,7 @@ def write_image(
 
 def _encoded(
     target: Target,
-    picture: Image.Image,
+    pillow_image: Image.Image,
     format_name: str,
     options: dict[str, Any],
     carried: dict[str, bytes | None],
@@ -106,7 +106,9 @@ def _encoded(
 ) -> bytes:
     """The file's bytes, with those metadata that the writer takes; notes name the others."""
     try:
-        return _saved(picture, format_name, {**options, **_metadata_options(format_name, carried)})
+        return _saved(
+            pillow_image, format_name, {**options, **_metadata_options(format_name, carried)}
+        )
     except Exception as error:
         if not any(carried.values()):
             if isinstance(error, MemoryError):
@@ -121,18 +123,18 @@ def _encoded(
             continue
         try:
             alone = {**options, **_metadata_options(format_name, {name: carried[name]})}
-            _saved(picture.crop((0, 0, 1, 1)), format_name, alone)
+            _saved(pillow_image.crop((0, 0, 1, 1)), format_name, alone)
         except Exception as error:
             notes.append(
                 f"{name} is left out: {format_name} does not take it ({first_line(error)})"
             )
             carried[name] = None
-    return _encoded(target, picture, format_name, options, carried, notes)
+    return _encoded(target, pillow_image, format_name, options, carried, notes)
 
 
-def _saved(picture: Image.Image, format_name: str, options: dict[str, Any]) -> bytes:
+def _saved(pillow_image: Image.Image, format_name: str, options: dict[str, Any]) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format_name, **options)
+    pillow_image.save(buffer, format_name, **options)
     return buffer.getvalue()
 
 
@@ -183,6 +185,6 @@ def image_writer(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
     if suffix not in IMAGE_WRITERS:
         raise ValueError(
             f"cannot tell the image format of {named(path)!r}:"
-            f" the name must end in {' '.join(IMAGE_WRITERS)}"
+            f" expected a name that ends in {' '.join(IMAGE_WRITERS)}"
         )
     return IMAGE_WRITERS[suffix]

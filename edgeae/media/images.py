@@ -97,12 +97,12 @@ def read_image(source: Source) -> NDArray[np.uint8]:
             floating point, signed and 32-bit samples, several frames.
     """
     with _decoding(source):
-        found, picture = _open(source)
-        picture.load()
+        found, image = _open(source)
+        image.load()
         if found.scan is not None:
-            _check_scan(found, picture, found.scan)
-        pixels, alpha = _to_srgb(source, found, picture)
-    turned = exif.orientation(_metadata_of(found, picture))
+            _check_scan(found, image, found.scan)
+        pixels, alpha = _to_srgb(source, found, image)
+    turned = exif.orientation(_metadata_of(found, image))
     if alpha is not None:
         pixels = np.dstack([np.broadcast_to(pixels, (*pixels.shape[:2], 3)), alpha])
     return np.ascontiguousarray(_upright(pixels, turned))
@@ -115,10 +115,10 @@ def read_image_metadata(source: Source) -> Metadata:
     read is None. MediaError as `read_image`, except for damage that only decoding shows.
     """
     with _decoding(source):
-        found, picture = _open(source)
+        found, image = _open(source)
         if found.tiff is not None:
             found = replace(found, metadata=_tiff_metadata(source, found))
-        return exif.neutral(_metadata_of(found, picture))
+        return exif.neutral(_metadata_of(found, image))
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def _fault(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image of a known kind, or its beginning is damaged"
     if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels, at most {MAX_PIXELS:,} are allowed"
+        return f"too many pixels, expected at most {MAX_PIXELS:,}"
     return f"the image is cut off or damaged ({first_line(error)})"
 
 
@@ -174,7 +174,7 @@ def _open(source: Source) -> tuple[ImageParts, Image.Image]:
     formats = (*_IMAGE_FORMATS, *_heif(source, data))
     found = parts(data)
     try:
-        picture = _pillow_open(found.data, formats)
+        image = _pillow_open(found.data, formats)
     except Exception:
         # The AVIF reader parses EXIF at once, and fails on what is broken.
         hidden = _without_exif(found.data)
@@ -182,17 +182,17 @@ def _open(source: Source) -> tuple[ImageParts, Image.Image]:
             raise unreadable(source, f"{found.tiff}, which is not read") from None
         if hidden is None:
             raise
-        picture = _pillow_open(hidden, formats)
-    _check_size(source, found, picture, len(data))
-    frames = getattr(picture, "n_frames", 1)
+        image = _pillow_open(hidden, formats)
+    _check_size(source, found, image, len(data))
+    frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise unreadable(source, f"it holds {frames} frames; save the one you want as its own file")
     page = found.tiff
     if page is not None and page.small_palette is not None:
         from PIL import ImagePalette
 
-        picture.palette = ImagePalette.raw("RGB;L", page.small_palette)
-    return found, picture
+        image.palette = ImagePalette.raw("RGB;L", page.small_palette)
+    return found, image
 
 
 def _pillow_open(data: bytes, formats: tuple[str, ...]) -> ImageFile.ImageFile:
@@ -238,17 +238,15 @@ def _without_exif(data: bytes) -> bytes | None:
     return head.replace(b"Exif", b"xxxx") + data[len(head) :]
 
 
-def _check_size(source: Source, found: ImageParts, picture: Image.Image, size: int) -> None:
+def _check_size(source: Source, found: ImageParts, image: Image.Image, size: int) -> None:
     """MediaError where the pixels are none, too many, or more than the coded bytes can make."""
-    pixels = picture.width * picture.height
-    shape = f"{picture.width}x{picture.height}"
+    pixels = image.width * image.height
+    shape = f"{image.width}x{image.height}"
     if pixels > MAX_PIXELS:
-        raise unreadable(
-            source, f"{shape} is {pixels:,} pixels, at most {MAX_PIXELS:,} are allowed"
-        )
+        raise unreadable(source, f"{shape} is {pixels:,} pixels, expected at most {MAX_PIXELS:,}")
     if pixels == 0:
         raise unreadable(source, "the image has no pixels")
-    per_byte = _PIXELS_PER_BYTE_OF.get(picture.format or "", _PIXELS_PER_BYTE)
+    per_byte = _PIXELS_PER_BYTE_OF.get(image.format or "", _PIXELS_PER_BYTE)
     most = max(_USUAL_PIXELS, per_byte * found.coded_bytes)
     if found.most_pixels is not None:
         most = min(most, found.most_pixels)
@@ -263,14 +261,14 @@ _NOISE = bytes(np.random.default_rng(0).integers(1, 255, 96).astype(np.uint8))
 _LAST_BYTES = 16
 
 
-def _check_scan(found: ImageParts, picture: Image.Image, scan: tuple[int, int]) -> None:
+def _check_scan(found: ImageParts, image: Image.Image, scan: tuple[int, int]) -> None:
     """DamagedImage unless a JPEG's last scan ends where its data end.
 
     libjpeg fills in what is missing with gray, and skips what is too much, with a warning that
     Pillow drops. So the scan is decoded again with noise after its end: where it was whole the
     noise is not read. And with noise in place of its last bytes: where it was whole they were.
     """
-    whole, data = np.asarray(picture), found.data
+    whole, data = np.asarray(image), found.data
 
     def same(changed: bytes) -> bool:
         return np.array_equal(np.asarray(_pillow_open(changed, ("JPEG",))), whole)
@@ -287,11 +285,11 @@ def _check_scan(found: ImageParts, picture: Image.Image, scan: tuple[int, int]) 
             raise DamagedImage("the image is damaged: its last scan ends before its data do")
 
 
-def _metadata_of(found: ImageParts, picture: Image.Image) -> Metadata:
+def _metadata_of(found: ImageParts, image: Image.Image) -> Metadata:
     """What the parts hold, or else what Pillow found."""
     if found.metadata != Metadata():
         return found.metadata
-    values = (picture.info.get(key) for key in ("exif", "xmp"))
+    values = (image.info.get(key) for key in ("exif", "xmp"))
     return Metadata(*(value if isinstance(value, bytes) and value else None for value in values))
 
 
@@ -331,15 +329,15 @@ def _upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
 
 
 def _to_srgb(
-    source: Source, found: ImageParts, picture: Image.Image
+    source: Source, found: ImageParts, image: Image.Image
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """uint8 (H, W, 1 or 3) in sRGB, and (H, W) of transparency if anything shines through."""
     profile = found.profile
     if profile is None and found.space is None:
-        profile = picture.info.get("icc_profile") or None
+        profile = image.info.get("icc_profile") or None
     if profile == BROKEN_PROFILE:
         raise color.UnreadableColor("its ICC profile is broken; convert it to sRGB first")
-    opaque, alpha = _eight_bits(source, found, picture)
+    opaque, alpha = _eight_bits(source, found, image)
     if opaque.mode == "CMYK" and profile is None:
         raise unreadable(
             source,
@@ -353,41 +351,41 @@ def _to_srgb(
 
 
 def _eight_bits(
-    source: Source, found: ImageParts, picture: Image.Image
+    source: Source, found: ImageParts, image: Image.Image
 ) -> tuple[Image.Image, NDArray[np.uint8] | None]:
-    """The picture as L, RGB or CMYK, and its transparency if anything shines through."""
+    """The image as L, RGB or CMYK, and its transparency if anything shines through."""
     page = found.tiff
-    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
-        levels = np.asarray(picture).astype(np.uint32)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+        levels = np.asarray(image).astype(np.uint32)
         if page is not None and page.bits < 16:
             levels = levels * 65535 // ((1 << page.bits) - 1)
         if page is not None and page.photometric == 0:
             levels = 65535 - levels
         return _from_sixteen(levels, found.key_16)
-    low = _low_bytes(found, picture)
+    low = _low_bytes(found, image)
     if low is not None:
-        levels = np.asarray(picture).astype(np.uint32) * 256 + low
+        levels = np.asarray(image).astype(np.uint32) * 256 + low
         return _from_sixteen(levels, found.key_16)
-    if picture.mode == "1":
-        picture = picture.convert("L") if not picture.has_transparency_data else picture
+    if image.mode == "1":
+        image = image.convert("L") if not image.has_transparency_data else image
     alpha = None
-    if picture.has_transparency_data:
-        gray = picture.mode in ("L", "LA", "La", "1")
-        with_alpha = picture.convert("LA" if gray else "RGBA")
+    if image.has_transparency_data:
+        gray = image.mode in ("L", "LA", "La", "1")
+        with_alpha = image.convert("LA" if gray else "RGBA")
         channel = with_alpha.getchannel("A")
         if channel.getextrema()[0] != 255:
             alpha = np.asarray(channel)
-        picture = with_alpha.convert("L" if gray else "RGB")
-    elif picture.mode in ("P", "YCbCr"):
-        picture = picture.convert("RGB")
-    if picture.mode not in ("L", "RGB", "CMYK"):
-        kind = picture.mode
+        image = with_alpha.convert("L" if gray else "RGB")
+    elif image.mode in ("P", "YCbCr"):
+        image = image.convert("RGB")
+    if image.mode not in ("L", "RGB", "CMYK"):
+        kind = image.mode
         kind += f" ({page})" if page is not None else ""
         raise unreadable(
             source,
             f"pixels of kind {kind} have no defined 8-bit colors; convert it to 8-bit RGB first",
         )
-    return picture, alpha
+    return image, alpha
 
 
 def _from_sixteen(
@@ -408,14 +406,14 @@ def _from_sixteen(
     return Image.fromarray(eight), alpha if shows else None
 
 
-def _low_bytes(found: ImageParts, picture: Image.Image) -> NDArray[np.uint8] | None:
+def _low_bytes(found: ImageParts, image: Image.Image) -> NDArray[np.uint8] | None:
     """The lower bytes of 16-bit colors, of which Pillow keeps the upper ones; None if it has none.
 
     They are what Pillow reads if the order of bytes is turned round.
     """
-    if picture.format not in ("PNG", "TIFF") or picture.mode not in ("RGB", "RGBA"):
+    if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA"):
         return None
-    again = _pillow_open(found.data, (picture.format,))
+    again = _pillow_open(found.data, (image.format,))
     turned = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
     tiles = []
     for tile in again.tile:

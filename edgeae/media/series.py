@@ -249,7 +249,7 @@ def write_series(target: Target, series: Series, *, format: str | None = None) -
             f"samples are {samples.dtype} {samples.shape}, expected numbers (samples, channels)"
         )
     if samples.dtype.kind == "f" and not np.isfinite(samples).all():
-        raise ValueError("samples must be finite, got NaN or infinity")
+        raise ValueError("samples hold NaN or infinity, expected finite numbers")
     suffix = _suffix(target, format)
     names = series.names or channel_names(samples.shape[1])
     units = series.units or ("",) * samples.shape[1]

@@ -27,7 +27,7 @@ class Stft:
 
     def __init__(self, window_samples: int, *, channels: int = 1) -> None:
         if window_samples < 4 or window_samples % 2:
-            raise ValueError(f"window_samples must be even and at least 4, got {window_samples}")
+            raise ValueError(f"window_samples is {window_samples}, expected an even number from 4")
         self.window_samples = window_samples
         self.hop_samples = window_samples // 2
         self.bins = window_samples // 2 + 1

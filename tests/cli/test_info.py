@@ -51,7 +51,7 @@ def test_info_of_a_model_holds_what_its_manifest_says():
 
 def test_info_of_what_is_neither_says_so(tmp_path):
     (tmp_path / "a.txt").write_text("hello there")
-    with pytest.raises(BitstreamError, match="not an .eae file"):
+    with pytest.raises(BitstreamError, match="a.txt: this is not an .eae file"):
         edgeae.info(tmp_path / "a.txt")
     with pytest.raises(BundleError, match="no model named 'nope'"):
         edgeae.info("nope")

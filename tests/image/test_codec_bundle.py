@@ -124,13 +124,16 @@ STEPS = 2 * context.TABLES * 64 + context.TABLES
         (lambda d: d.pop(), "tables.bin has .* bytes, expected"),
         (lambda d: d.append(0), "tables.bin has .* bytes, expected"),
         (lambda d: d.clear(), "tables.bin has 0 bytes"),
-        (lambda d: d.__setitem__(slice(0, 2), b"\0\0"), "positive and sum to 4096"),
-        (lambda d: d.__setitem__(slice(1, 2), b"\xff"), "positive and sum to 4096"),
+        (lambda d: d.__setitem__(slice(0, 2), b"\0\0"), "positive numbers that sum to 4096"),
+        (lambda d: d.__setitem__(slice(1, 2), b"\xff"), "positive numbers that sum to 4096"),
         (lambda d: d.__setitem__(STEPS - 1, 13), "shifts reach 13"),
-        (lambda d: d.__setitem__(slice(STEPS, STEPS + 4), b"\0\0\0\0"), "not a positive number"),
-        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\xc0\x7f"), "not a positive number"),
-        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\x80\xbf"), "not a positive number"),
-        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\x80\x7f"), "not a positive number"),
+        (
+            lambda d: d.__setitem__(slice(STEPS, STEPS + 4), b"\0\0\0\0"),
+            "expected positive numbers",
+        ),
+        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\xc0\x7f"), "expected positive numbers"),
+        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\x80\xbf"), "expected positive numbers"),
+        (lambda d: d.__setitem__(slice(-4, None), b"\0\0\x80\x7f"), "expected positive numbers"),
     ],
 )
 def test_tables_that_are_wrong_are_refused(own, change, match):

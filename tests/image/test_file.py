@@ -321,8 +321,8 @@ def test_a_header_that_makes_no_sense_is_refused(head):
 )
 def test_more_pixels_than_the_limits_allow_are_refused(height, width):
     data = eae_file([eae_head(CODEC_ID, height=height, width=width), DONE])
-    refused(data, f"{width} x {height} pixels, allowed are 268435456 in all and 65536 a side")
-    with pytest.raises(BitstreamError, match="allowed"):
+    refused(data, f"{width} x {height} pixels, expected at most 268435456 in all and 65536 a side")
+    with pytest.raises(BitstreamError, match="expected at most"):
         read_header(data)
 
 
@@ -333,7 +333,7 @@ def test_as_many_pixels_as_the_limits_allow_are_read():
 
 
 def test_limits_are_the_callers_to_set():
-    refused(FILE, "allowed are 1000 in all", Limits(pixels=1000))
+    refused(FILE, "expected at most 1000 in all", Limits(pixels=1000))
     refused(FILE, "and 299 a side", Limits(side_pixels=299))
     assert read(FILE, Limits(pixels=300 * 35_000, side_pixels=35_000)).header == HEADER
 
@@ -367,7 +367,7 @@ def test_more_chunks_than_allowed_are_refused():
 def test_more_bytes_than_allowed_are_refused():
     assert read(FILE, Limits(file_bytes=len(FILE))).header == HEADER
     for data in (FILE, SMALL):
-        refused(data, f"{len(data)} bytes, allowed are 9", Limits(file_bytes=9))
+        refused(data, f"{len(data)} bytes, expected at most 9", Limits(file_bytes=9))
 
 
 def test_as_many_tiles_as_the_limits_allow_fit_into_the_allowed_chunks():
@@ -439,7 +439,7 @@ def test_a_small_file_is_one_piece():
 
 def test_limits_hold_for_what_is_left():
     for limits in (Limits(pixels=1000), Limits(side_pixels=299), Limits(file_bytes=50)):
-        with pytest.raises(BitstreamError, match="allowed are"):
+        with pytest.raises(BitstreamError, match="expected at most"):
             salvage(FILE, limits)
     assert left(FILE, Limits(chunks=3)) == ([0], True)
 
@@ -515,7 +515,7 @@ def test_a_small_header_that_makes_no_sense_is_refused():
     refused(made(bytes([65 * 3, 1, 1])), match="makes no sense")  # level 65
     refused(made(bytes([2, 0, 1])), match="makes no sense")  # no rows
     refused(made(bytes([2, *[255] * 9, 1, 1])), match="makes no sense")  # a size without end
-    refused(made(bytes([2, 255, 255, 255, 127, 1])), match="pixels, allowed are")
+    refused(made(bytes([2, 255, 255, 255, 127, 1])), match="pixels, expected at most")
 
 
 def test_the_header_of_a_small_file_is_read_from_its_beginning():

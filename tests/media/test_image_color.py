@@ -113,6 +113,11 @@ def test_high_dynamic_range_is_refused_by_name(transfer: int, name: str) -> None
         media.read_image(png((b"cICP", bytes([200, 13, 0, 1]))))
 
 
+def test_narrow_range_is_refused_by_name() -> None:
+    with pytest.raises(MediaError, match="its levels are of narrow range"):
+        media.read_image(png((b"cICP", bytes([1, 13, 0, 0]))))
+
+
 def avif(primaries: int, transfer: int) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(FLAT).save(buffer, "AVIF", quality=100, subsampling="4:4:4")
