@@ -47,7 +47,7 @@ class Autoencoder:
     """Items of one shape to latents and back; safe to use from many threads.
 
     An item is a vector (features,), a piece of a signal (samples, channels) or an image (H, W, C),
-    as `shape` says, float32 in the units of the training data. Pictures may be uint8. Every method
+    as `shape` says, float32 in the units of the training data. Images may be uint8. Every method
     takes one item or a batch (N, *shape) and gives back as many.
     """
 

@@ -48,7 +48,7 @@ MAX_STRING = 1 << 14
 MAX_STATE = 1 << 22
 MAX_WINDOW_SAMPLES = 1 << 16
 MAX_LOOKAHEAD_HOPS = 64
-# Usual rates of sound, 8,000 to 192,000 Hz, are multiples of this. Between two that have no large
+# Usual rates of audio, 8,000 to 192,000 Hz, are multiples of this. Between two that have no large
 # common divisor a resampler's filters take minutes to make and hundreds of megabytes.
 MAX_AUDIO_RATE_HZ = 192_000
 AUDIO_RATE_STEP_HZ = 25

@@ -76,15 +76,15 @@ def _bring_plugin(onnxruntime: Any, name: str, package: str | None) -> None:
     register(onnxruntime, name, library)
 
 
-def ask_for(onnxruntime: Any, options: Any, way: Sequence[Choice]) -> list[Any] | None:
+def ask_for(onnxruntime: Any, options: Any, providers: Sequence[Choice]) -> list[Any] | None:
     """What to pass as `providers`, or None where the session options hold the wish.
 
     A plugin's provider that is passed by name is dropped without a word: it goes by its devices.
     """
-    devices = {choice.name: _plugin_devices(onnxruntime, choice) for choice in way}
+    devices = {choice.name: _plugin_devices(onnxruntime, choice) for choice in providers}
     if not any(devices.values()):
-        return [(c.name, dict(c.options)) if c.options else c.name for c in way]
-    for choice in way:
+        return [(c.name, dict(c.options)) if c.options else c.name for c in providers]
+    for choice in providers:
         if devices[choice.name]:
             wanted = dict(choice.options) or _default_options(choice.name)
             options.add_provider_for_devices(devices[choice.name][:1], wanted)

@@ -69,7 +69,17 @@ class Ceilings:
 
 
 def work_of(file: Path, inputs: Sequence[npt.NDArray[Any]], *, repeats: int = 3) -> Work:
-    """What a run of the graph in `file` on these inputs amounts to. Raises what `Graph` raises."""
+    """What a run of the graph in `file` on these inputs amounts to.
+
+    Args:
+        file: a path that `read_graph` takes.
+        inputs: one array for each input of the graph, of its dtype and shape.
+        repeats: runs whose median times count, from 1.
+
+    Raises:
+        BundleError: the graph cannot be read, is unsafe, or onnxruntime cannot load it.
+        TypeError, ValueError: the inputs do not fit the graph.
+    """
     model = read_graph(file)
     parameters, parameter_bytes = count_parameters(model)
     counts = [multiply_adds(node) for node in profile(model, inputs, optimization="disabled")]
@@ -107,7 +117,11 @@ def multiply_adds(node: NodeRun) -> int | str:
 
 
 def ceilings(*, seconds: float = 0.3) -> Ceilings:
-    """Measures them, about so many seconds each; the best of many tries counts."""
+    """The most that one thread does of each, measured; the best of many tries counts.
+
+    Args:
+        seconds: about how long each of the four is tried, above 0.
+    """
     products = {}
     for precision in ("fp32", "int8"):
         graph = Graph(matrix_product_model(PRODUCT_SIDE, precision=precision))

@@ -17,13 +17,13 @@ from edgeae.metrics import psnr_db
 
 __all__ = ["self_test", "typical_runs", "workloads"]
 
-# Rows and columns of a picture of Kodak's set, which codecs are compared on.
+# Rows and columns of an image of Kodak's set, which codecs are compared on.
 PHOTO_SHAPE = 512, 768
 QUALITY = 5
 CALIBRATION_QUALITIES = (1.0, 5.0, 9.0)
-MOST_CALIBRATION_PICTURES = 6
+MOST_CALIBRATION_IMAGES = 6
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
 def workloads(codec: ImageCodec, *, source: Path | None = None) -> list[Workload]:
@@ -55,8 +55,8 @@ def workloads(codec: ImageCodec, *, source: Path | None = None) -> list[Workload
 
 
 def self_test(codec: ImageCodec) -> Iterator[str]:
-    """One line for each check of a picture made here; EdgeaeError says which one failed."""
-    image = _test_picture()
+    """One line for each check of an image made here; EdgeaeError says which one failed."""
+    image = _test_image()
     told = []
     for quality in (1, 5, 9):
         blob = codec.compress(image, quality=quality)
@@ -68,11 +68,9 @@ def self_test(codec: ImageCodec) -> Iterator[str]:
                 f"self-test failed: {image.shape} came back as {restored.shape} {restored.dtype}"
             )
         if not np.array_equal(restored, codec.decode(codec.encode(image, quality=quality))):
-            raise EdgeaeError(
-                "self-test failed: the bytes decode to another picture than the latent"
-            )
+            raise EdgeaeError("self-test failed: the bytes decode to another image than the latent")
         told.append(f"{len(blob):,} bytes {psnr_db(image, restored):.1f} dB")
-    yield f"qualities 1, 5, 9 of a test picture: {', '.join(told)}"
+    yield f"qualities 1, 5, 9 of a test image: {', '.join(told)}"
     yield "the same bytes twice, and the bytes decode to what the latent does"
     for position in range(0, len(blob), max(1, len(blob) // 50)):
         damaged = bytearray(blob)
@@ -87,12 +85,12 @@ def self_test(codec: ImageCodec) -> Iterator[str]:
 
 def typical_runs(codec: ImageCodec, *, size: tuple[int, int]) -> int:
     """Compresses and decompresses pieces of the package's photo, of so many rows and columns."""
-    for picture, quality in itertools.product(_pieces(*size), CALIBRATION_QUALITIES):
-        codec.decompress(codec.compress(picture, quality=quality))
+    for image, quality in itertools.product(_pieces(*size), CALIBRATION_QUALITIES):
+        codec.decompress(codec.compress(image, quality=quality))
     return 1
 
 
-def _pieces(height: int, width: int) -> list[Picture]:
+def _pieces(height: int, width: int) -> list[Image]:
     """Pieces of the photo of a size, all over it, mirrored at its edges where it is too small."""
     photo = read_image(ASSETS / "photo.webp")
     below, right = max(0, height - photo.shape[0]), max(0, width - photo.shape[1])
@@ -102,10 +100,10 @@ def _pieces(height: int, width: int) -> list[Picture]:
         for top in range(0, photo.shape[0] - height + 1, height)
         for left in range(0, photo.shape[1] - width + 1, width)
     ]
-    return pieces[:: -(-len(pieces) // MOST_CALIBRATION_PICTURES)]
+    return pieces[:: -(-len(pieces) // MOST_CALIBRATION_IMAGES)]
 
 
-def _test_picture() -> Picture:
+def _test_image() -> Image:
     """Slopes, edges and noise, at a size that no stride divides."""
     rows, columns = np.mgrid[:93, :131]
     slope = np.stack([rows + columns, 220 - rows, 90 + columns], axis=-1)

@@ -22,8 +22,12 @@ __all__ = ["NodeRun", "profile"]
 class NodeRun:
     """What onnxruntime's profiler tells of one node.
 
-    `inputs` and `outputs` are shapes. A weight that was packed beforehand leaves an input without
-    a shape of its own. `moved_bytes` are those of the activations read and of the outputs written.
+    Attributes:
+        operator, provider: its ONNX operator, and the execution provider that ran it.
+        seconds: the median over the runs.
+        inputs, outputs: shapes. A weight that was packed beforehand leaves an input without a shape
+            of its own.
+        moved_bytes: those of the activations read and of the outputs written.
     """
 
     operator: str
@@ -43,8 +47,15 @@ def profile(
 ) -> tuple[NodeRun, ...]:
     """The nodes of a graph in the order they ran on the CPU, one thread, as profiled.
 
-    `optimization` "disabled" gives the nodes of the file, "all" those that really run. `seconds`
-    are the median over `repeats` runs after a first one. Raises what `Graph` raises.
+    Args:
+        model: the graph.
+        inputs: one array for each of its inputs, of its dtype and shape.
+        optimization: "disabled" gives the nodes of the file, "all" those that really run.
+        repeats: runs after a first one, from 1; `seconds` are the median over them.
+
+    Raises:
+        BundleError: onnxruntime cannot load the graph.
+        TypeError, ValueError: the inputs do not fit, or another optimization.
     """
     with tempfile.TemporaryDirectory() as folder:
         written = profile_events(

@@ -1,4 +1,4 @@
-"""What a denoiser of sound is timed at, and what must hold of it."""
+"""What a denoiser of audio is timed at, and what must hold of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CALIBRATION_LEVELS = (1.0, 0.3, 0.1, 0.03)
 # Neighboring hops of a recording are alike.
 CALIBRATION_HOPS = 4
 
-Sound = NDArray[np.float32]
+Audio = NDArray[np.float32]
 
 
 def workloads(denoiser: SignalDenoiser, *, source: Path | None = None) -> list[Workload]:
@@ -33,9 +33,9 @@ def workloads(denoiser: SignalDenoiser, *, source: Path | None = None) -> list[W
 
     Raises MediaError for a source that cannot be read.
     """
-    sound, rate_hz = read_audio(ASSETS / "noisy.flac" if source is None else source)
-    if sound.ndim == 2:
-        sound = sound.mean(axis=1, dtype=np.float32)
+    audio, rate_hz = read_audio(ASSETS / "noisy.flac" if source is None else source)
+    if audio.ndim == 2:
+        audio = audio.mean(axis=1, dtype=np.float32)
     manifest = denoiser.bundle.manifest
     model_hz, hop = manifest.layout["sample_rate_hz"], (manifest.stream or {})["hop_samples"]
     block = BLOCK_RATE_HZ * BLOCK_MS // 1000
@@ -44,7 +44,7 @@ def workloads(denoiser: SignalDenoiser, *, source: Path | None = None) -> list[W
             "hop",
             f"stream.process of one hop, {hop} samples at {model_hz} Hz",
             denoiser.stream(sample_rate=model_hz),
-            _resampled(sound, rate_hz, model_hz),
+            _resampled(audio, rate_hz, model_hz),
             hop,
             model_hz,
         ),
@@ -53,7 +53,7 @@ def workloads(denoiser: SignalDenoiser, *, source: Path | None = None) -> list[W
             f"stream.process of {BLOCK_MS} ms at {BLOCK_RATE_HZ} Hz, {block} samples;"
             " not every block completes a hop",
             denoiser.stream(sample_rate=BLOCK_RATE_HZ, block_samples=block),
-            _resampled(sound, rate_hz, BLOCK_RATE_HZ),
+            _resampled(audio, rate_hz, BLOCK_RATE_HZ),
             block,
             BLOCK_RATE_HZ,
         ),
@@ -61,12 +61,12 @@ def workloads(denoiser: SignalDenoiser, *, source: Path | None = None) -> list[W
 
 
 def self_test(denoiser: SignalDenoiser) -> Iterator[str]:
-    """One line for each check of a sound made here; EdgeaeError says which one failed."""
+    """One line for each check of audio made here; EdgeaeError says which one failed."""
     rate_hz = 16_000
     noisy = np.random.default_rng(0).normal(0, 0.1, rate_hz).astype(np.float32)
     whole = denoiser.denoise(noisy, sample_rate=rate_hz)
     if whole.shape != noisy.shape or not np.isfinite(whole).all():
-        raise EdgeaeError("self-test failed: the sound that came out is not finite")
+        raise EdgeaeError("self-test failed: the audio that came out is not finite")
     stream = denoiser.stream(sample_rate=rate_hz)
     parts = [stream.process(block) for block in np.array_split(noisy, 37)]
     joined = np.concatenate([*parts, stream.flush()])[stream.delay :]
@@ -80,7 +80,7 @@ def self_test(denoiser: SignalDenoiser) -> Iterator[str]:
 
 
 def typical_runs(denoiser: SignalDenoiser, *, size: tuple[int, int]) -> int:
-    """Denoises the package's recording at several levels; the size of pictures means nothing."""
+    """Denoises the package's recording at several levels; the size of images means nothing."""
     noisy, rate_hz = read_audio(ASSETS / "noisy.flac")
     for level in CALIBRATION_LEVELS:
         denoiser.denoise(np.float32(level) * noisy, sample_rate=rate_hz)
@@ -88,17 +88,17 @@ def typical_runs(denoiser: SignalDenoiser, *, size: tuple[int, int]) -> int:
 
 
 def _stream_workload(
-    name: str, what: str, stream: Stream, sound: Sound, size: int, rate_hz: int
+    name: str, what: str, stream: Stream, audio: Audio, size: int, rate_hz: int
 ) -> Workload:
-    starts = range(0, len(sound) - size + 1, size)
-    blocks = itertools.cycle([sound[start : start + size] for start in starts])
+    starts = range(0, len(audio) - size + 1, size)
+    blocks = itertools.cycle([audio[start : start + size] for start in starts])
     return Workload(
         name, what, size / rate_hz, "second of sound", lambda: stream.process(next(blocks))
     )
 
 
-def _resampled(sound: Sound, rate_hz: int, new_hz: int) -> Sound:
-    """A few seconds of the sound at another rate, well enough to be timed; a short one repeats."""
+def _resampled(audio: Audio, rate_hz: int, new_hz: int) -> Audio:
+    """A few seconds of the audio at another rate, well enough to be timed; a short one repeats."""
     frames = np.arange(SOUND_S * new_hz) * (rate_hz / new_hz)
-    found = np.interp(frames, np.arange(len(sound)), sound, period=len(sound))
+    found = np.interp(frames, np.arange(len(audio)), audio, period=len(audio))
     return np.asarray(found, np.float32)

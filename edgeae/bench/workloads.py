@@ -7,7 +7,7 @@ Each kind of model has a module beside this one, named in `edgeae.loading.DOORS`
     self_test(model) -> Iterator[str]
         what must hold of any such model, a line for each check that went well; EdgeaeError if not
     typical_runs(model, *, size) -> int
-        runs the model over the package's data at all its settings (pictures have the `size`, height
+        runs the model over the package's data at all its settings (images have the `size`, height
         and width); of the runs of its graphs, one in so many is enough for calibration
 """
 

@@ -1,4 +1,4 @@
-"""Sound files through a denoiser, whole, as a live device would feed them, or raw through a pipe.
+"""Audio files through a denoiser, whole, as a live device would feed them, or raw through a pipe.
 
 `denoise_file` is picklable, so that a pool or a cluster can run it; it loads its model once in each
 process.
@@ -27,14 +27,14 @@ from edgeae.signal.stream import Stream
 __all__ = [
     "SUFFIXES",
     "Cleaning",
-    "RawSound",
+    "RawAudio",
     "UnknownSamples",
     "denoise_file",
     "denoise_pipe",
     "denoise_to_pipe",
 ]
 
-# The files of a folder that are sound.
+# The files of a folder that are audio.
 SUFFIXES = media.AUDIO_SUFFIXES
 # Blocks of a whole file: large enough to cost nothing, small enough for a bar that moves.
 FILE_BLOCK_S = 1.0
@@ -60,7 +60,7 @@ class Cleaning:
 
 
 @dataclass(frozen=True)
-class RawSound:
+class RawAudio:
     """Samples without a header: 16-bit integers or 32-bit floats, little-endian, interleaved."""
 
     rate_hz: int
@@ -79,7 +79,7 @@ class RawSound:
 
 
 def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
-    """Denoises one sound file. Raises what reading, the denoiser and writing raise."""
+    """Denoises one audio file. Raises what reading, the denoiser and writing raise."""
     audio = media.audio_info(job.source)
     timing = _Timing(audio, tick)
     with media.AudioWriter(
@@ -99,15 +99,15 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
 
 
 def denoise_to_pipe(how: Cleaning, source: Path, sample: str) -> None:
-    """Denoises one sound file to raw samples on stdout."""
+    """Denoises one audio file to raw samples on stdout."""
     audio = media.audio_info(source)
-    raw = RawSound(audio.rate_hz, audio.channels, sample)
+    raw = RawAudio(audio.rate_hz, audio.channels, sample)
     for block in _cleaned_file(how, source, _Timing(audio)):
         pipes.write_binary(_raw(block, raw))
 
 
-def denoise_pipe(how: Cleaning, target: Path, asked: RawSound | None) -> None:
-    """Denoises sound that comes through stdin, raw samples or a WAV, until it ends.
+def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
+    """Denoises audio that comes through stdin, raw samples or a WAV, until it ends.
 
     Ctrl-C, TERM and HUP are its end; what came before is kept. `asked` says what raw samples are;
     the header of a WAV says it of its own.
@@ -121,7 +121,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawSound | None) -> None:
         terminal.complain(f"{name}: the recording ends here and is kept")
 
     with pipes.live_input(stopped) as data:
-        raw, blocks = _sound_of(data, asked)
+        raw, blocks = _audio_of(data, asked)
         with in_words_of_the_command(rate="--rate" if asked else OWN_RATE):
             stream = loaded(how.loading).stream(
                 sample_rate=raw.rate_hz,
@@ -142,7 +142,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawSound | None) -> None:
 
 
 def _cleaned_file(how: Cleaning, path: Path, timing: _Timing) -> Iterator[Block]:
-    """The clean sound of a file, block by block, in the memory of one block."""
+    """The clean audio of a file, block by block, in the memory of one block."""
     audio = timing.audio
     live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
     with in_words_of_the_command(rate=OWN_RATE):
@@ -173,7 +173,7 @@ def _aligned(stream: Stream, blocks: Iterator[Block], timing: _Timing | None) ->
 
 
 class _Timing:
-    """How much sound went through a stream, and how long the model worked on it."""
+    """How much audio went through a stream, and how long the model worked on it."""
 
     def __init__(self, audio: AudioInfo, tick: Callable[[float], None] | None = None) -> None:
         self.audio = audio
@@ -203,7 +203,7 @@ class _Timing:
 # --- raw samples ------------------------------------------------------------------------------
 
 
-def _sound_of(data: Iterator[bytes], asked: RawSound | None) -> tuple[RawSound, Iterator[Block]]:
+def _audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, Iterator[Block]]:
     """What samples come, and their blocks."""
     head = b""
     for part in data:
@@ -223,7 +223,7 @@ def _sound_of(data: Iterator[bytes], asked: RawSound | None) -> tuple[RawSound, 
     elif asked is None:
         raise UnknownSamples("raw PCM from - needs --rate, or the header of a WAV")
     elif not head:
-        raise MediaError("no sound came through -")
+        raise MediaError("no audio came through -")
     else:
         raw = asked
     return raw, _blocks(head, data, raw)
@@ -235,9 +235,9 @@ _MOST_HEADER_BYTES = 1 << 20
 _LEAST_PLACEHOLDER_BYTES = 0x7FFF0000
 
 
-def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawSound, bytes, int]:
+def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawAudio, bytes, int]:
     """What a WAV says of its samples, the first of them, and how many bytes it says they are."""
-    raw: RawSound | None = None
+    raw: RawAudio | None = None
     at = 12
     while len(head) < _MOST_HEADER_BYTES:
         while len(head) < at + 8 or (
@@ -263,7 +263,7 @@ def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawSound, bytes, i
                     f"the WAV that came through - has format {code} of {bits} bits, expected"
                     " integers of 16 bits or floats of 32"
                 )
-            raw = RawSound(rate_hz, channels, sample)
+            raw = RawAudio(rate_hz, channels, sample)
         at += 8 + size + size % 2
     raise MediaError("the WAV that came through - has no samples")
 
@@ -277,7 +277,7 @@ def _limited(data: Iterator[bytes], size: int) -> Iterator[bytes]:
         size -= len(part)
 
 
-def _blocks(head: bytes, data: Iterator[bytes], raw: RawSound) -> Iterator[Block]:
+def _blocks(head: bytes, data: Iterator[bytes], raw: RawAudio) -> Iterator[Block]:
     """Samples as they come: (frames,) or (frames, channels), as float32 or int16."""
     rest, came = head, False
     while True:
@@ -295,12 +295,12 @@ def _blocks(head: bytes, data: Iterator[bytes], raw: RawSound) -> Iterator[Block
         raise MediaError("no whole frame came through -")
     if rest:
         terminal.complain(
-            f"the sound ended inside a frame: its last {len(rest)} of {raw.frame_bytes} bytes"
+            f"the audio ended inside a frame: its last {len(rest)} of {raw.frame_bytes} bytes"
             " are left out"
         )
 
 
-def _raw(block: Block, raw: RawSound) -> bytes:
+def _raw(block: Block, raw: RawAudio) -> bytes:
     if raw.sample == "f32le":
         return _as_float(block).astype("<f4").tobytes()
     if block.dtype == np.int16:

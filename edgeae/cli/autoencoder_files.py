@@ -1,4 +1,4 @@
-"""Items through an autoencoder: files of arrays, tables and pictures to latents, and new items to
+"""Items through an autoencoder: files of arrays, tables and images to latents, and new items to
 files."""
 
 from __future__ import annotations
@@ -27,14 +27,17 @@ __all__ = [
     "write_samples",
 ]
 
-# What `latents` reads: arrays, and pictures one by one or as a folder.
+# What `latents` reads: arrays, and images one by one or as a folder.
 ARRAY_SUFFIXES = frozenset({".npy"})
 SUFFIXES = ARRAY_SUFFIXES | media.IMAGE_SUFFIXES
 MAX_ARRAY_BYTES = 1 << 32
 
 
 def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], list[str]]:
-    """The items (N, *shape) of a file or a folder of pictures, and a name for each.
+    """The items of a file or a folder of images, and a name for each.
+
+    Returns:
+        float32 (N, *model.shape) and N names: images in [0, 1], arrays in the units of the file.
 
     Raises:
         MediaError: nothing that the model takes is there; the message says what it takes.
@@ -48,7 +51,7 @@ def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], l
     items: list[NDArray[np.float32]] = []
     names: list[str] = []
     for file in files:
-        found = _array(file) if file.suffix.lower() == ".npy" else _picture(file, model)
+        found = _array(file) if file.suffix.lower() == ".npy" else _image(file, model)
         if found.shape == model.shape:
             found = found[None]
         if found.shape[1:] != model.shape:
@@ -72,15 +75,15 @@ def _array(file: Path) -> NDArray[np.float32]:
     return np.asarray(values, np.float32)
 
 
-def _picture(file: Path, model: Autoencoder) -> NDArray[np.float32]:
+def _image(file: Path, model: Autoencoder) -> NDArray[np.float32]:
     if model.kind != "image":
-        raise MediaError(f"{file} is a picture, the model takes {model.kind}s: give a .npy file")
+        raise MediaError(f"{file} is an image, expected a .npy file: the model takes {model.kind}s")
     pixels = media.read_image(file)
     channels = model.shape[2]
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if channels == 1 and pixels.shape[2] >= 3:
-        # Luma of ITU-R BT.601, as pictures lose their color in training too.
+        # Luma of ITU-R BT.601, as images lose their color in training too.
         luma = pixels[:, :, :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
         return np.asarray(luma[:, :, None] / np.float32(255), np.float32)
     if pixels.shape[2] == 1 and channels == 3:
@@ -104,7 +107,16 @@ def check_page_target(target: Path, *, force: bool) -> None:
 
 
 def write_rows(target: Path, rows: NDArray[np.float32], names: list[str]) -> None:
-    """Write rows (N, columns) as .npy, or as .csv with a name before each row."""
+    """Write rows as .npy, or as .csv with a name before each row.
+
+    Args:
+        target: a name that `check_rows_target` has passed.
+        rows: float32 (N, columns).
+        names: N texts, the first column of a .csv.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
     if target.suffix.lower() == ".npy":
         media.atomic_write(target, _npy(rows))
         return
@@ -117,7 +129,16 @@ def write_rows(target: Path, rows: NDArray[np.float32], names: list[str]) -> Non
 
 
 def write_samples(target: Path, items: NDArray[np.float32]) -> None:
-    """Write items as .npy, or images (N, H, W, C) in [0, 1] as a sheet of pictures."""
+    """Write items as .npy, or images as one sheet of them.
+
+    Args:
+        target: a name that `check_samples_target` has passed.
+        items: float32 (N, *shape) as .npy; for a sheet (N, H, W, C) of 1 or 3 channels in [0, 1],
+            or in other units, which are spread from their smallest to their largest value.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
     if target.suffix.lower() == ".npy":
         media.atomic_write(target, _npy(items))
         return
@@ -126,7 +147,7 @@ def write_samples(target: Path, items: NDArray[np.float32]) -> None:
     rows = math.ceil(count / columns)
     sheet = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, channels), np.uint8)
     low, high = (0.0, 1.0) if items.max() <= 2 else (float(items.min()), float(items.max()))
-    pixels = np.rint(np.clip((items - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    pixels = np.rint(np.clip((items - low) / max(high - low, 1e-9), 0, 1) * 255).astype(np.uint8)
     for i, one in enumerate(pixels):
         top, left = i // columns * (height + 1), i % columns * (width + 1)
         sheet[top : top + height, left : left + width] = one

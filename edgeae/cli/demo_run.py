@@ -27,7 +27,7 @@ QUALITY = 3
 # Left, top, width, height of the close look: the eye and the stripes of the left macaw.
 CLOSE_LOOK = 96, 160, 180, 150
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 T = TypeVar("T")
 
 
@@ -36,7 +36,7 @@ class Photo:
     """One way to store the demo photo, and what came back."""
 
     name: str
-    restored: Picture
+    restored: Image
     size_bytes: int
     encode_ms: float
     decode_ms: float
@@ -63,8 +63,8 @@ def run_demo(
     )
     denoiser = SignalDenoiser.load("speech-denoiser", providers=providers, threads=threads)
     photo = _photo(folder, codec)
-    sound = _sound(folder, denoiser)
-    _tell(folder, [("photo-codec", codec), ("speech-denoiser", denoiser)], photo, sound)
+    audio = _audio(folder, denoiser)
+    _tell(folder, [("photo-codec", codec), ("speech-denoiser", denoiser)], photo, audio)
 
 
 def _photo(folder: Path, codec: ImageCodec) -> list[tuple[str, ...]]:
@@ -102,23 +102,23 @@ def _photo(folder: Path, codec: ImageCodec) -> list[tuple[str, ...]]:
                 f"{stored.decode_ms:.0f} ms",
             )
         )
-    picture = illustrations.side_by_side(panels, close_look=CLOSE_LOOK)
-    media.write_image(folder / "photo-comparison.png", picture)
+    figure = illustrations.side_by_side(panels, close_look=CLOSE_LOOK)
+    media.write_image(folder / "photo-comparison.png", figure)
     return told
 
 
-def _sound(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
+def _audio(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
     """Cleans the recording, writes the files, and gives the rows of the table."""
     noisy, rate_hz = media.read_audio(ASSETS / "noisy.flac")
     reference, _ = media.read_audio(ASSETS / "clean.flac")
     clean, seconds = _timed(lambda: denoiser.denoise(noisy, sample_rate=rate_hz))
     media.write_audio(folder / "speech-noisy.wav", noisy, rate_hz)
     media.write_audio(folder / "speech-clean.wav", clean, rate_hz)
-    picture = illustrations.spectrograms(
+    figure = illustrations.spectrograms(
         [("before: the noisy recording", noisy), ("after: edgeae speech-denoiser", clean)],
         rate_hz=rate_hz,
     )
-    media.write_image(folder / "speech-spectrograms.png", picture)
+    media.write_image(folder / "speech-spectrograms.png", figure)
     before = metrics.si_sdr_db(reference, noisy)
     after = metrics.si_sdr_db(reference, clean)
     stream = denoiser.stream(sample_rate=rate_hz, block_samples=rate_hz // 100)
@@ -131,7 +131,7 @@ def _sound(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
     ]
 
 
-def jpeg_of_size(original: Picture, size_bytes: int) -> tuple[bytes, Photo]:
+def jpeg_of_size(original: Image, size_bytes: int) -> tuple[bytes, Photo]:
     """The best progressive JPEG of at most `size_bytes`, or else the smallest there is."""
     quality, _ = plain_coding.best_jpeg(original, size_bytes)
     data, encode_s = _timed(lambda: plain_coding.encode_jpeg(original, quality))
@@ -154,11 +154,11 @@ def _tell(
     folder: Path,
     models: list[tuple[str, Any]],
     photo: list[tuple[str, ...]],
-    sound: list[tuple[str, ...]],
+    audio: list[tuple[str, ...]],
 ) -> None:
     titles = ("photo", "bytes", "bit/pixel", "PSNR", "MS-SSIM", "encode", "decode")
     terminal.table(titles, photo, right=tuple(range(1, len(titles))))
-    terminal.table(("speech", ""), sound)
+    terminal.table(("speech", ""), audio)
     for name, model in models:
         report = model.report()
         terminal.say(f"{name}, {report['precision']}: {where_it_runs(report)}")

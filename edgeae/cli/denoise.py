@@ -30,11 +30,11 @@ class Pcm(StrEnum):
 def denoise(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="IN...", help="Sound files, a folder, or - for raw PCM or a WAV."),
+        typer.Argument(metavar="IN...", help="Audio files, a folder, or - for raw PCM or a WAV."),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUT", help="A sound file, a folder, or - for raw PCM."),
+        typer.Argument(metavar="OUT", help="An audio file, a folder, or - for raw PCM."),
     ],
     model: Annotated[
         str, typer.Option(help="A bundled denoiser or a directory.")
@@ -108,7 +108,7 @@ def denoise(
         suffixes=audio_files.SUFFIXES,
         new_suffix=None,
         into_folder=options.names_folder(target),
-        why_not=lambda path: "no sound file",
+        why_not=lambda path: "no audio file",
     )
     if not plan.many:
         options.checked(media.audio_subtype, plan.jobs[0].target, "PCM_16")
@@ -143,7 +143,7 @@ def _check_pipes(
     if raw_out and sys.stdout is not None and sys.stdout.isatty():
         raise UsageError("raw PCM is nothing for a terminal: send - into a pipe or a file")
     if raw_in and rate is None and sys.stdin is not None and sys.stdin.isatty():
-        raise UsageError("- is a terminal, expected sound from a pipe")
+        raise UsageError("- is a terminal, expected audio from a pipe")
 
 
 def _through_pipe(
@@ -167,7 +167,7 @@ def _through_pipe(
     if out != Path("-"):
         options.checked(media.audio_subtype, out, "PCM_16")
         folder.refuse_existing(out, force=force)
-    asked = None if rate is None else audio_files.RawSound(rate, channels or 1, sample)
+    asked = None if rate is None else audio_files.RawAudio(rate, channels or 1, sample)
     options.load_for(how.loading, "denoiser")
     try:
         audio_files.denoise_pipe(how, out, asked)

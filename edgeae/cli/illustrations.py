@@ -1,4 +1,4 @@
-"""The demo's pictures: photos side by side with a close look, and spectrograms with axes."""
+"""The demo's illustrations: photos side by side with a close look, and spectrograms with axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 __all__ = ["Panel", "side_by_side", "spectrograms"]
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 _PAPER, _INK, _FAINT = (255, 255, 255), (24, 24, 27), (113, 113, 122)
 _MARK = (255, 214, 10)
@@ -35,20 +35,23 @@ _FRAME_S, _STEP_S = 0.032, 0.004
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a row: uint8 (H, W, 3), what it is, and its figures."""
+    """One image of a row: uint8 (H, W, 3), what it is, and its figures."""
 
-    image: Picture
+    image: Pixels
     title: str
     caption: str
 
 
 def side_by_side(
     panels: Sequence[Panel], *, close_look: tuple[int, int, int, int], panel_width: int = 480
-) -> Picture:
+) -> Pixels:
     """The panels in a row, each whole and below it a close look, as uint8 (H, W, 3).
 
-    `close_look` is (left, top, width, height) in pixels of the photos, which have one size; it is
-    enlarged without smoothing, so that what a codec did to a pixel can be seen.
+    Args:
+        panels: at least one; their images, uint8 (H, W, 3), have one size.
+        close_look: (left, top, width, height) in pixels of the photos, inside them; it is enlarged
+            without smoothing, so that what a codec did to a pixel can be seen.
+        panel_width: of each panel, in pixels.
     """
     left, top, width, height = close_look
     rows, columns = panels[0].image.shape[:2]
@@ -87,20 +90,25 @@ def side_by_side(
 
 
 def spectrograms(
-    sounds: Sequence[tuple[str, NDArray[np.float32]]], *, rate_hz: int, width: int = 1200
-) -> Picture:
-    """The spectrograms of mono sounds of one length above each other, as uint8 (H, W, 3).
+    recordings: Sequence[tuple[str, NDArray[np.float32]]], *, rate_hz: int, width: int = 1200
+) -> Pixels:
+    """The spectrograms of mono recordings of one length above each other, as uint8 (H, W, 3).
 
-    Levels are in dB below the loudest point of the first sound, on one scale for all.
+    Levels are in dB below the loudest point of the first recording, on one scale for all.
+
+    Args:
+        recordings: titles and samples, float32 (frames,) in [-1, 1], at least one.
+        rate_hz: of all of them.
+        width: of the figure, in pixels.
     """
-    powers = [_power_db(samples, rate_hz) for _, samples in sounds]
+    powers = [_power_db(samples, rate_hz) for _, samples in recordings]
     peak = powers[0].max()
     left, right, head, foot, height = 64, 92, 40, 18, 240
     plot = width - left - right, height
-    canvas = Image.new("RGB", (width, len(sounds) * (head + height + foot) + 40), _PAPER)
+    canvas = Image.new("RGB", (width, len(recordings) * (head + height + foot) + 40), _PAPER)
     draw = ImageDraw.Draw(canvas)
-    seconds = len(sounds[0][1]) / rate_hz
-    for index, ((title, _), power) in enumerate(zip(sounds, powers, strict=True)):
+    seconds = len(recordings[0][1]) / rate_hz
+    for index, ((title, _), power) in enumerate(zip(recordings, powers, strict=True)):
         y = head + index * (head + height + foot)
         draw.text((left, y - 30), title, _INK, _font(20))
         colors = _colored(np.flipud(power.T) - peak)
@@ -150,7 +158,7 @@ def _power_db(samples: NDArray[np.float32], rate_hz: int) -> NDArray[np.float64]
     return np.asarray(10 * np.log10(spectrum.real**2 + spectrum.imag**2 + 1e-12))
 
 
-def _colored(level_db: NDArray[np.float64]) -> Picture:
+def _colored(level_db: NDArray[np.float64]) -> Pixels:
     stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in _COLORS], float)
     place = np.clip(1 - level_db / _FLOOR_DB, 0, 1) * (len(stops) - 1)
     channels = [np.interp(place, np.arange(len(stops)), stops[:, c]) for c in range(3)]

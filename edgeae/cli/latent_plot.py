@@ -57,7 +57,14 @@ for (const dot of document.querySelectorAll("circle")) {{
 
 
 def principal_plane(codes: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
-    """Places (N, 2) of latents (N, latents) in the plane of most variance, and its share of it."""
+    """Places in the plane of most variance, and the share of the variance that it holds.
+
+    Args:
+        codes: latents, float32 (N, latents), finite, N at least 1.
+
+    Returns:
+        float64 (N, 2) in units of the latents, zero in the mean, and a share from 0 to 1.
+    """
     centred = codes.astype(np.float64) - codes.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)
     places = np.zeros((len(codes), 2))
@@ -72,7 +79,14 @@ def page(
     codes: NDArray[np.float32],
     names: list[str],
 ) -> str:
-    """An HTML page of its own, which loads nothing from elsewhere."""
+    """An HTML page of its own, which loads nothing from elsewhere.
+
+    Args:
+        model: what the items and latents are of.
+        items: float32 (N, *model.shape) in the model's units, finite; images in [0, 1].
+        codes: their latents, float32 (N, model.latents), finite.
+        names: N texts, shown with the points.
+    """
     places, share = principal_plane(codes)
     chosen = np.unique(np.linspace(0, len(codes) - 1, min(len(codes), MAX_POINTS)).astype(int))
     spread = np.maximum(np.ptp(places, axis=0), 1e-9)
@@ -82,7 +96,7 @@ def page(
         f"<title>{html.escape(names[i])}</title></circle>"
         for k, i in enumerate(chosen)
     )
-    told = [{"name": names[i], **_picture(model, items[i])} for i in chosen]
+    told = [{"name": names[i], **_thumbnail(model, items[i])} for i in chosen]
     return _PAGE.format(
         title=html.escape(f"Latents of {model.bundle.manifest.name}"),
         count=len(codes),
@@ -94,7 +108,7 @@ def page(
     )
 
 
-def _picture(model: Autoencoder, item: NDArray[np.float32]) -> dict[str, Any]:
+def _thumbnail(model: Autoencoder, item: NDArray[np.float32]) -> dict[str, Any]:
     if model.kind == "image":
         low, high = float(item.min()), float(item.max())
         if model.bundle.manifest.layout["dtype"] == "uint8":

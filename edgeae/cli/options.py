@@ -170,7 +170,7 @@ _WORDS = (
 def in_words_of_the_command(rate: str = "--rate") -> Iterator[None]:
     """Errors of the library name the options of the command instead of its arguments.
 
-    `rate` is what the user calls the sample rate: no option where the sound says its own.
+    `rate` is what the user calls the sample rate: no option where the audio says its own.
     """
     try:
         yield

@@ -21,7 +21,7 @@ PIPE = Path("-")
 READ_BYTES = 1 << 16
 # The most that a pipe holds on Linux; a writer that does not stop could go on filling it.
 LEFT_BYTES = 1 << 20
-# As large as a compressed file or a picture may be.
+# As large as a compressed file or an image may be.
 MAX_BYTES = 1 << 30
 
 

@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 _ERROR_PER_BIT = 2 * np.log(2) / 12
 # How much of that pays at the first step from zero, at later ones, and at a step from a predicted
 # middle: a symbol is also context for others, and the decoder expects plain rounding. The first two
-# are the best of 0, 0.5, 1 and 1.5 each on held-out training pictures (5.6 % fewer bytes at equal
+# are the best of 0, 0.5, 1 and 1.5 each on held-out training images (5.6 % fewer bytes at equal
 # PSNR than plain rounding), the third of 0, 0.5, 0.75, 1 and 1.5 (0.2 % at quality 2, nothing at
 # 8; 1.5 costs 4 %).
 _FIRST_STEP, _LATER_STEPS, _CENTERED_STEPS = 1.0, 0.5, 0.5

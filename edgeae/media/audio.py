@@ -52,29 +52,29 @@ def audio_info(source: Source) -> AudioInfo:
         MediaError: it cannot be read, holds no samples, is of a kind that is not read, is damaged,
             or ends before its own header says it should.
     """
-    with _open(source) as (_, sound, found):
-        info = _info(sound, found)
+    with _open(source) as (_, decoder, found):
+        info = _info(decoder, found)
     if info.frames == 0:
         raise unreadable(source, "it holds no samples")
     return info
 
 
-def _info(sound: Any, found: AudioParts) -> AudioInfo:
-    frames = sound.frames if sound.frames < _UNKNOWN_FRAMES else None
+def _info(decoder: Any, found: AudioParts) -> AudioInfo:
+    frames = decoder.frames if decoder.frames < _UNKNOWN_FRAMES else None
     return AudioInfo(
-        sound.samplerate,
-        sound.channels,
+        decoder.samplerate,
+        decoder.channels,
         found.frames if found.frames is not None else frames,
-        sound.format,
-        sound.subtype,
+        decoder.format,
+        decoder.subtype,
         found.notes,
     )
 
 
 def read_audio_metadata(source: Source) -> AudioMetadata:
     """Tags, broadcast extension, markers and channel layout; MediaError as `audio_info`."""
-    with _open(source) as (file, sound, _):
-        return gather(file, sound)
+    with _open(source) as (file, decoder, _):
+        return gather(file, decoder)
 
 
 def read_audio(source: Source) -> tuple[NDArray[np.float32], int]:
@@ -95,13 +95,13 @@ def read_audio_integers(source: Source) -> tuple[NDArray[Any], int]:
     MediaError as `audio_info`, and for a subtype that stores no whole numbers.
     """
     bits = {"PCM_U8": 8, "PCM_S8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
-    with _open(source) as (_, sound, found):
-        if sound.subtype not in bits:
-            raise unreadable(source, f"{sound.subtype} stores no whole numbers")
-        depth = bits[sound.subtype]
+    with _open(source) as (_, decoder, found):
+        if decoder.subtype not in bits:
+            raise unreadable(source, f"{decoder.subtype} stores no whole numbers")
+        depth = bits[decoder.subtype]
         kind = "int16" if depth <= 16 else "int32"
-        stored = sound.read(dtype=kind, always_2d=True)
-        if len(stored) < (_info(sound, found).frames or 1):
+        stored = decoder.read(dtype=kind, always_2d=True)
+        if len(stored) < (_info(decoder, found).frames or 1):
             raise unreadable(source, f"cut off after {len(stored)} frames")
     return stored >> (16 if depth <= 16 else 32) - depth, 1 << depth - 1
 
@@ -116,11 +116,11 @@ def audio_blocks(source: Source, block_samples: int) -> Iterator[NDArray[np.floa
     if block_samples < 1:
         raise ValueError(f"block_samples is {block_samples}, expected at least 1")
     done = 0
-    with _open(source) as (_, sound, found):
-        info = _info(sound, found)
+    with _open(source) as (_, decoder, found):
+        info = _info(decoder, found)
         while True:
             try:
-                block = sound.read(block_samples, dtype="float32", always_2d=True)
+                block = decoder.read(block_samples, dtype="float32", always_2d=True)
             except Exception as error:  # soundfile raises its own kinds, and RuntimeError
                 raise unreadable(
                     source, f"cut off or damaged after {done} frames ({first_line(error)})"
@@ -156,15 +156,15 @@ def _open(source: Source) -> Iterator[tuple[BinaryIO, Any, AudioParts]]:
         if found.head is not None:
             stream = cast(BinaryIO, Overlay(file, found))
         try:
-            sound = soundfile.SoundFile(_Plain(stream))
+            decoder = soundfile.SoundFile(_Plain(stream))
         except (soundfile.SoundFileError, ValueError, TypeError) as error:
             raise unreadable(
                 source, "not an audio file of a known kind, or its beginning is damaged"
             ) from error
-        with sound:
-            if sound.format not in found.formats:
-                raise unreadable(source, f"{sound.format} inside {found.formats[0]}, not read")
-            yield file, sound, found
+        with decoder:
+            if decoder.format not in found.formats:
+                raise unreadable(source, f"{decoder.format} inside {found.formats[0]}, not read")
+            yield file, decoder, found
 
 
 class _Plain:

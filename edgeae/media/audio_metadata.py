@@ -38,9 +38,9 @@ class AudioMetadata:
     others: tuple[str, ...] = ()
 
 
-def gather(file: BinaryIO, sound: Any) -> AudioMetadata:
-    """The metadata of a file that was found whole; `sound` is libsndfile's view of it."""
-    tags = {key: value for key, value in sound.copy_metadata().items() if value}
+def gather(file: BinaryIO, decoder: Any) -> AudioMetadata:
+    """The metadata of a file that was found whole; `decoder` is libsndfile's view of it."""
+    tags = {key: value for key, value in decoder.copy_metadata().items() if value}
     size = file.seek(0, 2)
     file.seek(0)
     form = file.read(12)
@@ -115,11 +115,11 @@ def layout_is_usual(metadata: AudioMetadata, channels: int) -> bool:
     return metadata.channel_mask in (None, 0, _USUAL_MASKS.get(channels))
 
 
-def carry(metadata: AudioMetadata, sound: Any) -> None:
+def carry(metadata: AudioMetadata, encoder: Any) -> None:
     """Give the tags to a libsndfile file that is being written, as far as its format takes them."""
     for name, value in metadata.tags.items():
         try:
-            setattr(sound, name, value)
+            setattr(encoder, name, value)
         except (RuntimeError, AttributeError, ValueError):
             continue  # what is not there afterwards is told
 

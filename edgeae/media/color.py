@@ -163,36 +163,36 @@ def _srgb_encode(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
 
 
-def profile_to_srgb(picture: Image.Image, profile: bytes) -> Image.Image:
-    """An L, RGB or CMYK picture with an ICC profile in sRGB: L stays L, the others become RGB.
+def profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """An L, RGB or CMYK image with an ICC profile in sRGB: L stays L, the others become RGB.
 
     UnreadableColor if the profile is broken or is not for pixels of this mode.
     """
     from PIL import Image, ImageCms
 
-    gray = picture.mode == "L"
-    mode = picture.mode
+    gray = image.mode == "L"
+    mode = image.mode
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()
         if gray and space == "RGB":
-            picture = picture.convert("RGB")
+            image = image.convert("RGB")
         transform = ImageCms.buildTransform(
             source,
             ImageCms.createProfile("sRGB"),
-            picture.mode,
+            image.mode,
             "RGB",
             ImageCms.Intent.RELATIVE_COLORIMETRIC,
             ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
-        if picture.mode == "RGB":
+        if image.mode == "RGB":
             # A profile that is sRGB by another name would only add rounding errors.
             levels = np.linspace(0, 255, 9).round().astype(np.uint8)
             cube = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(27, 27, 3)
             probe = np.asarray(transform.apply(Image.fromarray(cube)))
             if np.abs(probe.astype(int) - cube).max() <= 1:
-                return picture.getchannel("G") if gray else picture
-        moved = transform.apply(picture)
+                return image.getchannel("G") if gray else image
+        moved = transform.apply(image)
         return moved.getchannel("G") if gray else moved  # a gray of any space is a gray of sRGB
     except (ImageCms.PyCMSError, OSError, ValueError) as error:
         raise UnreadableColor(

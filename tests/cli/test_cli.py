@@ -482,14 +482,14 @@ def test_a_pipe_that_ends_inside_a_frame_is_told(denoiser):
         "denoise", "-", "-", "--model", denoiser, "--rate", 16_000, input=b"\0" * 1001
     )
     assert done.returncode == 0 and len(done.stdout) == 1000
-    told = b"edgeae: the sound ended inside a frame: its last 1 of 2 bytes are left out\n"
+    told = b"edgeae: the audio ended inside a frame: its last 1 of 2 bytes are left out\n"
     assert done.stderr == told
 
 
 def test_a_pipe_without_samples_is_told_and_writes_nothing(tmp_path, denoiser):
     there = "denoise", "-", tmp_path / "b.wav", "--model", denoiser, "--rate", 16_000
     done = edgeae_command(*there, input=b"")
-    assert (done.returncode, done.stderr) == (1, b"edgeae: no sound came through -\n")
+    assert (done.returncode, done.stderr) == (1, b"edgeae: no audio came through -\n")
     assert files(tmp_path) == []
 
 

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeae.bench.image_codec import (
     CALIBRATION_QUALITIES,
-    MOST_CALIBRATION_PICTURES,
+    MOST_CALIBRATION_IMAGES,
     _pieces,
 )
 from edgeae.bundle import find
@@ -157,7 +157,7 @@ def test_typical_inputs_are_those_of_real_use_at_every_size(codec):
     for size in ((8, 16), (12, 4)):
         inputs = a16w8.typical_inputs(codec, size=size)
         assert {arrays[0].shape for arrays in inputs["encoder"]} == {(1, 3, *size)}
-        assert len(inputs["encoder"]) == len(CALIBRATION_QUALITIES) * MOST_CALIBRATION_PICTURES
+        assert len(inputs["encoder"]) == len(CALIBRATION_QUALITIES) * MOST_CALIBRATION_IMAGES
         assert np.std([arrays[0].mean() for arrays in inputs["encoder"]]) > 0.05
     (large,) = _pieces(640, 1024)  # larger than the package's photo
     assert large.shape == (640, 1024, 3) and large[512:].std() > 10
