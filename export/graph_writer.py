@@ -32,7 +32,12 @@ class GraphWriter:
         return name
 
     def weight(self, value: npt.ArrayLike, dtype: type = np.float32) -> str:
-        """Add a constant; its name."""
+        """Add a constant; its name.
+
+        Args:
+            value: numbers of any shape.
+            dtype: numpy's type that they are stored as.
+        """
         self._count += 1
         name = f"weight_{self._count}"
         self._weights.append(numpy_helper.from_array(np.asarray(value, dtype), name))
@@ -41,7 +46,14 @@ class GraphWriter:
     def conv(
         self, x: str, weight: torch.Tensor, bias: torch.Tensor | None, **attributes: Any
     ) -> str:
-        """Add a convolution with constant weights."""
+        """Add a convolution with constant weights; the name of its output, (N, out, h, w).
+
+        Args:
+            x: the name of its input, (N, in, h, w).
+            weight: float32 (out, in / groups, kh, kw).
+            bias: float32 (out,), or None.
+            attributes: of the Conv node, its pads and groups.
+        """
         names = [self.weight(weight.detach().numpy())]
         if bias is not None:
             names.append(self.weight(bias.detach().numpy()))

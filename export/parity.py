@@ -16,8 +16,16 @@ def check_close(
     expected: npt.NDArray[np.float32],
     tolerance: float,
 ) -> None:
-    """Raises ExportError if a graph's output differs from torch's in shape, or by more than the
-    tolerance."""
+    """Holds a graph's output to torch's.
+
+    Args:
+        name: what messages call the graph.
+        found, expected: its output and torch's, float32 of any shape.
+        tolerance: the largest difference that may be, in units of the output.
+
+    Raises:
+        ExportError: another shape, or a larger difference.
+    """
     if found.shape != expected.shape:
         raise ExportError(f"the {name} graph gives shape {found.shape}, torch {expected.shape}")
     worst = float(np.abs(found - expected).max())

@@ -43,7 +43,12 @@ def fit_tables(counts: Counts) -> Tables:
 def count_symbols(
     stages: Iterable[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]], counts: Counts
 ) -> None:
-    """Add coded values to `counts`, given as pairs (tables, values) of stages."""
+    """Add coded values to `counts`.
+
+    Args:
+        stages: pairs (tables, values), int64 (n,) each.
+        counts: how often each table coded each symbol, float64 (tables, 64), which is changed.
+    """
     for tables, values in stages:
         np.add.at(counts, (tables, np.minimum(values >> _SHIFTS[tables], ESCAPE)), 1)
 
@@ -84,7 +89,14 @@ def _mass(values: npt.NDArray[np.int64], middle: float, scale: float) -> Counts:
 
 
 def quantize_frequencies(weights: Counts) -> npt.NDArray[np.int64]:
-    """Integer frequencies of sum 4096, each at least 1, near to the weights in code length."""
+    """Integer frequencies of sum 4096, each at least 1, near to the weights in code length.
+
+    Args:
+        weights: how often each symbol of one table came, float64 (64,), at least 0, not all 0.
+
+    Returns:
+        int64 (64,).
+    """
     total = 1 << PRECISION_BITS
     ideal = weights / weights.sum() * total
     whole = np.maximum(1, np.floor(ideal)).astype(np.int64)

@@ -35,8 +35,11 @@ ABS_LIMIT, SIGNED_LIMIT = 32, 511
 
 
 def logistic_scale(raw: torch.Tensor) -> torch.Tensor:
-    """The scale of the logistic distribution from the network's raw output, never below 0.03
-    steps."""
+    """The scale of a logistic distribution, in steps, never below 0.03.
+
+    Args:
+        raw: what the network gives, float32 of any shape, which the result has too.
+    """
     return (_FLOOR + F.softplus(raw - _FLOOR)).clamp_max(6.0).exp()
 
 
@@ -45,6 +48,13 @@ def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
     With a > b the two edges, sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)),
     which stays exact in the tails.
+
+    Args:
+        offset: from the distribution's middle, in steps; float32 of any shape.
+        scale: of the distribution, in steps, above 0, of the same shape.
+
+    Returns:
+        Bits, float32 of that shape, differentiable.
     """
     distance = -offset.abs()
     upper, lower = (distance + 0.5) / scale, (distance - 0.5) / scale
@@ -55,7 +65,9 @@ def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 def dead_zone_round(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """The nearest whole numbers, or smaller ones where those save more bits than they cost.
 
-    `scale` is that of each value's logistic distribution about zero.
+    Args:
+        values: latents in steps, float32 of any shape.
+        scale: that of each value's logistic distribution about zero, in steps, of that shape.
     """
     here = [logistic_bits(torch.full_like(scale, step), scale) for step in (0.0, 1.0, 2.0)]
     first = _FIRST_STEP * _ERROR_PER_BIT / 2 * (here[1] - here[0])
@@ -68,7 +80,12 @@ def dead_zone_round(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
 
 def centered_round(values: torch.Tensor, middle: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """The nearest whole numbers, or their neighbors towards the middle where those save more bits
-    than they cost."""
+    than they cost.
+
+    Args:
+        values: latents in steps, float32 of any shape.
+        middle, scale: those of each value's logistic distribution, in steps, of that shape.
+    """
     near = values.round()
     offset = near - middle
     inner = near - torch.sign(offset) * (offset.abs() > 0.5)
@@ -86,14 +103,15 @@ def _chosen(values: torch.Tensor, raw: torch.Tensor, middle: torch.Tensor | None
 
 
 def magnitude(symbols: torch.Tensor) -> torch.Tensor:
-    """A concave integer measure of |symbol|, 0 to 56: fine for small values, coarse for large
-    ones."""
+    """A concave integer measure of |symbol|, 0 to 56 in float32 of the same shape: fine for small
+    values, coarse for large ones.
+    """
     a = symbols.abs()
     return 4 * a.clamp_max(2) + 2 * a.clamp_max(8) + a.clamp_max(ABS_LIMIT)
 
 
 def checkerboard(height: int, width: int, device: torch.device) -> torch.Tensor:
-    """1 where the first half is coded, 0 where the second is, shape (1, 1, height, width)."""
+    """1 where the first half is coded, 0 where the second is, float32 (1, 1, height, width)."""
     rows = torch.arange(height, device=device)[:, None]
     columns = torch.arange(width, device=device)[None, :]
     return ((rows + columns + 1) % 2).float()[None, None]
@@ -195,6 +213,9 @@ class ContextModel(nn.Module):
 
         What is new sees what the others see, as a new network would, and nothing looks at it yet:
         the wider model says exactly what the narrow one said. Other weights come back as they are.
+
+        Args:
+            state: tensors by their names, as `state_dict` gives them.
         """
         found = dict(state)
         for name, ours in self.state_dict().items():
@@ -220,10 +241,14 @@ class ContextModel(nn.Module):
 
     @torch.no_grad()
     def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Latents in quantization steps (N, latent, h, w) to the symbols that the codec picks.
+        """The symbols that the codec picks, float32 whole numbers (N, latent, h, w).
 
         They lie nearer to their middle, or to zero, by as much as their spread, which the symbols
         before them tell, makes it pay.
+
+        Args:
+            values: latents in quantization steps, float32 (N, latent, h, w).
+            level: quality levels, float32 (N,) in [0, 1].
         """
         parts: list[torch.Tensor] = []
         first = checkerboard(values.shape[2], values.shape[3], values.device)
@@ -240,7 +265,17 @@ class ContextModel(nn.Module):
     def distribution(
         context: nn.Module, known: list[torch.Tensor], own: torch.Tensor, level: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Raw log scales and middles of a slice as both phases of its coding see them."""
+        """Raw log scales and middles of a slice as both phases of its coding see them.
+
+        Args:
+            context: the slice's own network.
+            known: the symbols of earlier slices, (N, channels, h, w) each.
+            own: those of this slice, float32 (N, own, h, w).
+            level: quality levels, float32 (N,) in [0, 1].
+
+        Returns:
+            float32 (N, own, h, w) each; no middles where the slice has none.
+        """
         hidden = torch.zeros_like(own)
         raw, middle = context(known, hidden, 0.0, level)
         if context.two_phases:

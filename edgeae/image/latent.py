@@ -61,8 +61,8 @@ def checked(latent: Latent, *, channels: int, stride: int) -> Latent:
     if latent.channels not in CHANNELS:
         raise ValueError(f"channels is {latent.channels}, expected one of {CHANNELS}")
     if (latent.alpha is not None) != (latent.channels == 4):
-        there, expected = ("None", "an array") if latent.alpha is None else ("an array", "None")
-        raise ValueError(f"alpha is {there}, expected {expected} of {latent.channels} channels")
+        came, needed = ("None", "an array") if latent.alpha is None else ("an array", "None")
+        raise ValueError(f"alpha is {came}, expected {needed} of {latent.channels} channels")
     if latent.alpha is not None and (
         latent.alpha.dtype != np.uint8 or latent.alpha.shape != (latent.height, latent.width)
     ):

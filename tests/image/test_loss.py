@@ -377,7 +377,7 @@ def test_packets_that_cannot_be_are_refused(model, options, match):
 
 
 def test_pictures_that_packets_cannot_hold_are_refused(model):
-    with pytest.raises(ValueError, match="no transparency"):
+    with pytest.raises(ValueError, match="image has transparency, expected the first three"):
         model.packets(tiny.picture(20, 20, 4), max_packet_bytes=100)
     huge = np.broadcast_to(np.uint8(0), (4097, 4096, 3))
     with pytest.raises(ValueError, match="expected at most 16777216 pixels"):

@@ -194,6 +194,15 @@ def test_pictures_are_read_alike_and_broken_ones_are_named(tmp_path):
     assert list(items.skipped) == ["broken.png"]
 
 
+def test_images_of_a_camera_are_read_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # taken with the camera turned: what is wide is to be shown high
+    for i in range(6):
+        Image.fromarray(np.full((8, 12), 40 * i, np.uint8)).save(tmp_path / f"{i}.jpe", exif=exif)
+    items = read_items(AutoencoderData(folders=(str(tmp_path),), gray=True), "conv2d")
+    assert items.shape == (12, 8, 1) and not items.skipped
+
+
 def test_ratings_become_a_row_for_each_user(tmp_path):
     (tmp_path / "r.csv").write_text("user,item,stars\na,x,5\na,y,1\nb,y,2\nc,z,4\n")
     config = AutoencoderData(folders=(str(tmp_path),), pivot=("user", "item", "stars"))

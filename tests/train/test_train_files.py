@@ -14,6 +14,7 @@ import soundfile
 from PIL import Image
 
 from edgeae.media import AUDIO_SUFFIXES, IMAGE_SUFFIXES
+from train.autoencoder import data as autoencoder_data
 from train.image import data as image_data
 from train.image.data import PhotoData, Photos
 from train.speech import corpus
@@ -32,6 +33,8 @@ def recording(seed, seconds=1.0, rate_hz=16_000):
 def test_training_reads_the_formats_that_the_runtime_reads():
     assert image_data.SUFFIXES == IMAGE_SUFFIXES
     assert corpus.SUFFIXES == AUDIO_SUFFIXES
+    assert set(autoencoder_data.IMAGE_SUFFIXES) == IMAGE_SUFFIXES
+    assert set(autoencoder_data.AUDIO_SUFFIXES) == AUDIO_SUFFIXES
 
 
 def test_heic_without_its_reader_is_left_out_with_the_reason(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from train.image import data as image_data
+from train.speech import corpus
+
 Floats = npt.NDArray[np.float32]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 ARRAY_SUFFIXES = (".npy", ".npz")
-AUDIO_SUFFIXES = (".wav", ".flac")
-IMAGE_SUFFIXES = tuple(".avif .bmp .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+AUDIO_SUFFIXES, IMAGE_SUFFIXES = tuple(corpus.SUFFIXES), tuple(image_data.SUFFIXES)
 # What tables write where a value is missing.
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "-", "?"})
 
@@ -192,8 +195,19 @@ def _read(file: Path, config: AutoencoderData, network: str) -> tuple[Floats, tu
 
 
 def windows(values: Floats, length: int, hop: int, file: Path | str = "the series") -> Floats:
-    """Windows (N, length, channels) of a series (samples,) or (samples, channels), or of (N,
-    samples, channels), whose items are kept."""
+    """Windows of a series, float32 (N, length, channels) in its units.
+
+    Args:
+        values: (samples,) or (samples, channels), float32; or (N, samples, channels), whose items
+            are kept as they are.
+        length: samples of a window, from 2.
+        hop: samples from one window to the next; 0 is half a window.
+        file: what messages call the series.
+
+    Raises:
+        ValueError: another shape, or a length below 2.
+        UnreadableFile: the series is shorter than a window.
+    """
     if values.ndim == 3:
         return values
     if values.ndim == 1:
@@ -240,18 +254,22 @@ def _read_audio(file: Path) -> Floats:
 
 
 def _read_image(file: Path, config: AutoencoderData) -> Floats:
-    """Pixels in [0, 1], (H, W, channels)."""
-    from PIL import Image, UnidentifiedImageError
+    """Pixels in [0, 1], float32 (H, W, channels), upright."""
+    from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as opened:
+        with (
+            warnings.catch_warnings(action="ignore"),  # of odd metadata: a broken image raises
+            Image.open(file, formats=image_data.pillow_formats(file)) as opened,
+        ):
             one_channel = config.gray or opened.mode in ("1", "L", "I;16")
-            picture: Image.Image = opened.convert("L" if one_channel else "RGB")
+            upright = ImageOps.exif_transpose(opened)
+            picture: Image.Image = upright.convert("L" if one_channel else "RGB")
         if config.side_pixels:
             size = (config.side_pixels, config.side_pixels)
             picture = picture.resize(size, Image.Resampling.BOX)
         pixels = np.asarray(np.asarray(picture) / np.float32(255), np.float32)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UnreadableFile(str(error)) from None
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
@@ -343,7 +361,16 @@ def _pivot(
 
 
 def augment(items: Floats, config: AutoencoderData, rng: np.random.Generator) -> Floats:
-    """Pictures (N, H, W, C) moved, turned and mirrored at random; bilinear, edges repeated."""
+    """Images moved, turned and mirrored at random; bilinear, edges repeated.
+
+    Args:
+        items: float32 (N, H, W, C).
+        config: how far.
+        rng: what the random numbers come from.
+
+    Returns:
+        As many, of the same shape, dtype and units.
+    """
     if not (config.shift_pixels or config.rotate_degrees or config.flip):
         return items
     count, height, width, _ = items.shape

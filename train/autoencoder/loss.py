@@ -103,7 +103,17 @@ def autoencoder_loss(
 def corrupt(
     network: Autoencoder, x: torch.Tensor, known: torch.Tensor, config: AutoencoderLoss
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the encoder is shown of a batch, and which of its entries it is told are known."""
+    """What the encoder is shown of a batch, and which of its entries it is told are known.
+
+    Args:
+        network: whose scale of the data noise is relative to.
+        x: items, float32 (N, *shape) in the data's units.
+        known: 1 where an entry is known, float32 (N, *shape).
+        config: which corruption, and how much.
+
+    Returns:
+        Two arrays like `x` and `known`.
+    """
     seen = known
     if config.hide:
         # Each item hides another share, from nothing to twice the mean.
@@ -138,7 +148,15 @@ def reconstruction_error(
     known: torch.Tensor,
     kind: str = "mse",
 ) -> torch.Tensor:
-    """Mean error over the known entries, in normalized units; for "bce" in nats."""
+    """Mean error over the known entries, a float32 scalar: normalized units, or nats for "bce".
+
+    Args:
+        network: whose scale of the data errors are relative to.
+        restored: what came back, float32 (N, *shape) in the data's units.
+        x: the items, likewise.
+        known: 1 where an entry is known, float32 (N, *shape).
+        kind: which error, one of those of `AutoencoderLoss`.
+    """
     if kind == "bce":
         each = F.binary_cross_entropy(
             restored.clamp(1e-5, 1 - 1e-5), x.clamp(0, 1), reduction="none"
@@ -152,7 +170,12 @@ def reconstruction_error(
 def kl_divergence(
     mean: torch.Tensor, log_variance: torch.Tensor, free_bits: float = 0.0
 ) -> torch.Tensor:
-    """Divergence of N(mean, variance) from N(0, 1), nats an item; `free_bits` a latent are free."""
+    """Divergence of N(mean, variance) from N(0, 1), a float32 scalar in nats an item.
+
+    Args:
+        mean, log_variance: float32 (N, latent).
+        free_bits: bits of each latent that cost nothing, from 0.
+    """
     each = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance)
     floor = free_bits * 0.6931
     return each.mean(0).clamp_min(floor).sum()
@@ -161,10 +184,16 @@ def kl_divergence(
 def jacobian_norm(
     shown: torch.Tensor, latents: torch.Tensor, scale: torch.Tensor, exact: bool
 ) -> torch.Tensor:
-    """Mean squared Frobenius norm of d latents / d normalized input, differentiable.
+    """Mean squared Frobenius norm of d latents / d normalized input, a differentiable scalar.
 
     Exact: the sum of the squared gradients of every latent. Otherwise Hutchinson's estimate,
     E |v J|^2 = |J|^2 for v of independent signs.
+
+    Args:
+        shown: what the encoder saw, float32 (N, *shape), which gradients are taken to.
+        latents: what it gave, float32 (N, latent).
+        scale: of the data's entries, which broadcasts over `shown`.
+        exact: a pass back for each latent instead of one in all.
     """
     directions: list[torch.Tensor]
     if exact:

@@ -69,7 +69,11 @@ class AutoencoderRecipe:
         self.network.start_linear(*with_mask(self.items.training))
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        """Items (N, *shape) with zeros where a value is missing, and what is known (N, *shape)."""
+        """Items with zeros where a value is missing, and what is known of them.
+
+        Returns:
+            float32 (N, *shape) in the data's units, and 0 or 1, float32 (N, *shape).
+        """
         chosen = rng.integers(len(self.items.training), size=self.config.optimize.batch_size)
         items = self.items.training[chosen]
         if items.ndim == 4:
@@ -119,10 +123,14 @@ class AutoencoderRecipe:
 
 
 def active_share(latents: torch.Tensor, log_variance: torch.Tensor | None) -> float:
-    """The share of latents in use.
+    """The share of latents in use, 0 to 1.
 
     Of an ordinary code: entries that are not zero. Of a variational one: latents whose mean varies
     over the data with a variance above 0.01 (Burda et al. 2016).
+
+    Args:
+        latents: float32 (N, latent), the means of a variational code.
+        log_variance: float32 (N, latent) of a variational code, else None.
     """
     if log_variance is None:
         return float((latents.abs() > 1e-6).float().mean())

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 
-__all__ = ["PhotoData", "Photos", "middle_square", "read_photos", "spread"]
+__all__ = ["PhotoData", "Photos", "middle_square", "pillow_formats", "read_photos", "spread"]
 
 # Those of `edgeae.media.IMAGE_SUFFIXES`, which this room may not import; a test holds them equal.
 SUFFIXES = frozenset(
@@ -168,15 +168,8 @@ def _reasons(skipped: dict[str, str]) -> str:
 
 def _read_rgb(file: Path) -> Picture | str:
     """One picture, or in a word why there is none."""
-    formats: tuple[str, ...] = _FORMATS
-    if file.suffix.lower() in _HEIF_SUFFIXES:
-        try:
-            import pillow_heif
-        except ImportError:
-            return "HEIC is read through pillow-heif: pip install pillow-heif"
-        pillow_heif.register_heif_opener()
-        formats = (*_FORMATS, "HEIF")
     try:
+        formats = pillow_formats(file)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; a broken picture is an exception
             with Image.open(file, formats=formats) as picture:
@@ -187,6 +180,18 @@ def _read_rgb(file: Path) -> Picture | str:
     while upright.width * upright.height > _MOST_PIXELS:
         upright = upright.reduce(2)
     return np.asarray(upright)
+
+
+def pillow_formats(file: Path) -> tuple[str, ...]:
+    """What Pillow may try to open a file as. Raises ValueError for HEIC without pillow-heif."""
+    if file.suffix.lower() not in _HEIF_SUFFIXES:
+        return _FORMATS
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError("HEIC is read through pillow-heif: pip install pillow-heif") from None
+    pillow_heif.register_heif_opener()
+    return (*_FORMATS, "HEIF")
 
 
 def _drafted(size: tuple[int, int]) -> tuple[int, int]:

@@ -27,8 +27,14 @@ def rate_distortion(
     level: torch.Tensor,
     config: RateDistortion,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The loss, bits per pixel (N,) and mean squared error (N,) of pixels in [0, 1], (N, 3, H,
-    W)."""
+    """The loss (a scalar), bits per pixel (N,) and mean squared error (N,), float32.
+
+    Args:
+        pixels, restored: float32 (N, 3, H, W) in [0, 1].
+        bits: those of each image, float32 (N,).
+        level: quality levels, float32 (N,) in [0, 1].
+        config: what weighs how much.
+    """
     bits_per_pixel = bits / (pixels.shape[2] * pixels.shape[3])
     error = (restored - pixels).square().mean((1, 2, 3))
     weight = distortion_weight(level)

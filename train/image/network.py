@@ -29,7 +29,9 @@ REFERENCE_STEP = 0.175
 
 
 def distortion_weight(level: torch.Tensor) -> torch.Tensor:
-    """Lambda of a quality level in [0, 1], for the mean squared error of 8-bit values."""
+    """Lambda of quality levels in [0, 1], float32 of any shape, for the mean squared error of 8-bit
+    values: of the same shape.
+    """
     return COARSEST_LAMBDA * LAMBDA_RATIO**level
 
 

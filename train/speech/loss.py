@@ -55,15 +55,26 @@ class SpeechLoss:
 
 
 def spectrum_of(audio: torch.Tensor, *, window_samples: int, hop_samples: int) -> torch.Tensor:
-    """Spectra (batch, 2, time, bins) of audio (batch, samples), root-Hann windows, unscaled."""
+    """Spectra, float32 (batch, 2, time, bins) of real and imaginary parts, unscaled.
+
+    Args:
+        audio: float32 (batch, samples) in [-1, 1].
+        window_samples: of the root-Hann windows.
+        hop_samples: from one window to the next.
+    """
     frames = audio.unfold(-1, window_samples, hop_samples) * _window(window_samples, audio)
     return torch.view_as_real(torch.fft.rfft(frames)).permute(0, 3, 1, 2)
 
 
 def audio_of(spectrum: torch.Tensor, *, window_samples: int) -> torch.Tensor:
-    """Audio (batch, (time + 1) * hop) from half-overlapping spectra, the inverse of `spectrum_of`.
+    """Audio, float32 (batch, (time + 1) * hop), from half-overlapping spectra: the inverse of
+    `spectrum_of`.
 
     The first and the last hop, which one window alone covers, fade in and out.
+
+    Args:
+        spectrum: float32 (batch, 2, time, bins), unscaled.
+        window_samples: of the root-Hann windows.
     """
     parts = torch.complex(spectrum[:, 0], spectrum[:, 1])
     frames = torch.fft.irfft(parts, n=window_samples) * _window(window_samples, spectrum)
@@ -74,7 +85,14 @@ def audio_of(spectrum: torch.Tensor, *, window_samples: int) -> torch.Tensor:
 
 
 def si_sdr_db(reference: torch.Tensor, estimate: torch.Tensor) -> torch.Tensor:
-    """Scale-invariant signal-to-distortion ratio per row, zero-mean (arXiv 1811.02508)."""
+    """Scale-invariant signal-to-distortion ratio per row in dB, zero-mean (arXiv 1811.02508).
+
+    Args:
+        reference, estimate: float32 (batch, samples).
+
+    Returns:
+        float32 (batch,), differentiable.
+    """
     reference = reference - reference.mean(-1, keepdim=True)
     estimate = estimate - estimate.mean(-1, keepdim=True)
     energy = reference.square().sum(-1, keepdim=True).clamp_min(1e-12)
@@ -90,9 +108,13 @@ def speech_loss(
     clean: torch.Tensor,
     quality_model: QualityModel | None = None,
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """The loss and its parts: estimate (batch, 2, time, bins), the others audio.
+    """The loss, a float32 scalar, and its parts by name.
 
-    Without a `quality_model` that part of the loss is left out.
+    Args:
+        config: what weighs how much.
+        estimate: spectra, float32 (batch, 2, time, bins).
+        noisy, clean: audio, float32 (batch, samples) in [-1, 1].
+        quality_model: what scores the estimate; without one that part of the loss is left out.
     """
     window = 2 * (estimate.shape[-1] - 1)
     # Level taken out per item: a quiet recording weighs as much as a loud one.
@@ -143,11 +165,18 @@ def speech_loss(
 def intelligibility(
     estimate: torch.Tensor, reference: torch.Tensor, *, extended_share: float = 0.5
 ) -> torch.Tensor:
-    """How well band envelopes follow those of clean speech, per row, 1 at best: audio (batch, n).
+    """How well band envelopes follow those of clean speech, per row, 1 at best.
 
     STOI (Taal et al. 2011) and, as `extended_share` of it, ESTOI (Jensen and Taal 2016), as they
     are defined but for taking every third stretch; a row with less than a stretch of speech counts
     as 1.
+
+    Args:
+        estimate, reference: audio, float32 (batch, samples) at 16 kHz.
+        extended_share: of ESTOI, 0 to 1.
+
+    Returns:
+        float32 (batch,), differentiable.
     """
     pairs = zip(_at_10_khz(estimate), _at_10_khz(reference), strict=True)
     return torch.stack([_stoi(*pair, extended_share) for pair in pairs])

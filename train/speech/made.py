@@ -15,7 +15,9 @@ Audio = npt.NDArray[np.float32]
 
 
 def unit_gain(x: npt.NDArray[np.floating[Any]]) -> float:
-    """The factor that brings audio to a root mean square of 1; at most 80 dB."""
+    """The factor that brings audio, (samples,) of any unit, to a root mean square of 1; at most
+    80 dB.
+    """
     return 1.0 / max(float(np.sqrt(np.mean(np.square(x)))), 1e-4)
 
 

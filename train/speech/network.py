@@ -132,9 +132,16 @@ def gated_memory(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """What a gated memory shows after each frame, and what it holds after the last.
 
-    `projected` (bands, time, batch, 3 * memory) holds keep, candidate and expose, `start` (bands,
-    batch, memory) the memory before the first frame: h[t] = (1 - forgetting) a h[t-1] + (1 - a)
-    candidate[t] with a = sigmoid(keep[t]); shown is h[t] sigmoid(expose[t]).
+    h[t] = (1 - forgetting) a h[t-1] + (1 - a) candidate[t] with a = sigmoid(keep[t]); shown is
+    h[t] sigmoid(expose[t]).
+
+    Args:
+        projected: keep, candidate and expose, float32 (bands, time, batch, 3 * memory).
+        start: the memory before the first frame, float32 (bands, batch, memory).
+        forgetting: 0 to below 1.
+
+    Returns:
+        float32 (bands, time, batch, memory) and (bands, batch, memory).
     """
     shown, last = _GatedMemory.apply(projected, start, 1 - forgetting)
     return shown, last
@@ -309,7 +316,14 @@ class SpeechDenoiser(nn.Module):
         return shapes
 
     def forward(self, spectrum: torch.Tensor) -> torch.Tensor:
-        """Clean spectra (batch, 2, time, bins) from noisy ones, each from a fresh state."""
+        """Clean spectra from noisy ones, each row from a fresh state.
+
+        Args:
+            spectrum: float32 (batch, 2, time, bins) of real and imaginary parts, unscaled.
+
+        Returns:
+            float32 of the same shape.
+        """
         config = self.config
         batch, _, time, _ = spectrum.shape
         x = spectrum.permute(3, 2, 0, 1).contiguous()
@@ -331,7 +345,15 @@ class SpeechDenoiser(nn.Module):
         return (x * gain).permute(2, 3, 1, 0)
 
     def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """One hop of one stream: spectrum (1, 2, bins) and the states -> clean, next states."""
+        """One hop of one stream.
+
+        Args:
+            spectrum: float32 (1, 2, bins), unscaled.
+            states: float32, of the shapes that the manifest's stream section gives them.
+
+        Returns:
+            The clean spectrum, likewise, and the next states.
+        """
         config = self.config
         given = dict(zip(self.state_shapes(), states, strict=True))
         following = {}
