@@ -16,6 +16,7 @@ from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError, EdgeaeError
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
+from edgeae.window_stream import WindowStream
 
 __all__ = ["Autoencoder"]
 
@@ -150,6 +151,11 @@ class Autoencoder:
         return self._layout.latents
 
     @property
+    def masked(self) -> bool:
+        """Whether the model was trained with missing values."""
+        return self._layout.masked
+
+    @property
     def graphs(self) -> dict[str, Graph]:
         """The graphs that run, by role."""
         return {"encoder": self._encoder, "decoder": self._decoder}
@@ -161,17 +167,41 @@ class Autoencoder:
             f"{self.latents} latents, {self.precision}>"
         )
 
-    def encode(self, x: Array) -> Floats:
+    def encode(self, x: Array, *, known: Array | None = None) -> Floats:
         """Latents, float32 (latents,) of one item or (N, latents) of a batch.
 
         Args:
             x: an item or a batch, see the class.
+            known: bool that broadcasts to the shape of `x`, True where an entry is known, for a
+                model that was trained with missing values; None if all are.
 
         Raises:
-            TypeError, ValueError: another dtype or shape, or a value that is not finite.
+            TypeError, ValueError: another dtype or shape, a value that is not finite, or `known`
+                where the model knows no missing values.
         """
-        items, single = self._items(x)
-        return _as_given(self._encode(items, None), single)
+        if known is None:
+            items, single = self._items(x)
+            return _as_given(self._encode(items, None), single)
+        if not self.masked:
+            raise ValueError("known is given, expected None: the model knows no missing values")
+        given, mask = _known(x, known)
+        items, single = self._items(given)
+        return _as_given(self._encode(items, mask.reshape(items.shape)), single)
+
+    def stream(self, *, hop_samples: int | None = None) -> WindowStream:
+        """Latents of a signal that arrives in blocks of any size, for a model of such windows.
+
+            stream = model.stream(hop_samples=32)
+            for block in blocks:
+                windows = stream.push(block)  # .starts, .items, .latents
+
+        Args:
+            hop_samples: distance between windows; None sets one after the other.
+
+        Raises:
+            ValueError: the model takes no signal, or `hop_samples` is not a whole number from 1.
+        """
+        return WindowStream(self, hop_samples=hop_samples)
 
     def decode(self, latents: Array) -> Floats:
         """Items, float32 (*shape) or (N, *shape), of latents (latents,) or (N, latents).
@@ -212,18 +242,7 @@ class Autoencoder:
         Raises:
             TypeError, ValueError: as `encode`, or `known` is no such mask.
         """
-        given = np.asarray(x)
-        mask = np.asarray(known)
-        if mask.dtype != np.bool_:
-            raise TypeError(f"known has dtype {mask.dtype}, expected bool")
-        try:
-            mask = np.broadcast_to(mask, given.shape)
-        except ValueError:
-            raise ValueError(
-                f"known has shape {np.shape(known)}, expected that of x, {given.shape}"
-            ) from None
-        if given.dtype.kind == "f":
-            given = np.where(mask, given, given.dtype.type(0))
+        given, mask = _known(x, known)
         items, single = self._items(given)
         seen = mask.reshape(items.shape)
         if self._layout.masked:
@@ -436,6 +455,23 @@ def _spherical(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], t: Array)
         return a + t[:, None] * (b - a)
     way = (np.sin((1 - t) * angle)[:, None] * u + np.sin(t * angle)[:, None] * v) / np.sin(angle)
     return np.asarray(way * ((1 - t) * lengths[0] + t * lengths[1])[:, None])
+
+
+def _known(x: Array, known: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """Items with zeros at unknown entries, and what is known, of their shape."""
+    given = np.asarray(x)
+    mask = np.asarray(known)
+    if mask.dtype != np.bool_:
+        raise TypeError(f"known has dtype {mask.dtype}, expected bool")
+    try:
+        mask = np.broadcast_to(mask, given.shape)
+    except ValueError:
+        raise ValueError(
+            f"known has shape {np.shape(known)}, expected that of x, {given.shape}"
+        ) from None
+    if given.dtype.kind == "f":
+        given = np.where(mask, given, given.dtype.type(0))
+    return given, mask
 
 
 def _finite_floats(values: Any, name: str) -> Floats:

@@ -117,6 +117,8 @@ ROOMS = {
     "edgeae/providers.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
     "edgeae/plugins.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/autoencoder.py": (*LOW, "edgeae.loading"),
+    "edgeae/transformer.py": (*LOW, "edgeae.loading"),
+    "edgeae/window_stream.py": (*LOW, "edgeae.loading"),
     "edgeae/inspection.py": LOW,
     "edgeae/onnx_wire.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/onnx_types.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),

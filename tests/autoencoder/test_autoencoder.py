@@ -21,8 +21,11 @@ LATENTS = 2
 BASIS = np.array([[0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5]], np.float32)
 
 
-def projection(path, *, kind="vector", shape=(4,), dtype="float32", scale=1.0, **sections):
-    """An autoencoder bundle that projects items of four entries on two directions."""
+def projection(
+    path, *, kind="vector", shape=(4,), dtype="float32", scale=1.0, masked=False, **sections
+):
+    """An autoencoder bundle that projects items of four entries on two directions; with `masked`
+    its encoder is told what is known, and leaves out the rest."""
     path.mkdir(parents=True, exist_ok=True)
     size = int(np.prod(shape))
     basis = np.resize(BASIS, (LATENTS, size)) if size != 4 else BASIS
@@ -30,15 +33,20 @@ def projection(path, *, kind="vector", shape=(4,), dtype="float32", scale=1.0, *
     def model(name, weights, before, after):
         flat = numpy_helper.from_array(np.array([-1, weights.shape[0]], np.int64), "flat")
         back = numpy_helper.from_array(np.array([-1, *after], np.int64), "back")
+        gated = masked and name.startswith("encoder")
         nodes = [
-            helper.make_node("Reshape", ["in", "flat"], ["rows"]),
+            *([helper.make_node("Mul", ["in", "known"], ["seen"])] if gated else []),
+            helper.make_node("Reshape", ["seen" if gated else "in", "flat"], ["rows"]),
             helper.make_node("MatMul", ["rows", "weights"], ["product"]),
             helper.make_node("Reshape", ["product", "back"], ["out"]),
         ]
         graph = helper.make_graph(
             nodes,
             name,
-            [helper.make_tensor_value_info("in", TensorProto.FLOAT, ["n", *before])],
+            [
+                helper.make_tensor_value_info(one, TensorProto.FLOAT, ["n", *before])
+                for one in ("in", "known")[: 1 + gated]
+            ],
             [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["n", *after])],
             [numpy_helper.from_array(weights, "weights"), flat, back],
         )
@@ -53,7 +61,7 @@ def projection(path, *, kind="vector", shape=(4,), dtype="float32", scale=1.0, *
         "task": "autoencoder",
         "name": "projection",
         "layout": {"kind": kind, "shape": list(shape), "dtype": dtype, "names": []},
-        "latent": {"size": LATENTS, "masked": False},
+        "latent": {"size": LATENTS, "masked": masked},
         "graphs": {
             "encoder": {"fp32": "encoder.fp32.onnx"},
             "decoder": {"fp32": "decoder.fp32.onnx"},
@@ -256,3 +264,18 @@ def test_samples_of_a_mixture_lie_in_its_groups_by_weight(tmp_path):
 def test_a_mixture_that_is_none_is_refused(tmp_path, components, latent, told):
     with pytest.raises(BundleError, match=told):
         edgeae.load(mixed(tmp_path / "p", components, **latent))
+
+
+def test_latents_of_what_is_known_alone(tmp_path, model):
+    masked = edgeae.load(projection(tmp_path / "p", masked=True))
+    x = items(6)
+    known = np.random.default_rng(1).random(x.shape) < 0.5
+    spoiled = np.where(known, x, np.nan).astype(np.float32)
+    np.testing.assert_allclose(
+        masked.encode(spoiled, known=known), (x * known) @ BASIS.T, atol=1e-6
+    )
+    np.testing.assert_allclose(masked.encode(x), x @ BASIS.T, atol=1e-6)
+    with pytest.raises(ValueError, match="the model knows no missing values"):
+        model.encode(x, known=known)
+    with pytest.raises(TypeError, match="expected bool"):
+        masked.encode(x, known=known.astype(np.float32))
