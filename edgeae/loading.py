@@ -17,9 +17,10 @@ from edgeae.providers import Provider
 if TYPE_CHECKING:
     from edgeae.autoencoder import Autoencoder
     from edgeae.image.codec import ImageCodec
+    from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
-    Model: TypeAlias = Autoencoder | ImageCodec | SignalDenoiser
+    Model: TypeAlias = Autoencoder | ImageCodec | SignalCodec | SignalDenoiser
 
 __all__ = [
     "DOORS",
@@ -64,6 +65,13 @@ DOORS: dict[tuple[str, str], Door] = {
         trials="edgeae.bench.image_codec",
         files="edgeae.cli.image_files",
         magics=(b"\x89EAE\r\n\x1a\n", b"\x89e", b"\x89x"),
+    ),
+    ("codec", "signal"): Door(
+        module="edgeae.signal.codec",
+        name="SignalCodec",
+        trials="edgeae.bench.signal_codec",
+        files="edgeae.cli.signal_files",
+        magics=(b"\x89EAS\r\n\x1a\n", b"\x89s"),
     ),
     ("denoiser", "audio"): Door(
         module="edgeae.signal.denoiser",

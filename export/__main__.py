@@ -30,6 +30,7 @@ from train.config import Config
 EXPORTERS = {
     "autoencoder": "export.autoencoder",
     "photo-codec": "export.image",
+    "signal-codec": "export.signal_codec",
     "speech-denoiser": "export.speech",
 }
 

@@ -1,0 +1,126 @@
+"""Blocks of a signal to bytes and back, of latents and of exact samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae.coding.context import SYMBOL_LIMIT
+from edgeae.coding.single_lane import Decoder, FineTables, encode
+from edgeae.errors import BitstreamError
+from edgeae.signal.contexts import (
+    Contexts,
+    Distribution,
+    Past,
+    Symbols,
+    code_values,
+    symbols_of,
+)
+from edgeae.signal.exact import OWN_ORDER, ExactTables, decode_block, encode_block
+
+__all__ = ["ExactCoder", "LatentCoder"]
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+# At a high rate the distortion of a uniform quantizer is step ** 2 / 12 and falls by 2 ln 2 of
+# itself a bit; so much of what a symbol nearer to its middle saves pays for what it loses.
+# train/signal/codec_context.py, behind the wall, has the same numbers.
+_ERROR_PER_BIT = 2 * np.log(2) / 12
+_STEPS = 0.8
+
+
+class LatentCoder:
+    """Codes the latents of one lead, block after block; safe to use from many threads."""
+
+    def __init__(self, contexts: Contexts, tables: FineTables, steps: Floats) -> None:
+        """`steps` are the quantization steps, float32 (levels, channels)."""
+        self.contexts, self.tables, self.steps = contexts, tables, steps
+
+    def quantize(self, latents: Floats, level: int, segments: Sequence[slice]) -> Symbols:
+        """The symbols int32 (channels, steps) of latents; each segment begins with a key."""
+        scaled = latents / self.steps[level][:, None]
+        np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
+        found: Symbols = np.rint(scaled).astype(np.int32)
+        for part in segments:
+            known = self.contexts.distribution(self.contexts.past(), found[:, part], level)
+            found[:, part] = self._nearer(scaled[:, part], found[:, part], known)
+        return found
+
+    def _nearer(self, scaled: Floats, near: Symbols, known: Distribution) -> Symbols:
+        """The nearest symbols, or those next to them towards the middle where that pays."""
+        offset = near - known.middle / 8
+        inner = (near - np.sign(offset) * (np.abs(offset) > 0.5)).astype(np.int32)
+        some = np.nonzero((inner != near) & (np.abs(inner) < SYMBOL_LIMIT))
+        if not len(some[0]):
+            return near
+        part = Distribution(known.index[some], known.middle[some])
+        saved = self._bits(near[some], part) - self._bits(inner[some], part)
+        values = scaled[some]
+        lost = np.square(values - inner[some]) - np.square(values - near[some])
+        found = near.copy()
+        found[some] = np.where(lost < _STEPS * _ERROR_PER_BIT * saved, inner[some], near[some])
+        return found
+
+    def _bits(self, symbols: Symbols, known: Distribution) -> npt.NDArray[np.float64]:
+        tables = known.tables
+        values = code_values(symbols, known) >> self.tables.shifts[tables].astype(np.int64)
+        last = self.tables.bits.shape[1] - 1
+        bits: npt.NDArray[np.float64] = self.tables.bits[tables, np.minimum(values, last)]
+        return bits
+
+    def encode(self, past: Past, symbols: Symbols, level: int) -> bytes:
+        """The coded block of symbols (channels, steps), which are added to the past."""
+        known = self.contexts.distribution(past, symbols, level)
+        past.add(symbols)
+        # Step by step, in the order of the channels.
+        values = code_values(symbols, known).T.ravel()
+        return encode(self.tables.events(values, known.tables.T.ravel()))
+
+    def decode(self, past: Past, steps: int, block: bytes, level: int) -> Symbols:
+        """The symbols (channels, steps) of a coded block, which are added to the past.
+
+        Raises BitstreamError if it is damaged.
+        """
+        decoder = Decoder(self.tables, block)
+
+        def take(known: Distribution) -> Ints:
+            values = np.array(decoder.take_all(known.tables.tolist()), np.int64)
+            return symbols_of(values, known)
+
+        symbols = self.contexts.decode(past, steps, level, take)
+        decoder.finish()
+        past.add(symbols)
+        return symbols
+
+
+class ExactCoder:
+    """Codes whole numbers block after block; one for each signal."""
+
+    def __init__(self, tables: ExactTables, channels: int) -> None:
+        self._tables, self._channels = tables, channels
+        self.reset()
+
+    def reset(self) -> None:
+        """What follows stands alone."""
+        self._before: Ints = np.zeros((0, self._channels), np.int64)
+        self._kept: Ints | None = None
+
+    def encode(self, samples: Ints) -> bytes:
+        """The block of samples (n, channels)."""
+        block, self._kept = encode_block(self._tables, self._before, samples, self._kept)
+        self._remember(samples)
+        return block
+
+    def decode(self, samples: int, block: bytes | memoryview) -> Ints:
+        """The samples (n, channels) of a block. Raises BitstreamError if it is damaged."""
+        try:
+            found, self._kept = decode_block(self._tables, self._before, samples, block, self._kept)
+        except OverflowError:
+            raise BitstreamError("a coded block has numbers that no writer makes") from None
+        self._remember(found)
+        return found
+
+    def _remember(self, samples: Ints) -> None:
+        self._before = np.concatenate([self._before, samples])[-OWN_ORDER:]

@@ -1,0 +1,251 @@
+"""How the symbols of a signal are distributed, by those before them: graphs of exact integers.
+
+One graph makes a summary of the past of every step by causal convolutions, and one a slice says of
+its channels, from that, from matches (`edgeae.signal.matches`) and from the slices of the step that
+are coded before, where the middle of each symbol's distribution lies, in eighths, and which of 64
+scales it has. All are causal, so an encoder, who knows all symbols, asks for all steps at once,
+and a decoder for one after the other; they get the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edgeae.coding.context import FRACTIONS, MIDDLE_UNITS, SCALES, SYMBOL_LIMIT
+from edgeae.errors import BitstreamError, BundleError
+from edgeae.runtime import Graph
+from edgeae.signal.matches import Matches, MatchRule, changes, matches, refined
+
+__all__ = ["TABLES", "Contexts", "Distribution", "Past", "code_values", "symbols_of"]
+
+# A table for each scale and distance of the middle from the nearest whole number.
+TABLES = SCALES * FRACTIONS
+SIGNED_LIMIT = 1023
+# Steps that are worked on at a time.
+_CHUNK_STEPS = 512
+
+Symbols = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Of symbols of any shape: an index of a scale, 0 to 63, and a middle in eighths, int64."""
+
+    index: Ints
+    middle: Ints
+
+    @property
+    def centers(self) -> Ints:
+        """The whole number nearest to each middle."""
+        return (self.middle + MIDDLE_UNITS // 2) // MIDDLE_UNITS
+
+    @property
+    def tables(self) -> Ints:
+        """The table that codes each symbol's distance from its center."""
+        fractions = np.abs(self.middle - MIDDLE_UNITS * self.centers)
+        tables: Ints = self.index * FRACTIONS + fractions
+        return tables
+
+    @property
+    def flipped(self) -> npt.NDArray[np.bool_]:
+        """True where the middle lies below its center, so that sides change places."""
+        return self.middle < MIDDLE_UNITS * self.centers
+
+
+def code_values(symbols: Symbols, known: Distribution) -> Ints:
+    """What is coded of symbols: 0, 1, 2, 3, 4 for distances 0, 1, -1, 2, -2 from their centers, the
+    side of the middle first."""
+    offset = symbols - known.centers
+    offset = np.where(known.flipped, -offset, offset)
+    values: Ints = np.where(offset > 0, 2 * offset - 1, -2 * offset)
+    return values
+
+
+def symbols_of(values: Ints, known: Distribution) -> Ints:
+    """The symbols that `code_values` was given. Raises BitstreamError if one is beyond 30,000."""
+    offset = np.where(values & 1, (values + 1) >> 1, -(values >> 1))
+    symbols: Ints = np.where(known.flipped, -offset, offset) + known.centers
+    if symbols.size and np.abs(symbols).max() > SYMBOL_LIMIT:
+        raise BitstreamError(f"a coded block has a symbol beyond {SYMBOL_LIMIT}")
+    return symbols
+
+
+class Past:
+    """Symbols since the last key, as many as may bear on the next step."""
+
+    def __init__(self, channels: int, reach: int) -> None:
+        self._reach = reach
+        self.symbols: Symbols = np.zeros((channels, 0), np.int32)
+
+    def add(self, symbols: Symbols) -> None:
+        """Takes in the steps (channels, steps) that came."""
+        together = np.concatenate([self.symbols, symbols], axis=1)
+        self.symbols = together[:, -self._reach :]
+
+
+class Contexts:
+    """The context model of a signal codec; safe to use from many threads."""
+
+    def __init__(
+        self, slices: Sequence[int], rule: MatchRule, reach: int, graphs: Sequence[Graph]
+    ) -> None:
+        """
+        Args:
+            slices: of the latent channels, in their order.
+            rule: of matches.
+            reach: steps before a step that the first graph looks at.
+            graphs: that of the past, then one of each slice.
+        """
+        self.slices = tuple(slices)
+        self.channels = sum(slices)
+        self._rule, self._reach = rule, reach
+        self._history, self._heads = graphs[0], tuple(graphs[1:])
+
+    def past(self) -> Past:
+        """Nothing known yet."""
+        # One more step than bears on the next: the first's change would be wrong.
+        return Past(self.channels, max(self._reach, self._rule.reach) + 8)
+
+    def distribution(self, past: Past, symbols: Symbols, level: int) -> Distribution:
+        """Of symbols int32 (channels, steps), each by the past and the symbols before it."""
+        parts = []
+        known = past.symbols
+        for begin in range(0, symbols.shape[1], _CHUNK_STEPS):
+            here = symbols[:, begin : begin + _CHUNK_STEPS]
+            together = np.concatenate([known, here], axis=1)
+            parts.append(self._chunk(together, known.shape[1], level))
+            known = together[:, -(max(self._reach, self._rule.reach) + 8) :]
+        return Distribution(
+            np.concatenate([part.index for part in parts], axis=1),
+            np.concatenate([part.middle for part in parts], axis=1),
+        )
+
+    def _chunk(self, symbols: Symbols, first: int, level: int) -> Distribution:
+        """Of the steps from `first` on."""
+        last = symbols.shape[1]
+        setting = _setting(level)
+        summary = self._summary(symbols, first, setting)
+        change = changes(symbols)
+        by_past = matches(change, first, last, self._rule)
+        by_step = refined(by_past, change, first, last, self._rule)
+        found, begin = [], 0
+        for head, own in zip(self._heads, self.slices, strict=True):
+            second = by_step if begin >= self._rule.refine_channels else by_past
+            inputs = self._inputs(symbols, first, last, by_past, second)
+            known = _planes(symbols[:begin, first:last])
+            found.append(self._head(head, own, setting, summary, inputs, known))
+            begin += own
+        return Distribution(
+            np.concatenate([part.index for part in found]),
+            np.concatenate([part.middle for part in found]),
+        )
+
+    def decode(
+        self,
+        past: Past,
+        steps: int,
+        level: int,
+        take: Callable[[Distribution], Ints],
+    ) -> Symbols:
+        """The symbols int32 (channels, steps) that follow the past, step by step.
+
+        `take` gives the symbols of a distribution of (channels,) of one slice. Raises what it
+        raises.
+        """
+        before = past.symbols.shape[1]
+        symbols = np.zeros((self.channels, before + steps), np.int32)
+        symbols[:, :before] = past.symbols
+        change = np.zeros_like(symbols)
+        change[:, :before] = changes(past.symbols)
+        setting = _setting(level)
+        for step in range(before, before + steps):
+            summary = self._summary(symbols[:, : step + 1], step, setting)
+            by_past = matches(change, step, step + 1, self._rule)
+            second = by_past
+            begin = 0
+            for head, own in zip(self._heads, self.slices, strict=True):
+                if second is by_past and begin >= self._rule.refine_channels:
+                    second = refined(by_past, change, step, step + 1, self._rule)
+                inputs = self._inputs(symbols, step, step + 1, by_past, second)
+                known = _planes(symbols[:begin, step : step + 1])
+                part = self._head(head, own, setting, summary, inputs, known)
+                values = take(Distribution(part.index[:, 0], part.middle[:, 0]))
+                symbols[begin : begin + own, step] = values
+                change[begin : begin + own, step] = values
+                if begin == 0 and step:
+                    change[0, step] -= symbols[0, step - 1]
+                begin += own
+        return symbols[:, before:]
+
+    def _summary(self, symbols: Symbols, first: int, setting: Floats) -> Floats:
+        """What the first graph says of the steps from `first` on."""
+        begin = max(0, first - self._reach + 1)
+        shifted = np.zeros((self.channels, symbols.shape[1] - begin), np.float32)
+        if begin:
+            shifted[:] = symbols[:, begin - 1 : -1]
+        else:
+            shifted[:, 1:] = symbols[:, :-1]
+        (summary,) = self._history(setting, shifted[None, :, None])
+        return summary[..., first - begin :]
+
+    def _inputs(
+        self, symbols: Symbols, first: int, last: int, by_past: Matches, second: Matches
+    ) -> tuple[Floats, Floats]:
+        """What a head sees of matches, and the numbers for its last layer, (1, n, 1, steps)."""
+        seen, whole = [], [_before(symbols, first, last, 1), _before(symbols, first, last, 2)]
+        for kind in (by_past, second):
+            planes = kind.changes.copy()
+            planes[:, 0] += whole[0][0]
+            planes = np.clip(planes, -SIGNED_LIMIT, SIGNED_LIMIT)
+            seen += [planes.reshape(-1, last - first), kind.nearness]
+            whole.append(planes[0])
+        numbers = np.clip(np.concatenate(whole), -SIGNED_LIMIT, SIGNED_LIMIT)
+        return _planes(np.concatenate(seen)), _planes(numbers)
+
+    def _head(
+        self,
+        head: Graph,
+        own: int,
+        setting: Floats,
+        summary: Floats,
+        inputs: tuple[Floats, Floats],
+        known: Floats,
+    ) -> Distribution:
+        given = [setting, summary, *inputs]
+        if known.shape[1]:
+            given.append(known)
+        index, middle = head(*given)
+        shape = (1, own, 1, summary.shape[3])
+        if index.shape != shape or middle.shape != shape:
+            raise BundleError(f"{head.file.name} gives shape {index.shape}, expected {shape}")
+        low, high = int(index.min(initial=0)), int(index.max(initial=0))
+        if low < 0 or high >= SCALES:
+            raise BundleError(
+                f"{head.file.name} gives index {low if low < 0 else high}, expected 0 to "
+                f"{SCALES - 1}"
+            )
+        return Distribution(index[0, :, 0].astype(np.int64), middle[0, :, 0].astype(np.int64))
+
+
+def _setting(level: int) -> Floats:
+    return np.full((1, 1, 1, 1), level, np.float32)
+
+
+def _planes(values: npt.NDArray[np.generic]) -> Floats:
+    """(n, steps) as a graph takes it."""
+    return np.ascontiguousarray(values, np.float32)[None, :, None]
+
+
+def _before(symbols: Symbols, first: int, last: int, lag: int) -> Floats:
+    """The symbols so many steps before each step, zero before the first, float32."""
+    found = np.zeros((len(symbols), last - first), np.float32)
+    begin = max(0, first - lag)
+    there = symbols[:, begin : max(begin, last - lag)]
+    found[:, last - first - there.shape[1] :] = there
+    return found
