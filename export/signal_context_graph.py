@@ -49,7 +49,7 @@ def context_graphs(
         *context.history.layers,
         *(layer for head in context.heads for layer in (head.mix, head.join)),
     ]
-    peaks = _peaks(context, layers, symbols, levels)  # type: ignore[arg-type]
+    peaks = _peaks(context, layers, symbols, levels)
     inner = 1 + len(context.history.layers)
     scales = [2.0 ** _exponents(peak) for peak in peaks]
     graphs = [_history_graph(context.history, sum(context.slices), scales[:inner])]

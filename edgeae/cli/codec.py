@@ -25,7 +25,14 @@ SUFFIX = ".eae"
 def compress(
     sources: options.Sources,
     target: options.Target,
-    model: Annotated[str, typer.Option(help="A bundled codec or a directory.")] = "photo-codec",
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A bundled codec or a directory. By default photo-codec for pictures, ecg-codec "
+            "for series.",
+            show_default=False,
+        ),
+    ] = None,
     quality: Annotated[
         float | None,
         typer.Option(min=1, max=9, help="1 (smallest) to 9. By default 5.", show_default=False),
@@ -34,11 +41,15 @@ def compress(
         int | None,
         typer.Option(min=1, help="The best quality that fits, instead of --quality."),
     ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of series: the largest error of any sample.", show_default=False),
+    ] = None,
     lossless: Annotated[
         bool | None,
         typer.Option(
             "--lossless/--lossy",
-            help="Keep every picture exactly, or none. By default text, line art and patterns are "
+            help="Keep every picture, or the whole numbers of a series, exactly, or none. By default text, line art and patterns are "
             "kept exactly where that is smaller, or where the codec cannot do them.",
             show_default=False,
         ),
@@ -62,16 +73,25 @@ def compress(
     keep_suffix: options.KeepSuffix = False,
     log: options.Log = None,
 ) -> None:
-    """Compress photos to .eae files: one, several into a folder, or a folder of them.
+    """Compress photos, or series of a sensor, to .eae files: one, several into a folder, or a
+    folder of them.
 
     Text, line art and fine patterns, which a photo codec cannot do, are kept exactly where that is
     smaller; where JPEG would still do better, stderr says so.
     """
     from edgeae import batch
-    from edgeae.cli import folder, image_files
+    from edgeae.cli import folder, image_files, signal_files
 
     if quality is not None and max_bytes is not None:
         raise UsageError("--quality and --max-bytes exclude each other")
+    series = _are_series(sources)
+    bounds = (quality, max_bytes, max_error)
+    if series and sum(bound is not None for bound in bounds) + bool(lossless) > 1:
+        raise UsageError("give one of --quality, --max-bytes, --max-error and --lossless")
+    if not series and max_error is not None:
+        raise UsageError("--max-error is for series, expected a table or an array")
+    if series and (strip or psnr or large):
+        raise UsageError("--strip, --psnr and --large are for pictures")
     if lossless and quality is not None:
         raise UsageError("--quality and --lossless exclude each other")
     settings = folder.Settings(
@@ -83,22 +103,36 @@ def compress(
         advice=": --keep-suffix tells them apart",
     )
     settings.check()
-    how = image_files.Compression(
-        options.loading(model, precision, provider, device, threads),
-        quality=quality,
-        max_bytes=max_bytes,
-        lossless=lossless,
-        with_psnr=psnr,
-        strip=strip,
-        large=large,
-    )
+    name = model or ("ecg-codec" if series else "photo-codec")
+    loading = options.loading(name, precision, provider, device, threads)
+    work: functools.partial[Any]
+    if series:
+        of_series = signal_files.Compression(
+            loading,
+            quality=quality,
+            max_bytes=max_bytes,
+            max_error=max_error,
+            lossless=bool(lossless),
+        )
+        work = functools.partial(signal_files.compress_file, of_series)
+    else:
+        of_pictures = image_files.Compression(
+            loading,
+            quality=quality,
+            max_bytes=max_bytes,
+            lossless=lossless,
+            with_psnr=psnr,
+            strip=strip,
+            large=large,
+        )
+        work = functools.partial(image_files.compress_file, of_pictures)
     plan = _plan(
         sources,
         target,
-        suffixes=image_files.SUFFIXES,
+        suffixes=signal_files.SUFFIXES if series else image_files.SUFFIXES,
         new_suffix=SUFFIX,
         keep_suffix=keep_suffix,
-        why_not=lambda path: "no picture",
+        why_not=lambda path: "no series" if series else "no picture",
     )
     if not plan.many and target != "-":
         out = plan.jobs[0].target
@@ -106,8 +140,8 @@ def compress(
             raise UsageError(f"OUT is {out}, expected a name that ends in {SUFFIX}, or a folder")
         if not skip_existing:
             folder.refuse_existing(out, force=force)
-    options.load_for(how.loading, "codec")
-    work = functools.partial(image_files.compress_file, how)
+    options.load_for(loading, "codec")
+    _check_kind(name, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
@@ -141,7 +175,8 @@ def decompress(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="Picture format of a folder's files, or of -: png, webp, tif ..."
+            "--to",
+            help="Format of a folder's files, or of -: png, webp, tif ..., of series csv, npy ...",
         ),
     ] = "png",
     region: Annotated[
@@ -166,9 +201,9 @@ def decompress(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Restore the pictures in .eae files; OUT's suffix, or --to, says their format."""
+    """Restore the pictures or series in .eae files; OUT's suffix, or --to, says their format."""
     from edgeae import batch, media
-    from edgeae.cli import folder, image_files
+    from edgeae.cli import folder, image_files, signal_files
 
     suffix = "." + to.lower().lstrip(".")
     settings = folder.Settings(
@@ -179,8 +214,9 @@ def decompress(
         log=log,
     )
     settings.check()
-    how = image_files.Restoring(
-        options.loading(model, precision, provider, device, threads),
+    loading = options.loading(model, precision, provider, device, threads)
+    pictures = image_files.Restoring(
+        loading,
         region=None if region is None else _region(region),
         large=large,
         to=suffix,
@@ -193,18 +229,51 @@ def decompress(
         why_not=lambda path: f"no {SUFFIX} file",
     )
     first = plan.jobs[0].target
-    options.checked(media.image_writer, Path(f"picture{suffix}") if target == "-" else first)
+    shown = Path(f"x{suffix}") if target == "-" else first
+    series = shown.suffix.lower() in signal_files.WRITTEN
+    work: functools.partial[Any]
+    if series:
+        if region is not None or large:
+            raise UsageError("--region and --large are for pictures")
+        restoring = signal_files.Restoring(loading, to=suffix)
+        work = functools.partial(signal_files.decompress_file, restoring)
+    else:
+        options.checked(media.image_writer, shown)
+        work = functools.partial(image_files.decompress_file, pictures)
     if not plan.many and target != "-" and not skip_existing:
         folder.refuse_existing(first, force=force)
     batch.forget()
     if model is not None:
-        options.load_for(how.loading, "codec")
-    work = functools.partial(image_files.decompress_file, how)
+        options.load_for(loading, "codec")
+        _check_kind(model, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
     folder.end(tally, plan, settings)
+
+
+def _are_series(sources: list[str]) -> bool:
+    """Whether the first of the inputs, or the first file of a folder that can be told, is a
+    series."""
+    from edgeae.cli import image_files, signal_files
+
+    first = Path(sources[0])
+    if first.is_dir():
+        for file in sorted(first.rglob("*")):
+            suffix = file.suffix.lower()
+            if suffix in image_files.SUFFIXES or suffix in signal_files.SUFFIXES:
+                return suffix in signal_files.SUFFIXES
+    return first.suffix.lower() in signal_files.SUFFIXES
+
+
+def _check_kind(model: str, series: bool) -> None:
+    """UsageError for a codec of another kind of data than the files are."""
+    from edgeae.bundle import find
+
+    kind, expected = find(model).manifest.layout.get("kind"), "signal" if series else "image"
+    if kind != expected:
+        raise UsageError(f"{model} is a codec of {kind!r}, expected one of {expected!r}")
 
 
 def _plan(sources: list[str], target: str, **how: Any) -> Plan:

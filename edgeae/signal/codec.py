@@ -26,25 +26,21 @@ from edgeae.errors import BundleError, UnknownCodec
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 from edgeae.signal import codec_file as file
-from edgeae.signal.codec_blocks import ExactCoder, LatentCoder
+from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_file import SignalFile
 from edgeae.signal.codec_graphs import Transforms, check_ports
-from edgeae.signal.codec_header import DTYPES, Header, Limits
+from edgeae.signal.codec_header import Header, Limits
+from edgeae.signal.codec_input import FILE_STEPS, key_steps, prepared, segments_of, spread_mask
 from edgeae.signal.codec_latent import SignalLatent, latent_spec, read_tables
 from edgeae.signal.codec_packets import gather
 from edgeae.signal.contexts import Contexts, Symbols
+from edgeae.signal.exact_samples import as_dtype, exact_blocks, read_exact
 
 __all__ = ["Limits", "SignalCodec", "SignalLatent", "file_codec_id", "file_info"]
 
 STRIDE = 16
-# A block of a file: 131,072 samples of each lead, six minutes at 360 Hz; of exact samples 8,192.
-_FILE_STEPS, _EXACT_STEPS = 8192, 512
-_MAX_LEADS = 4096
-# Beyond this no prediction of whole numbers fits into 64 bits.
-_EXACT_LIMIT = 1 << 35
 
 Array = npt.NDArray[Any]
-Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 
@@ -174,18 +170,18 @@ class SignalCodec:
             TypeError, ValueError: samples or an argument are not as above, or even the coarsest
                 level does not fit into `max_bytes`.
         """
-        signal, header = self._prepared(samples, sample_rate, names, units)
+        signal, header = prepared(samples, self._id, self._rate(sample_rate), names, units)
         given = [x is not None for x in (quality, max_bytes, max_error)] + [lossless]
         if sum(given) > 1:
             raise ValueError("give one of quality, max_bytes, max_error and lossless")
-        keys = _keys(key_seconds, header.sample_rate_hz)
+        keys = key_steps(key_seconds, header.sample_rate_hz)
         if lossless:
-            return self._exact(signal, header, 0, keys, names, units)
+            return self._exact(signal, header, keys, names, units)
         if max_error is not None:
             return self._bounded(signal, header, max_error, keys, names, units)
 
         def write(level: int) -> bytes:
-            latent = self._encoded(signal, header, level, _segments(header.samples, keys))
+            latent = self._encoded(signal, header, level, segments_of(header.samples, keys))
             return self._file(latent, keys, names, units)
 
         if max_bytes is not None:
@@ -203,7 +199,7 @@ class SignalCodec:
         content = file.read(_as_bytes(blob), limits)
         self._check_id(content.header.codec_id)
         if content.header.exact:
-            return self._exact_samples(content)
+            return read_exact(self._exact_tables, content)
         return self.decode(self._latent(content))
 
     def encode(
@@ -214,9 +210,9 @@ class SignalCodec:
         Raises:
             TypeError, ValueError: as for `compress`.
         """
-        signal, header = self._prepared(samples, sample_rate, (), ())
+        signal, header = prepared(samples, self._id, self._rate(sample_rate))
         level = level_of_quality(quality)
-        return self._encoded(signal, header, level, _segments(header.samples, 0))
+        return self._encoded(signal, header, level, segments_of(header.samples, 0))
 
     def decode(self, latent: SignalLatent) -> Array:
         """The signal of a latent, of the shape and type that `encode` was given.
@@ -232,7 +228,7 @@ class SignalCodec:
                 (symbols * steps).astype(np.float32), latent.level
             )[: latent.samples]
             found[:, lead] = signal * latent.scales[lead] + latent.offsets[lead]
-        restored = _as_dtype(found, latent.dtype)
+        restored = as_dtype(found, latent.dtype)
         return restored[:, 0] if latent.flat else restored
 
     def pack(self, latent: SignalLatent) -> bytes:
@@ -279,19 +275,19 @@ class SignalCodec:
         Raises:
             TypeError, ValueError: samples or an argument are not as above.
         """
-        signal, header = self._prepared(samples, sample_rate, (), ())
+        signal, header = prepared(samples, self._id, self._rate(sample_rate))
         if type(number) is not int or not 0 <= number <= 127:
             raise ValueError(f"number is {number!r}, expected 0 to 127")
-        steps = _keys(packet_seconds, header.sample_rate_hz, "packet_seconds")
-        if not 1 <= steps <= _FILE_STEPS:
+        steps = key_steps(packet_seconds, header.sample_rate_hz, "packet_seconds")
+        if not 1 <= steps <= FILE_STEPS:
             raise ValueError(
                 f"packet_seconds is {packet_seconds}, which is {steps} steps of 16 samples, "
-                f"expected 1 to {_FILE_STEPS}"
+                f"expected 1 to {FILE_STEPS}"
             )
-        keys = _keys(key_seconds, header.sample_rate_hz)
+        keys = key_steps(key_seconds, header.sample_rate_hz)
         key_blocks = max(1, round(keys / steps))
         level = level_of_quality(quality)
-        segments = _segments(header.samples, key_blocks * steps)
+        segments = segments_of(header.samples, key_blocks * steps)
         latent = self._encoded(signal, header, level, segments)
         head = self._header_of(latent, steps, key_blocks)
         opening = file.write_opening(head, number)
@@ -337,7 +333,7 @@ class SignalCodec:
             lost[here] = False
         samples = header.samples or total * STRIDE
         restored = self.decode(_latent_of(header, symbols, samples))
-        return restored, _spread(lost, self._spec.decoder_halo, samples)
+        return restored, spread_mask(lost, self._spec.decoder_halo, samples)
 
     @property
     def graphs(self) -> dict[str, Graph]:
@@ -371,52 +367,8 @@ class SignalCodec:
 
     # --- what the verbs are made of ---------------------------------------------------------------
 
-    def _prepared(
-        self,
-        samples: Array,
-        sample_rate: float | None,
-        names: Sequence[str],
-        units: Sequence[str],
-    ) -> tuple[Array, Header]:
-        """The samples (samples, leads), and a header that says all but how they are coded."""
-        if not isinstance(samples, np.ndarray) or samples.dtype.name not in DTYPES:
-            kind = getattr(samples, "dtype", type(samples).__name__)
-            raise TypeError(f"samples are {kind}, expected an array of {', '.join(DTYPES)}")
-        if samples.ndim not in (1, 2) or 0 in samples.shape or samples.shape[-1] == 0:
-            raise ValueError(
-                f"samples have shape {samples.shape}, expected (samples,) or (samples, leads)"
-            )
-        signal = samples.reshape(len(samples), -1)
-        if signal.shape[1] > _MAX_LEADS:
-            raise ValueError(f"samples have {signal.shape[1]} leads, expected at most {_MAX_LEADS}")
-        if signal.dtype.kind == "f" and not np.isfinite(signal).all():
-            raise ValueError("samples must be finite, got NaN or infinity")
-        rate = self.sample_rate_hz if sample_rate is None else sample_rate
-        if not isinstance(rate, Real) or not 0 < rate < 1e12:
-            raise ValueError(f"sample_rate is {sample_rate!r}, expected a positive number of Hz")
-        for what, given in (("names", names), ("units", units)):
-            if given and len(given) != signal.shape[1]:
-                raise ValueError(f"{len(given)} {what}, expected {signal.shape[1]}")
-        wide = signal.astype(np.float64)
-        # float32 holds them: what the writer uses is what the reader finds.
-        offsets = wide.mean(axis=0).astype(np.float32)
-        scales = np.maximum(wide.std(axis=0), 1e-30).astype(np.float32)
-        scales[scales < 1e-6 * np.abs(offsets)] = 1.0
-        if not (np.isfinite(offsets).all() and np.isfinite(scales).all()):
-            raise ValueError("samples must be within what float32 holds")
-        return signal, Header(
-            self._id,
-            0,
-            samples.dtype.name,
-            signal.shape[1],
-            samples.ndim == 1,
-            len(signal),
-            float(rate),
-            _FILE_STEPS,
-            0,
-            tuple(map(float, offsets)),
-            tuple(map(float, scales)),
-        )
+    def _rate(self, sample_rate: float | None) -> float:
+        return self.sample_rate_hz if sample_rate is None else sample_rate
 
     def _encoded(
         self, signal: Array, header: Header, level: int, segments: Sequence[slice]
@@ -450,7 +402,7 @@ class SignalCodec:
         self, latent: SignalLatent, keys: int, names: Sequence[str], units: Sequence[str]
     ) -> bytes:
         # Between keys blocks go on; without any, blocks are as long as they may be.
-        steps, key_blocks = (min(keys, _FILE_STEPS), 1) if keys else (_FILE_STEPS, 0)
+        steps, key_blocks = (min(keys, FILE_STEPS), 1) if keys else (FILE_STEPS, 0)
         header = self._header_of(latent, steps, key_blocks)
         return file.write(header, self._blocks(latent, steps, key_blocks), names, units)
 
@@ -486,62 +438,18 @@ class SignalCodec:
         self,
         signal: Array,
         header: Header,
-        error: int,
         keys: int,
         names: Sequence[str],
         units: Sequence[str],
+        *,
+        error: int = 0,
         quantum: float | None = None,
     ) -> bytes:
         """The file of whole numbers: of integers up to an error, or of floats in quanta."""
-        if quantum is None:
-            if signal.dtype.kind == "f":
-                raise TypeError(f"samples are {signal.dtype}, lossless takes integers")
-            quantum, offsets = float(2 * error + 1), (0.0,) * header.channels
-            whole: Ints = (signal.astype(np.int64) + error) // (2 * error + 1)
-        else:
-            offsets = header.offsets
-            numbers = np.rint((signal.astype(np.float64) - np.array(offsets)) / quantum)
-            if np.abs(numbers).max() >= _EXACT_LIMIT:
-                raise ValueError("max_error is too small for samples of this size")
-            whole = numbers.astype(np.int64)
-        steps = min(keys, _EXACT_STEPS) if keys else _EXACT_STEPS
-        head = Header(
-            self._id,
-            0,
-            header.dtype,
-            header.channels,
-            header.flat,
-            header.samples,
-            header.sample_rate_hz,
-            steps,
-            1 if keys else 0,
-            offsets,
-            (quantum,) * header.channels,
-            exact=True,
+        head, blocks = exact_blocks(
+            self._exact_tables, signal, header, keys, error=error, quantum=quantum
         )
-        coder, blocks = ExactCoder(self._exact_tables, header.channels), []
-        for begin in range(0, len(whole), steps * STRIDE):
-            if keys:
-                coder.reset()
-            blocks.append(coder.encode(whole[begin : begin + steps * STRIDE]))
         return file.write(head, blocks, names, units)
-
-    def _exact_samples(self, content: SignalFile) -> Array:
-        header = content.header
-        coder = ExactCoder(self._exact_tables, header.channels)
-        parts = []
-        length = header.block_steps * STRIDE
-        for i, block in enumerate(content.blocks):
-            if header.key_blocks and i % header.key_blocks == 0:
-                coder.reset()
-            parts.append(coder.decode(min(length, header.samples - i * length), block))
-        whole = np.concatenate(parts)
-        if np.dtype(header.dtype).kind == "f":
-            found = whole * np.array(header.scales) + np.array(header.offsets)
-        else:
-            found = whole * np.array(header.scales).astype(np.int64)
-        restored = _as_dtype(found, header.dtype)
-        return restored[:, 0] if header.flat else restored
 
     def _bounded(
         self,
@@ -558,7 +466,7 @@ class SignalCodec:
             least = "0 or more" if whole else "more than 0"
             raise ValueError(f"max_error is {max_error!r}, expected {least}")
         if whole:
-            blob = self._exact(signal, header, int(max_error), keys, names, units)
+            blob = self._exact(signal, header, keys, names, units, error=int(max_error))
             # What another machine rounds otherwise is still within.
             bound = int(max_error) + 0.49
         else:
@@ -567,9 +475,9 @@ class SignalCodec:
             if max_error <= 2 * room:
                 raise ValueError(f"max_error is {max_error}, finer than {signal.dtype} holds")
             quantum = 2 * (float(max_error) - room) * (1 - 1e-9)
-            blob = self._exact(signal, header, 0, keys, names, units, quantum)
+            blob = self._exact(signal, header, keys, names, units, quantum=quantum)
             bound = 0.999 * float(max_error)
-        segments = _segments(header.samples, keys)
+        segments = segments_of(header.samples, keys)
         low, high, best = -1, LEVELS, None
         while high - low > 1:
             level = (low + high) // 2
@@ -630,42 +538,6 @@ def _latent_of(
         header.offsets,
         header.scales,
     )
-
-
-def _keys(seconds: float | None, rate_hz: float, name: str = "key_seconds") -> int:
-    """Seconds in latent steps, 0 for None."""
-    if seconds is None:
-        return 0
-    if not isinstance(seconds, Real) or not 0 < seconds < 1e9:
-        raise ValueError(f"{name} is {seconds!r}, expected a positive number of seconds")
-    return max(1, round(float(seconds) * rate_hz / STRIDE))
-
-
-def _segments(samples: int, keys: int) -> list[slice]:
-    """Steps from key to key."""
-    steps = -(-samples // STRIDE)
-    every = min(keys, _FILE_STEPS) if keys else steps
-    return [slice(begin, min(steps, begin + every)) for begin in range(0, steps, every)]
-
-
-def _as_dtype(values: npt.NDArray[Any], dtype: str) -> Array:
-    """Values as samples of a type, the nearest that it holds."""
-    kind = np.dtype(dtype)
-    if kind.kind == "f":
-        limit = np.finfo(kind).max
-        return np.clip(values, -limit, limit).astype(kind)
-    limits = np.iinfo(kind)
-    rounded = np.rint(values) if values.dtype.kind == "f" else values
-    return np.clip(rounded, limits.min, limits.max).astype(kind)
-
-
-def _spread(lost: Mask, halo: int, samples: int) -> Mask:
-    """The mask of samples that lost steps touch."""
-    steps = len(lost)
-    counts = np.concatenate([[0], np.cumsum(lost)])
-    place = np.arange(steps)
-    near = counts[np.minimum(place + halo + 1, steps)] - counts[np.maximum(place - halo, 0)]
-    return np.repeat(near > 0, STRIDE)[:samples]
 
 
 def file_codec_id(data: bytes, *, limits: Limits | None = None, **_: Any) -> bytes:
