@@ -49,8 +49,9 @@ def compress(
         bool | None,
         typer.Option(
             "--lossless/--lossy",
-            help="Keep every picture, or the whole numbers of a series, exactly, or none. By default text, line art and patterns are "
-            "kept exactly where that is smaller, or where the codec cannot do them.",
+            help="Keep every picture, or the whole numbers of a series, exactly, or none. By "
+            "default text, line art and patterns are kept exactly where that is smaller, or where "
+            "the codec cannot do them.",
             show_default=False,
         ),
     ] = None,
@@ -162,6 +163,7 @@ def _say_sum(tally: Tally) -> None:
     )
 
 
+# Long: as `compress`.
 def decompress(
     sources: options.Sources,
     target: options.Target,
