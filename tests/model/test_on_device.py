@@ -68,19 +68,47 @@ def test_a_setting_that_lets_it_speak_is_overruled(denoiser, tmp_path):
     assert not (tmp_path / "made").exists()
 
 
-def test_no_socket_is_opened(denoiser, tmp_path):
+@pytest.fixture
+def strace(tmp_path):
+    """A command line that traces what follows it into the file that comes with it."""
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
     trace = tmp_path / "trace"
-    home = tmp_path / "home"
-    home.mkdir()
     under = ("strace", "-f", "-e", "trace=network", "-o", str(trace))
     if subprocess.run([*under, "true"], capture_output=True).returncode:
         pytest.skip("strace may not trace here")
+    return under, trace
+
+
+def network_calls(trace):
+    """The lines of a trace that open or use a socket."""
+    calls = [line for line in trace.read_text().splitlines() if "(" in line]
+    return [line for line in calls if "socket" in line or "connect" in line]
+
+
+def test_no_socket_is_opened(denoiser, tmp_path, strace):
+    under, trace = strace
+    home = tmp_path / "home"
+    home.mkdir()
     done = run(denoiser, home, under=under)
     assert (done.returncode, json.loads(done.stdout)) == (0, []), done.stderr
-    calls = [line for line in trace.read_text().splitlines() if "(" in line]
-    assert [line for line in calls if "socket" in line or "connect" in line] == []
+    assert network_calls(trace) == []
+
+
+def test_the_demo_opens_no_socket(tmp_path, strace):
+    under, trace = strace
+    demo = [sys.executable, "-m", "edgeae", "demo", "--out", str(tmp_path / "demo")]
+    done = subprocess.run([*under, *demo], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "demo" / "speech-clean.wav").exists()
+    assert network_calls(trace) == []
+
+
+def test_the_trace_would_show_a_socket(strace):
+    under, trace = strace
+    opened = [sys.executable, "-c", "import socket; socket.socket()"]
+    assert subprocess.run([*under, *opened]).returncode == 0
+    assert network_calls(trace) != []
 
 
 def test_a_model_never_brings_its_own_session_options(denoiser, tmp_path):
