@@ -36,6 +36,7 @@ interface Recorder {
 declare function prepare(context: AudioContext): Promise<void>;
 declare function record(context: AudioContext, seconds: number): AudioWorkletNode & Recorder;
 
+// eslint-disable-next-line max-lines-per-function -- Long: its tests share one browser.
 describe("in Chromium", { skip: SKIP }, () => {
   const folder = mkdtempSync(join(tmpdir(), "edgeae-"));
   let browser: Browser;

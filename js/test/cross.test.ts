@@ -58,6 +58,7 @@ function largest(one: ArrayLike<number>, other: ArrayLike<number>): number {
   return most;
 }
 
+// eslint-disable-next-line max-lines-per-function -- Long: steps that follow each other.
 test("JavaScript reads what Python writes, and writes what Python reads", { skip: SKIP }, async (t) => {
   run("make");
   const { cases, originals } = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as {

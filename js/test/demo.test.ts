@@ -17,6 +17,7 @@ const SKIP = chromiumPath ? false : "no Chromium here: set CHROMIUM to one";
 if (SKIP) console.log(`NOT TESTED in a browser: ${SKIP}`);
 const PATIENCE_MS = 120_000;
 
+// eslint-disable-next-line max-lines-per-function -- Long: its tests share one page.
 describe("the demo page", { skip: SKIP }, () => {
   const folder = mkdtempSync(join(tmpdir(), "edgeae-"));
   const elsewhere: string[] = [];

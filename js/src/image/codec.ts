@@ -20,20 +20,19 @@ import type { Header, Limits } from "./header.js";
 import { FILE_LIMITS, LEVELS, PACKET_LIMITS } from "./header.js";
 import type { LatentSpec } from "./latent.js";
 import { latentSpec } from "./latent.js";
-import type { Packet, PacketHeader } from "./packets.js";
-import { keyOf, overheadBytes, readPacket, writePackets } from "./packets.js";
+import type { PacketHeader, Received } from "./packets.js";
+import { gather, overheadBytes, writePackets } from "./packets.js";
 import type { Picture } from "./picture.js";
 import { checkedPicture, newPicture, transparency } from "./picture.js";
 import { dequantize, paint, planesOf } from "./planes.js";
 import { finestThatFits, levelOf, qualityOf } from "./quality.js";
 import type { Area, Tile } from "./tiles.js";
 import { overlap, scaled, tileCount, tilesOf, touches } from "./tiles.js";
+import { checkProportion, isOutOfProportion, roomFor, windowOf } from "./window.js";
 
 const DEFAULT_QUALITY = 5;
-// What a few bytes may leave to concealment whatever their number, and what any file may hold
-// however short it is, a photo of any usual camera: see Limits.
+// What a few bytes may leave to concealment whatever their number: see Limits.
 const CONCEALED_PIXELS = 2 ** 20;
-const USUAL_PIXELS = 2 ** 27;
 
 export interface DecompressOptions {
   /** That part of the picture in pixels, exactly as the whole would show it. */
@@ -231,7 +230,7 @@ export class ImageCodec {
       if (count > PACKET_LIMITS.chunks) {
         throw new RangeError(
           `maxPacketBytes is ${maxPacketBytes}, which would take ${count} tiles: ` +
-            `${PACKET_LIMITS.chunks} are allowed`,
+            `expected at most ${PACKET_LIMITS.chunks}`,
         );
       }
       const blocks = await this.codeAll(latents, made, maxPacketBytes - overheadBytes(made, count));
@@ -447,44 +446,9 @@ export class ImageCodec {
     return await decodeBlock(this.context, tile.height, tile.width, level, decoder);
   }
 
-  /** The packets of one picture: that of the most. */
-  private gather(
-    packets: Iterable<Uint8Array | ArrayBuffer>,
-    limits: Limits,
-  ): { header: PacketHeader; blocks: Map<number, Uint8Array>; bytes: number } {
-    const pictures = new Map<string, Packet[]>();
-    let came = 0;
-    let bytes = 0;
-    for (const packet of packets) {
-      const data = asBytes(packet, "a packet");
-      if (++came > limits.chunks) throw damaged(`more than ${limits.chunks} packets came`);
-      const found = this.soundPacket(data, limits);
-      if (!found) continue;
-      bytes += data.length;
-      const key = keyOf(found.header);
-      pictures.set(key, [...(pictures.get(key) ?? []), found]);
-    }
-    let most: Packet[] = [];
-    for (const found of pictures.values()) if (found.length > most.length) most = found;
-    if (!most[0]) throw damaged(`of ${came} packets none is sound and of this codec`);
-    const blocks = new Map<number, Uint8Array>();
-    for (const { first, blocks: held } of most) {
-      for (const [i, block] of held.entries()) {
-        if (!blocks.has(first + i)) blocks.set(first + i, block);
-      }
-    }
-    return { header: most[0].header, blocks, bytes };
-  }
-
-  private soundPacket(data: Uint8Array, limits: Limits): Packet | undefined {
-    try {
-      const packet = readPacket(data, this.id, limits);
-      // Larger ones take many times the memory of the codec's own tiles; no writer makes them.
-      return 2 ** packet.header.sideLog2 > this.spec.tile ? undefined : packet;
-    } catch (error) {
-      if (error instanceof EdgeaeError) return undefined;
-      throw error;
-    }
+  private gather(packets: Iterable<Uint8Array | ArrayBuffer>, limits: Limits): Received {
+    // Larger tiles take many times the memory of the codec's own; no writer makes them.
+    return gather(packets, this.id, this.spec.tile, limits);
   }
 
   private stepsOf(level: number): Float32Array {
@@ -505,7 +469,7 @@ export class ImageCodec {
   private layout(header: Header, side: number, limits: Limits): Tile[] {
     const count = this.tileCount(header, side);
     if (count > limits.chunks) {
-      throw damaged(`the picture has ${count} tiles, allowed are ${limits.chunks}`);
+      throw damaged(`the image has ${count} tiles, expected at most ${limits.chunks}`);
     }
     const { height, width } = this.grid(header);
     return [...tilesOf(height, width, side, this.spec.decoderHalo)];
@@ -515,7 +479,7 @@ export class ImageCodec {
     if (startsWith(this.id, codecId)) return;
     const { name, codecId: own } = this.bundle.manifest;
     const found = hex(codecId);
-    const message = `the file was written by codec ${found}, ${name} is ${own}`;
+    const message = `the file was written by codec ${found}, expected ${name}, ${own}`;
     throw new EdgeaeError("unknown-codec", message, found);
   }
 
@@ -529,7 +493,7 @@ export class ImageCodec {
   ): void {
     const count = this.tileCount(header, side);
     for (const i of blocks.keys()) {
-      if (i >= count) throw damaged(`there is a tile ${i}, the picture has ${count}`);
+      if (i >= count) throw damaged(`there is a tile ${i}, expected ${count} in all`);
     }
     const { height, width } = this.grid(header);
     // Tiles at the edges are smaller: at least so much is lost.
@@ -581,44 +545,6 @@ async function openGraph(
 ): Promise<Graph> {
   const entry = bundle.graphEntry(role, precision);
   return await Graph.open(runtime, await bundle.read(entry), entry.file);
-}
-
-function windowOf(region: Area | undefined, { height, width }: Size): Area {
-  if (region === undefined) return { top: 0, left: 0, height, width };
-  const values = [region.top, region.left, region.height, region.width];
-  if (!values.every(Number.isInteger)) {
-    throw new TypeError("region is expected to be whole numbers: {top, left, height, width}");
-  }
-  const inside = region.top + region.height <= height && region.left + region.width <= width;
-  if (!inside || region.top < 0 || region.left < 0 || region.height < 1 || region.width < 1) {
-    throw new RangeError(
-      `region is ${region.width} x ${region.height} at row ${region.top} and column ` +
-        `${region.left}, expected inside a picture of ${width} x ${height}`,
-    );
-  }
-  return region;
-}
-
-function isOutOfProportion(pixels: number, bytes: number, limits: Limits): boolean {
-  return pixels > Math.max(USUAL_PIXELS, limits.pixelsPerByte * bytes);
-}
-
-function checkProportion(window: Area, bytes: number, limits: Limits): void {
-  const pixels = window.height * window.width;
-  if (isOutOfProportion(pixels, bytes, limits)) {
-    throw damaged(
-      `the file holds ${pixels} pixels in ${bytes} bytes, allowed are ${USUAL_PIXELS}, or ` +
-        `${limits.pixelsPerByte} a byte: take a region, or set limits.pixelsPerByte`,
-    );
-  }
-}
-
-function roomFor({ height, width }: Size): Uint8ClampedArray {
-  try {
-    return new Uint8ClampedArray(4 * height * width);
-  } catch {
-    throw new EdgeaeError("runtime", `there is no memory for ${width} x ${height} pixels`);
-  }
 }
 
 /** The output of a graph, which has so many finite numbers. */

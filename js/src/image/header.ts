@@ -66,7 +66,7 @@ export function checked(header: Header, limits: Limits): Header {
   }
   if (Math.max(height, width) > limits.sidePixels || height * width > limits.pixels) {
     throw damaged(
-      `the file holds ${width} x ${height} pixels, allowed are ${limits.pixels} in all ` +
+      `the file holds ${width} x ${height} pixels, expected at most ${limits.pixels} in all ` +
         `and ${limits.sidePixels} a side`,
     );
   }
@@ -75,6 +75,6 @@ export function checked(header: Header, limits: Limits): Header {
 
 export function checkBytes(data: Uint8Array, limits: Limits): void {
   if (data.length > limits.fileBytes) {
-    throw damaged(`there are ${data.length} bytes, allowed are ${limits.fileBytes}`);
+    throw damaged(`there are ${data.length} bytes, expected at most ${limits.fileBytes}`);
   }
 }

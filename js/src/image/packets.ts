@@ -1,7 +1,7 @@
 /** Pictures in packets that may be lost, doubled or reordered: section 3 of docs/FORMAT.md. */
 
-import { concat, crc32, readUint32, readVarint, uint32, varint } from "../bytes.js";
-import { damaged } from "../errors.js";
+import { asBytes, concat, crc32, readUint32, readVarint, uint32, varint } from "../bytes.js";
+import { damaged, EdgeaeError } from "../errors.js";
 import type { Header, Limits } from "./header.js";
 import { checkBytes, checked, fromPictureCode, pictureCode } from "./header.js";
 
@@ -23,6 +23,15 @@ export interface Packet {
   readonly header: PacketHeader;
   readonly first: number;
   readonly blocks: readonly Uint8Array[];
+}
+
+/** What arrived of one image. */
+export interface Received {
+  readonly header: PacketHeader;
+  /** By the number of their tile. */
+  readonly blocks: Map<number, Uint8Array>;
+  /** Of all its undamaged packets. */
+  readonly bytes: number;
 }
 
 /** Packets with as many blocks each as fit, in the order of their tiles. Each block must fit. */
@@ -81,7 +90,7 @@ export function readPacket(data: Uint8Array, codecId: Uint8Array, limits: Limits
 }
 
 /** Equal for packets of one picture alone. */
-export function keyOf({ picture, number, sideLog2 }: PacketHeader): string {
+function keyOf({ picture, number, sideLog2 }: PacketHeader): string {
   const { level, channels, height, width } = picture;
   return [sideLog2, number, level, channels, height, width].join();
 }
@@ -104,4 +113,53 @@ function start({ picture, number, sideLog2 }: PacketHeader): Uint8Array {
   const code = pictureCode(picture);
   const begin = Uint8Array.of(MARK + sideLog2, number, code);
   return concat([begin, varint(picture.height), varint(picture.width)]);
+}
+
+/**
+ * What arrived of one image, that of the most packets. Those that are damaged, of another codec or
+ * of larger tiles than `maxSide` latents are passed over.
+ */
+export function gather(
+  packets: Iterable<Uint8Array | ArrayBuffer>,
+  codecId: Uint8Array,
+  maxSide: number,
+  limits: Limits,
+): Received {
+  const pictures = new Map<string, Packet[]>();
+  let came = 0;
+  let bytes = 0;
+  for (const packet of packets) {
+    const data = asBytes(packet, "a packet");
+    if (++came > limits.chunks) throw damaged(`more than ${limits.chunks} packets came`);
+    const found = undamaged(data, codecId, maxSide, limits);
+    if (!found) continue;
+    bytes += data.length;
+    const key = keyOf(found.header);
+    pictures.set(key, [...(pictures.get(key) ?? []), found]);
+  }
+  let most: Packet[] = [];
+  for (const found of pictures.values()) if (found.length > most.length) most = found;
+  if (!most[0]) throw damaged(`of ${came} packets none is sound and of this codec`);
+  const blocks = new Map<number, Uint8Array>();
+  for (const { first, blocks: held } of most) {
+    for (const [i, block] of held.entries()) {
+      if (!blocks.has(first + i)) blocks.set(first + i, block);
+    }
+  }
+  return { header: most[0].header, blocks, bytes };
+}
+
+function undamaged(
+  data: Uint8Array,
+  codecId: Uint8Array,
+  maxSide: number,
+  limits: Limits,
+): Packet | undefined {
+  try {
+    const packet = readPacket(data, codecId, limits);
+    return 2 ** packet.header.sideLog2 > maxSide ? undefined : packet;
+  } catch (error) {
+    if (error instanceof EdgeaeError) return undefined;
+    throw error;
+  }
 }

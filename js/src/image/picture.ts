@@ -31,7 +31,7 @@ export function checkedPicture(picture: Picture): Picture {
   const { pixels, sidePixels } = FILE_LIMITS;
   if (Math.max(width, height) > sidePixels || width * height > pixels) {
     throw new RangeError(
-      `image is ${width} x ${height}, allowed are ${pixels} pixels in all and ${sidePixels} a side`,
+      `image is ${width} x ${height}, expected at most ${pixels} pixels in all and ${sidePixels} a side`,
     );
   }
   return picture;
