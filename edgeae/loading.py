@@ -125,7 +125,7 @@ def decompress(blob: bytes, **options: Any) -> Any:
 
     Args:
         blob: the file's bytes.
-        options: those of the codec's own `decompress`. For pictures they are `errors`, `region`
+        options: those of the codec's own `decompress`. For images they are `errors`, `region`
             and `limits`, and the result is that of `ImageCodec.decompress`.
 
     Raises:

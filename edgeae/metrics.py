@@ -72,9 +72,15 @@ def bits_per_pixel(size_bytes: int, shape: Sequence[int]) -> float:
 def si_sdr_db(reference: ArrayLike, estimate: ArrayLike) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, means removed; inf when proportional.
 
-    Both of numbers (frames,), or (frames, channels) and then the mean of the channels' figures.
-    -inf where nothing of the reference is in the estimate. A silent reference is a ValueError.
-    Source: Le Roux, Wisdom, Erdogan, Hershey, "SDR: half-baked or well done?" (ICASSP 2019), eq. 4.
+    -inf where nothing of the reference is in the estimate. Source: Le Roux, Wisdom, Erdogan,
+    Hershey, "SDR: half-baked or well done?" (ICASSP 2019), eq. 4.
+
+    Args:
+        reference, estimate: finite numbers of any type and unit, (frames,), or (frames, channels)
+            and then the mean of the channels' figures.
+
+    Raises:
+        ValueError: another shape, NaN or infinity, or a silent reference.
     """
     target, other = _check_signals(reference, estimate)
     if target.ndim == 2:
@@ -100,7 +106,13 @@ def prd_percent(reference: ArrayLike, estimate: ArrayLike) -> float:
 
     100 * ||reference - estimate|| / ||reference - mean(reference)||, over all samples and channels
     together, each channel's own mean removed. Keeping the mean (PRD of raw ADC counts, common for
-    ECG) flatters by the offset: see Zigel, Cohen, Katz 2000. A constant reference is a ValueError.
+    ECG) flatters by the offset: see Zigel, Cohen, Katz 2000.
+
+    Args:
+        reference, estimate: finite numbers of any type and unit, (frames,) or (frames, channels).
+
+    Raises:
+        ValueError: another shape, NaN or infinity, or a constant reference.
     """
     target, other = _check_signals(reference, estimate)
     spread = float(np.linalg.norm(target - target.mean(axis=0)))

@@ -35,14 +35,14 @@ Column = npt.NDArray[Any]
 
 
 class Compress:
-    """Pictures to the bytes of .eae files, one for each row.
+    """Images to the bytes of .eae files, one for each row.
 
-    A picture is an array uint8 (H, W), (H, W, C), or the bytes of a file that
+    An image is an array uint8 (H, W), (H, W, C), or the bytes of a file that
     `edgeae.media.read_image` reads.
 
     Args:
         model: a bundled codec's name, or a folder that every node sees.
-        column, into: where pictures are, and where codes go; the pictures leave the rows.
+        column, into: where images are, and where codes go; the images leave the rows.
         quality, max_bytes: as for `ImageCodec.compress`.
         load: options of `edgeae.load`, such as providers and threads.
     """
@@ -64,21 +64,21 @@ class Compress:
         self._options: dict[str, Any] = {"quality": quality, "max_bytes": max_bytes}
 
     def __call__(self, batch: Batch) -> dict[str, Column]:
-        """The rows of a batch, with "code" and "error" in the place of the pictures."""
+        """The rows of a batch, with "code" and "error" in the place of the images."""
         return _each(batch, self._column, self._into, self._compress)
 
-    def _compress(self, picture: Any) -> bytes:
-        if isinstance(picture, bytes):
-            picture = media.read_image(io.BytesIO(picture))
-        return self._codec.compress(np.asarray(picture), **self._options)
+    def _compress(self, image: Any) -> bytes:
+        if isinstance(image, bytes):
+            image = media.read_image(io.BytesIO(image))
+        return self._codec.compress(np.asarray(image), **self._options)
 
 
 class Decompress:
-    """The bytes of .eae files to what they hold: pictures as uint8 arrays.
+    """The bytes of .eae files to what they hold: images as uint8 arrays.
 
     Args:
         model: a codec's name or folder; None takes the bundled one that each file names.
-        column, into: where codes are, and where pictures go; the codes leave the rows.
+        column, into: where codes are, and where images go; the codes leave the rows.
         load: options of `edgeae.load`, if there is a model.
     """
 
@@ -100,14 +100,14 @@ class Decompress:
 
 
 class Denoise:
-    """Noisy sound to clean sound of the same shape, rate and length.
+    """Noisy audio to clean audio of the same shape, rate and length.
 
     Sound is the bytes of a file that `edgeae.media.read_audio` reads, and comes back as those of a
     WAV file of float32; or an array as `SignalDenoiser.denoise` takes it, of `sample_rate`.
 
     Args:
         model: a bundled denoiser's name, or a folder that every node sees.
-        column: where the sound is, and stays.
+        column: where the audio is, and stays.
         sample_rate: of arrays, in Hz.
         attenuation_limit_db: as for `SignalDenoiser.denoise`.
         load: options of `edgeae.load`.
@@ -124,7 +124,7 @@ class Denoise:
     ) -> None:
         denoiser = edgeae.load(model, **(load or {}))
         if not isinstance(denoiser, SignalDenoiser):
-            raise ValueError(f"{model} is {type(denoiser).__name__}, expected a denoiser of sound")
+            raise ValueError(f"{model} is {type(denoiser).__name__}, expected a denoiser of audio")
         self._denoiser, self._column, self._rate = denoiser, column, sample_rate
         self._limit_db = attenuation_limit_db
 
@@ -132,12 +132,12 @@ class Denoise:
         """The rows of a batch, with clean sound and "error"."""
         return _each(batch, self._column, self._column, self._denoise)
 
-    def _denoise(self, sound: Any) -> Any:
-        if not isinstance(sound, bytes):
+    def _denoise(self, audio: Any) -> Any:
+        if not isinstance(audio, bytes):
             if self._rate is None:
                 raise ValueError("sample_rate is None, expected that of the arrays in Hz")
-            return self._clean(np.asarray(sound), self._rate)
-        samples, rate = media.read_audio(io.BytesIO(sound))
+            return self._clean(np.asarray(audio), self._rate)
+        samples, rate = media.read_audio(io.BytesIO(audio))
         file = io.BytesIO()
         media.write_audio(file, self._clean(samples, rate), rate, format="wav", subtype="FLOAT")
         return file.getvalue()

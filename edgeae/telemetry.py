@@ -37,7 +37,7 @@ OPERATIONS = frozenset(
 )
 # Their results are true or false: what is true is an alarm.
 _ALARMS = frozenset({"flag"})
-# From a hop of sound on a fast device to a large photo on a slow one.
+# From a hop of audio on a fast device to a large photo on a slow one.
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 

@@ -132,7 +132,12 @@ def _audio(folder: Path, denoiser: SignalDenoiser) -> list[tuple[str, ...]]:
 
 
 def jpeg_of_size(original: Image, size_bytes: int) -> tuple[bytes, Photo]:
-    """The best progressive JPEG of at most `size_bytes`, or else the smallest there is."""
+    """The best progressive JPEG of at most `size_bytes`, or else the smallest there is.
+
+    Args:
+        original: uint8 (H, W, 3).
+        size_bytes: what the file may have.
+    """
     quality, _ = plain_coding.best_jpeg(original, size_bytes)
     data, encode_s = _timed(lambda: plain_coding.encode_jpeg(original, quality))
     restored, decode_s = _timed(lambda: plain_coding.jpeg_pixels(data))

@@ -1,4 +1,4 @@
-"""Picture files: compressed, restored, and what the bytes of one hold. One file a call.
+"""Image files: compressed, restored, and what the bytes of one hold. One file a call.
 
 The functions are picklable, so that a pool or a cluster can run them; they load their model once
 in each process.
@@ -34,19 +34,19 @@ __all__ = [
     "ratio",
 ]
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
-# The files of a folder that are pictures.
+# The files of a folder that are images.
 SUFFIXES = media.IMAGE_SUFFIXES
-# What a file may ask for at --large: pictures of much less detail than a photo has.
+# What a file may ask for at --large: images of much less detail than a photo has.
 LARGE_PIXELS_PER_BYTE = 1 << 28
 
 
 @dataclass(frozen=True)
 class Compression:
-    """How to compress pictures: a quality, or a budget in bytes instead.
+    """How to compress images: a quality, or a budget in bytes instead.
 
-    `lossless` True keeps every picture exactly, False none; None those that the codec cannot do.
+    `lossless` True keeps every image exactly, False none; None those that the codec cannot do.
     """
 
     loading: Loading
@@ -60,7 +60,7 @@ class Compression:
 
 @dataclass(frozen=True)
 class Restoring:
-    """How to restore pictures; without a model each file says which bundled codec it needs."""
+    """How to restore images; without a model each file says which bundled codec it needs."""
 
     loading: Loading
     region: tuple[int, int, int, int] | None = None
@@ -69,7 +69,7 @@ class Restoring:
 
 
 def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
-    """Compresses the picture in one file, or from stdin, with its EXIF, XMP and time.
+    """Compresses the image in one file, or from stdin, with its EXIF, XMP and time.
 
     Raises what reading, `ImageCodec.compress` and writing raise.
     """
@@ -89,8 +89,8 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     with in_words_of_the_command():
         blob = codec.compress(image, **asked)
 
-    def restore() -> Picture:
-        restored: Picture = codec.decompress(blob, limits=_limits(large=True))
+    def restore() -> Pixels:
+        restored: Pixels = codec.decompress(blob, limits=_limits(large=True))
         return restored
 
     pipes.write_bytes(job.target, blob)
@@ -117,7 +117,7 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
-    """Restores the picture in one .eae file, or from stdin, with its EXIF, XMP and time.
+    """Restores the image in one .eae file, or from stdin, with its EXIF, XMP and time.
 
     Raises what reading, `ImageCodec.decompress` and writing raise.
     """
@@ -165,8 +165,8 @@ def _readable(path: Path) -> tuple[Path | bytes, int]:
     return path, path.stat().st_size
 
 
-def _write(path: Path, image: Picture, suffix: str, metadata: Metadata) -> tuple[int, str | None]:
-    """Writes a picture, to stdout in the format of a suffix.
+def _write(path: Path, image: Pixels, suffix: str, metadata: Metadata) -> tuple[int, str | None]:
+    """Writes an image, to stdout in the format of a suffix.
 
     Gives the number of its bytes, and what its format had no room for, if anything.
     """
@@ -189,6 +189,6 @@ def _keep_time(job: Job) -> None:
         media.keep_time(job.source, job.target)
 
 
-def _rgb(image: Picture) -> Picture:
+def _rgb(image: Pixels) -> Pixels:
     """Uint8 (H, W, 3) of gray, RGB or RGBA."""
     return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image[..., :3]

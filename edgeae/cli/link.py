@@ -30,7 +30,7 @@ Prefix = Annotated[str, typer.Option(help="What the topics begin with.")]
 
 def publish(
     sources: Annotated[
-        list[Path], typer.Argument(metavar="IN...", help="Pictures, or a folder of them.")
+        list[Path], typer.Argument(metavar="IN...", help="Images, or a folder of them.")
     ],
     broker: Broker = "localhost",
     device: Annotated[
@@ -45,13 +45,13 @@ def publish(
     ] = 1 << 17,
     threads: options.Threads = 1,
 ) -> None:
-    """Send pictures to an MQTT broker as codes, each at least once (extra mqtt)."""
+    """Send images to an MQTT broker as codes, each at least once (extra mqtt)."""
     from edgeae import loading, media
     from edgeae.image.codec import ImageCodec
     from edgeae.link import Publisher
 
     address = _broker(broker)
-    paths = _pictures(sources)
+    paths = _images(sources)
     codec = loading.load(model, threads=threads)
     if not isinstance(codec, ImageCodec):
         raise UsageError(f"--model is {model}, expected a codec of images")
@@ -87,7 +87,7 @@ def subscribe(
         typer.Option(help="End when for so many seconds nothing came.", show_default=False),
     ] = None,
 ) -> None:
-    """Write what devices send to an MQTT broker: pictures, codes, messages.csv and alarms.csv."""
+    """Write what devices send to an MQTT broker: images, codes, messages.csv and alarms.csv."""
     from edgeae.link import Decoder, FolderWriter, Subscriber
 
     address = _broker(broker)
@@ -107,8 +107,8 @@ def _broker(text: str) -> link.Broker:
     return broker
 
 
-def _pictures(sources: list[Path]) -> list[Path]:
-    """The pictures among files and in folders. Raises MediaError if a folder holds none."""
+def _images(sources: list[Path]) -> list[Path]:
+    """The images among files and in folders. Raises MediaError if a folder holds none."""
     from edgeae.errors import MediaError
     from edgeae.media import IMAGE_SUFFIXES
 
@@ -124,6 +124,6 @@ def _pictures(sources: list[Path]) -> list[Path]:
             if Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.startswith(".")
         )
         if not inside:
-            raise MediaError(f"{source} holds no picture")
+            raise MediaError(f"{source} holds no image")
         found += inside
     return found

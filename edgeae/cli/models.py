@@ -143,7 +143,7 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
     if told["kind"] == "image":
         colors = CHANNELS[told["channels"]]
         rows += [
-            ("picture", f"{told['width']}x{told['height']} pixels, {colors}"),
+            ("image", f"{told['width']}x{told['height']} pixels, {colors}"),
             ("bits per pixel", f"{told['bits_per_pixel']:.3f}"),
         ]
     rows += [("quality", quality), *coded]

@@ -1,4 +1,4 @@
-"""What JPEG would make of a picture, to say when a learned codec is the wrong tool."""
+"""What JPEG would make of an image, to say when a learned codec is the wrong tool."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edgeae.image.exact import looks_plain
 
 __all__ = ["best_jpeg", "encode_jpeg", "jpeg_pixels", "warning"]
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 # Below this a photograph is not recognized as itself; the shipped codec keeps 23 dB at quality 1.
 _LEAST_PSNR_DB = 20.0
 
 
-def best_jpeg(image: Picture, size_bytes: int) -> tuple[int, bytes]:
+def best_jpeg(image: Pixels, size_bytes: int) -> tuple[int, bytes]:
     """The quality and bytes of the best progressive JPEG of at most `size_bytes`, or else the
     smallest there is; `image` is uint8 (H, W, 3)."""
     low, high = 1, 96  # libjpeg's scale; above 95 it only adds bytes
@@ -31,7 +31,7 @@ def best_jpeg(image: Picture, size_bytes: int) -> tuple[int, bytes]:
     return low, encode_jpeg(image, low)
 
 
-def encode_jpeg(image: Picture, quality: int) -> bytes:
+def encode_jpeg(image: Pixels, quality: int) -> bytes:
     """A progressive JPEG of uint8 (H, W, 3), 4:2:0, at libjpeg's quality."""
     from PIL import Image
 
@@ -42,20 +42,20 @@ def encode_jpeg(image: Picture, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def jpeg_pixels(data: bytes) -> Picture:
+def jpeg_pixels(data: bytes) -> Pixels:
     """The pixels of a JPEG, uint8 (H, W, 3)."""
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.uint8)
 
 
-def warning(image: Picture, size_bytes: int, restore: Callable[[], Picture]) -> str | None:
-    """Why a JPEG would have been better for a picture, or None if it would not.
+def warning(image: Pixels, size_bytes: int, restore: Callable[[], Pixels]) -> str | None:
+    """Why a JPEG would have been better for an image, or None if it would not.
 
     Args:
         image: uint8 (H, W, 3).
         size_bytes: of the learned codec's file.
-        restore: gives the picture back from that file; called for suspicious pictures alone.
+        restore: gives the image back from that file; called for suspicious images alone.
     """
     if not looks_plain(image):
         return None

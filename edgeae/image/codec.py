@@ -391,7 +391,8 @@ class ImageCodec:
     def receive(
         self, packets: Iterable[bytes], *, limits: Limits | None = None
     ) -> tuple[Image, Mask]:
-        """The image of the packets that arrived, and a mask (H, W) of what is not exact.
+        """The image of the packets that arrived, uint8 in its shape, and a mask of what is not
+        exact, bool (H, W).
 
         Packets may be lost, doubled, damaged and in any order. Those that are damaged or of
         another codec are passed over; where there are several images, that of the most packets

@@ -24,15 +24,15 @@ _SMOOTHINGS = 2
 
 
 def fill(symbols: npt.NDArray[Any], lost: Mask) -> None:
-    """Replaces lost symbols (channels, h, w) by means of those around them, in place.
+    """Replaces lost symbols by means of those around them, in place.
 
     Push and pull over a pyramid (Gortler et al. 1996, "The Lumigraph", section 3.3): coarser grids
     hold the means of what is known, and give it to the places that know nothing. High frequencies
     average out to zero, so that what is filled in is smooth.
 
     Args:
-        symbols: integers, all at one level.
-        lost: (h, w), True where symbols are lost.
+        symbols: integers of any type (channels, h, w), all at one level.
+        lost: bool (h, w), True where symbols are lost.
     """
     if not lost.any() or lost.all():
         return
@@ -72,7 +72,7 @@ def _quartered(values: Floats) -> Floats:
 
 
 def lost_latents(layout: Sequence[Tile], blocks: Iterable[int]) -> npt.NDArray[np.bool_]:
-    """True for the latents (h, w) of tiles without a block."""
+    """True for the latents of tiles without a block: bool (h, w)."""
     lost = np.ones((layout[-1].rows.stop, layout[-1].columns.stop), np.bool_)
     for i in blocks:
         lost[layout[i].rows, layout[i].columns] = False

@@ -188,7 +188,7 @@ class Synthesis:
         }
 
     def touched(self, lost: Mask, height: int, width: int) -> Mask:
-        """The pixels (height, width) whose decoding sees a lost latent of (h, w)."""
+        """The pixels whose decoding sees a lost latent: bool (height, width) of bool (h, w)."""
         for axis in (0, 1):
             lost = _widened(lost, self.halo, axis)
         stride = self.stride

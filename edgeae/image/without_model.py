@@ -25,7 +25,7 @@ def decompress_exact(
     region: Region | None = None,
     limits: Limits | None = None,
 ) -> Image | tuple[Image, Mask]:
-    """The image of a file that keeps it exactly, which takes no codec.
+    """The image of a file that keeps it exactly, uint8 in its shape, which takes no codec.
 
     Takes the options of `ImageCodec.decompress` and raises as it does; such a file is one piece,
     whole or nothing, and the mask of "conceal" is False throughout.

@@ -1,4 +1,4 @@
-"""Codes over thin links: pictures, signals and alarms through an MQTT broker, or in datagrams.
+"""Codes over thin links: images, signals and alarms through an MQTT broker, or in datagrams.
 
 The broker's side needs the extra `mqtt` (paho-mqtt); datagrams need nothing. Names are loaded when
 they are first used.

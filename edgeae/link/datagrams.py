@@ -1,4 +1,4 @@
-"""Pictures in UDP datagrams, any of which may be lost: `ImageCodec.packets` over a socket."""
+"""Images in UDP datagrams, any of which may be lost: `ImageCodec.packets` over a socket."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["MAX_DATAGRAM_BYTES", "DatagramReceiver", "send_datagrams"]
 # What every link carries in one piece: IPv6's smallest packet of 1280 bytes less 48 of IP and UDP.
 MAX_DATAGRAM_BYTES = 1232
 _LARGEST_BYTES = 1 << 16
-# What is kept of pictures that are not whole; the one that has waited longest makes room.
-MAX_PICTURES = 16
+# What is kept of images that are not whole; the one that has waited longest makes room.
+MAX_IMAGES = 16
 MAX_BYTES = 1 << 26
 _MAX_GIVEN = 1 << 10
 
@@ -56,8 +56,8 @@ def send_datagrams(
 
 
 @dataclass
-class _Picture:
-    """The packets of one picture, and which of its tiles they hold."""
+class _Image:
+    """The packets of one image, and which of its tiles they hold."""
 
     tiles: int
     packets: list[bytes] = field(default_factory=list)
@@ -66,11 +66,11 @@ class _Picture:
 
 
 class DatagramReceiver:
-    """Gives the pictures of a codec whose packets come to a port, from any sender.
+    """Gives the images of a codec whose packets come to a port, from any sender.
 
-    A picture is given when all its tiles are there, or when for `idle_s` no packet of it has come;
+    An image is given when all its tiles are there, or when for `idle_s` no packet of it has come;
     what is missing then is concealed. What is no sound packet of the codec is passed over. Memory
-    is bounded: see `MAX_PICTURES`
+    is bounded: see `MAX_IMAGES`
     and `MAX_BYTES`.
 
     >>> with DatagramReceiver(codec, ("", 5005)) as receiver:  # doctest: +SKIP
@@ -85,10 +85,10 @@ class DatagramReceiver:
         self._stride = latent_spec(codec.bundle).stride
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
-        # Room for a burst of a few pictures, as far as the system allows it.
+        # Room for a burst of a few images, as far as the system allows it.
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._socket.bind(address)
-        self._pictures: dict[tuple[Any, PacketHeader], _Picture] = {}
+        self._images: dict[tuple[Any, PacketHeader], _Image] = {}
         self._bytes = 0
         self._given: dict[tuple[Any, PacketHeader], float] = {}
         self.ignored = 0
@@ -113,7 +113,7 @@ class DatagramReceiver:
     def images(
         self, *, timeout_s: float | None = None
     ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
-        """Pictures and masks, see `ImageCodec.receive`, until for `timeout_s` nothing has come."""
+        """Images and masks, see `ImageCodec.receive`, until for `timeout_s` nothing has come."""
         heard = time.monotonic()
         while True:
             self._socket.settimeout(self._idle_s / 4)
@@ -128,21 +128,21 @@ class DatagramReceiver:
             for key in ended:
                 yield from self._take(key)
             if timeout_s is not None and empty and time.monotonic() - heard > timeout_s:
-                if not self._pictures:
+                if not self._images:
                     return
 
     def _ended(self, *, empty: bool) -> list[tuple[Any, PacketHeader]]:
-        """The pictures of which no packet comes any more.
+        """The images of which no packet comes any more.
 
         While the caller was busy packets have waited in the socket: only when it is `empty` does
         time say something, unless very much has passed.
         """
         before = time.monotonic() - (self._idle_s if empty else 20 * self._idle_s)
         self._given = {key: last for key, last in self._given.items() if last >= before}
-        return [key for key, picture in self._pictures.items() if picture.last_s < before]
+        return [key for key, image in self._images.items() if image.last_s < before]
 
     def _add(self, packet: bytes, sender: Any) -> tuple[Any, PacketHeader] | None:
-        """Keeps a packet; the picture that is whole by it, or has to make room, if any."""
+        """Keeps a packet; the image that is whole by it, or has to make room, if any."""
         now = time.monotonic()
         try:
             held = read_packet(packet, self._codec_id, PACKET_LIMITS)
@@ -156,30 +156,30 @@ class DatagramReceiver:
             if key in self._given:
                 self._given[key] = now
             return None
-        picture = self._pictures.setdefault(key, _Picture(tiles))
-        picture.last_s = now
-        if held.first in picture.found:
+        image = self._images.setdefault(key, _Image(tiles))
+        image.last_s = now
+        if held.first in image.found:
             return None
-        picture.packets.append(packet)
-        picture.found.update(range(held.first, min(tiles, held.first + len(held.blocks))))
+        image.packets.append(packet)
+        image.found.update(range(held.first, min(tiles, held.first + len(held.blocks))))
         self._bytes += len(packet)
-        if len(picture.found) == tiles or len(picture.packets) == PACKET_LIMITS.chunks:
+        if len(image.found) == tiles or len(image.packets) == PACKET_LIMITS.chunks:
             return key
-        if len(self._pictures) > MAX_PICTURES or self._bytes > MAX_BYTES:
-            return min(self._pictures, key=lambda k: self._pictures[k].last_s)
+        if len(self._images) > MAX_IMAGES or self._bytes > MAX_BYTES:
+            return min(self._images, key=lambda k: self._images[k].last_s)
         return None
 
     def _take(
         self, key: tuple[Any, PacketHeader]
     ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
-        picture = self._pictures.pop(key)
-        self._bytes -= sum(map(len, picture.packets))
-        # Late packets are told from the next picture of this number and size by the time between.
+        image = self._images.pop(key)
+        self._bytes -= sum(map(len, image.packets))
+        # Late packets are told from the next image of this number and size by the time between.
         self._given[key] = time.monotonic()
         if len(self._given) > _MAX_GIVEN:
             del self._given[min(self._given, key=self._given.__getitem__)]
         try:
-            yield self._codec.receive(picture.packets)
+            yield self._codec.receive(image.packets)
         except BitstreamError:
-            # Too few came for a picture of this size.
-            self.ignored += len(picture.packets)
+            # Too few came for an image of this size.
+            self.ignored += len(image.packets)

@@ -1,4 +1,4 @@
-"""What messages hold: pictures, signals and alarms, by the codecs that devices say they use."""
+"""What messages hold: images, signals and alarms, by the codecs that devices say they use."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Decoder:
             self._codecs[bytes.fromhex(codec.bundle.manifest.codec_id or "")] = codec
 
     def image(self, message: Message) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_] | None]:
-        """A picture, uint8 (H, W) or (H, W, channels), and a mask (H, W) of what is not exact.
+        """An image, uint8 (H, W) or (H, W, channels), and a mask (H, W) of what is not exact.
 
-        The mask is None for a picture that came as one file, and so is exact.
+        The mask is None for an image that came as one file, and so is exact.
 
         Raises:
             BitstreamError: the codes are damaged, or packets of a codec of which nothing is known.

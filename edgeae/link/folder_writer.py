@@ -1,4 +1,4 @@
-"""Messages as files: pictures as PNG, other codes as they are, and tables of what came."""
+"""Messages as files: images as PNG, other codes as they are, and tables of what came."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ALARMS = ("received", "sent", "device", "name", "score", "threshold", "values")
 class FolderWriter:
     """Writes FOLDER/DEVICE/NAME.png and .eae, and a row each in messages.csv and alarms.csv.
 
-    A picture of which parts are missing, or which cannot be decoded, is told in its row's note; the
+    An image of which parts are missing, or which cannot be decoded, is told in its row's note; the
     codes of what cannot be decoded are kept beside, so that nothing that came is lost. Times are
     UTC, in ISO 8601; "sent" is by the device's clock.
     """

@@ -54,7 +54,7 @@ _PART = re.compile(r"([0-9]{1,4})-([0-9]{1,4})")
 
 @dataclass(frozen=True)
 class Message:
-    """One picture, signal or alarm as it came.
+    """One image, signal or alarm as it came.
 
     Attributes:
         device: who sent it.

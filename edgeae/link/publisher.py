@@ -1,4 +1,4 @@
-"""The sending end: pictures, signals and alarms to a broker, as codes that fit into its payload."""
+"""The sending end: images, signals and alarms to a broker, as codes that fit into its payload."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Publisher:
     the bundle, which the broker retains for whoever comes later.
 
     >>> with Publisher(Broker("gateway.local"), device="cam-7") as publisher:  # doctest: +SKIP
-    ...     publisher.image(codec, picture, quality=4)
+    ...     publisher.image(codec, image, quality=4)
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class Publisher:
         return min(self._max_payload_bytes, packet - _PACKET_BYTES - len(longest))
 
     def image(self, codec: ImageCodec, image: npt.NDArray[np.uint8], *, quality: float = 5) -> str:
-        """Sends a picture as one file, or in packets if the file is larger than a payload.
+        """Sends an image as one file, or in packets if the file is larger than a payload.
 
         Gives the message's name. Raises as `ImageCodec.compress`, `ImageCodec.packets` and
         `codes` do.

@@ -67,7 +67,7 @@ def test_strange_datagrams_are_passed_over(model):
 
 
 def test_pictures_that_never_become_whole_make_room(model, monkeypatch):
-    monkeypatch.setattr(datagrams, "MAX_PICTURES", 3)
+    monkeypatch.setattr(datagrams, "MAX_IMAGES", 3)
     with receiver_of(model) as receiver:
         for number in range(10):
             image = tiny.picture(120, 160, 3, seed=number)
@@ -75,7 +75,7 @@ def test_pictures_that_never_become_whole_make_room(model, monkeypatch):
             send_datagrams(receiver.address, packets[1:])
         images = receiver.images(timeout_s=0.5)
         next(images)
-        assert len(receiver._pictures) <= 4
+        assert len(receiver._images) <= 4
         assert len(list(images)) == 9
 
 
