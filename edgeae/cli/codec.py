@@ -13,7 +13,7 @@ from edgeae.cli import options, terminal
 from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
-    from edgeae.batch import Plan
+    from edgeae.batch import Loading, Plan
     from edgeae.cli.folder import Tally
 
 __all__ = ["compress", "decompress"]
@@ -142,7 +142,7 @@ def compress(
         if not skip_existing:
             folder.refuse_existing(out, force=force)
     options.load_for(loading, "codec")
-    _check_kind(name, series)
+    _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
@@ -247,7 +247,7 @@ def decompress(
     batch.forget()
     if model is not None:
         options.load_for(loading, "codec")
-        _check_kind(model, series)
+        _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
@@ -269,13 +269,14 @@ def _are_series(sources: list[str]) -> bool:
     return first.suffix.lower() in signal_files.SUFFIXES
 
 
-def _check_kind(model: str, series: bool) -> None:
+def _check_kind(loading: Loading, series: bool) -> None:
     """UsageError for a codec of another kind of data than the files are."""
-    from edgeae.bundle import find
+    from edgeae.batch import loaded
 
-    kind, expected = find(model).manifest.layout.get("kind"), "signal" if series else "image"
+    layout = loaded(loading).bundle.manifest.layout
+    kind, expected = layout.get("kind"), "signal" if series else "image"
     if kind != expected:
-        raise UsageError(f"{model} is a codec of {kind!r}, expected one of {expected!r}")
+        raise UsageError(f"{loading.model} is a codec of {kind!r}, expected one of {expected!r}")
 
 
 def _plan(sources: list[str], target: str, **how: Any) -> Plan:

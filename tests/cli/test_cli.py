@@ -46,7 +46,7 @@ class StoringCodec:
         manifest=SimpleNamespace(name="storing", task="codec", layout={"kind": "image"})
     )
 
-    def compress(self, image, *, quality=None, max_bytes=None):
+    def compress(self, image, *, quality=None, max_bytes=None, lossless=None, limits=None):
         assert (quality is None) != (max_bytes is None)
         for bits in range(8, 0, -1):
             drop = 8 - bits
