@@ -90,6 +90,14 @@ RECIPES: dict[str, Row] = {
         "SignalCodecRecipe",
         {"data": Option("data", "folders", "folders of records of an electrocardiogram")},
     ),
+    "signal-denoiser": Row(
+        "train.signal.denoiser_recipe",
+        "SignalDenoiserRecipe",
+        {
+            "data": Option("data", "clean", "folders of clean series, or of an ECG's records"),
+            "noise": Option("data", "noise", "folders of noise"),
+        },
+    ),
     "speech-denoiser": Row(
         "train.speech.recipe",
         "SpeechRecipe",

@@ -176,12 +176,11 @@ def _read(file: Path, config: AutoencoderData, network: str) -> tuple[Floats, tu
     name = file.name.lower()
     if name.endswith(IMAGE_SUFFIXES):
         return _read_image(file, config)[None], ()
-    if name.endswith(TABLE_SUFFIXES):
-        values, names = _read_table(file, config)
-    elif name.endswith(AUDIO_SUFFIXES):
-        values, names = _read_audio(file), ()
+    if name.endswith(TABLE_SUFFIXES) and config.pivot:
+        header, rows = _rows(file)
+        values, names = _pivot(file, header, rows, config.pivot)
     else:
-        values, names = _read_array(file), ()
+        values, names = read_values(file, columns=config.columns, leave_out=config.leave_out)
     if network == "conv1d":
         return windows(values, config.window_samples, config.hop_samples, file), names
     if network == "conv2d" and values.ndim == 3:
@@ -192,6 +191,23 @@ def _read(file: Path, config: AutoencoderData, network: str) -> tuple[Floats, tu
             f"{file} has shape {values.shape}, expected {expected} axes for the network {network}"
         )
     return values, names
+
+
+def read_values(
+    file: Path, *, columns: tuple[str, ...] = (), leave_out: tuple[str, ...] = ()
+) -> tuple[Floats, tuple[str, ...]]:
+    """The numbers of a table, an array or a recording, and the names of a table's columns.
+
+    `columns` and `leave_out` are those of `AutoencoderData`. NaN stands where a value is missing.
+    Raises UnreadableFile for a file that is not what its name says, ValueError for what could be
+    read in another way.
+    """
+    name = file.name.lower()
+    if name.endswith(TABLE_SUFFIXES):
+        return _read_table(file, columns, leave_out)
+    if name.endswith(AUDIO_SUFFIXES):
+        return _read_audio(file), ()
+    return _read_array(file), ()
 
 
 def windows(values: Floats, length: int, hop: int, file: Path | str = "the series") -> Floats:
@@ -274,13 +290,17 @@ def _read_image(file: Path, config: AutoencoderData) -> Floats:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _read_table(file: Path, config: AutoencoderData) -> tuple[Floats, tuple[str, ...]]:
+def _rows(file: Path) -> tuple[list[str], list[list[Any]]]:
+    return _parquet(file) if file.suffix == ".parquet" else _csv(file)
+
+
+def _read_table(
+    file: Path, columns: tuple[str, ...], leave_out: tuple[str, ...]
+) -> tuple[Floats, tuple[str, ...]]:
     """Rows (N, columns) with NaN where a value is missing, and the names of the columns."""
-    header, rows = _parquet(file) if file.suffix == ".parquet" else _csv(file)
-    if config.pivot:
-        return _pivot(file, header, rows, config.pivot)
-    wanted = config.columns or tuple(n for n in header if n not in config.leave_out)
-    for name in (*wanted, *config.leave_out):
+    header, rows = _rows(file)
+    wanted = columns or tuple(n for n in header if n not in leave_out)
+    for name in (*wanted, *leave_out):
         if name not in header:
             raise ValueError(f"{file} has no column {name!r}, expected one of {', '.join(header)}")
     places = [header.index(name) for name in wanted]
