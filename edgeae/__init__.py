@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeae.autoencoder import Autoencoder
+    from edgeae.detector import Detector
     from edgeae.errors import (
         BitstreamError,
         BundleError,
@@ -31,6 +32,7 @@ _HOMES = {
     "Autoencoder": "edgeae.autoencoder",
     "BitstreamError": "edgeae.errors",
     "BundleError": "edgeae.errors",
+    "Detector": "edgeae.detector",
     "ImageCodec": "edgeae.image.codec",
     "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
@@ -48,6 +50,7 @@ __all__ = [
     "Autoencoder",
     "BitstreamError",
     "BundleError",
+    "Detector",
     "ImageCodec",
     "SignalDenoiser",
     "EdgeaeError",

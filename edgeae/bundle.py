@@ -48,6 +48,7 @@ MAX_STRING = 1 << 14
 MAX_STATE = 1 << 22
 MAX_WINDOW_SAMPLES = 1 << 16
 MAX_LOOKAHEAD_HOPS = 64
+MAX_LOOKAHEAD_SAMPLES = 1 << 20
 # Usual rates of audio, 8,000 to 192,000 Hz, are multiples of this. Between two that have no large
 # common divisor a resampler's filters take minutes to make and hundreds of megabytes.
 MAX_AUDIO_RATE_HZ = 192_000
@@ -73,13 +74,14 @@ _REQUIRED: dict[str, type] = {
 _OPTIONAL: dict[str, type] = {
     "latent": dict,
     "stream": dict,
+    "detection": dict,
     "codec_id": str,
     "documents": dict,
 }
 _REQUIRED_BY_TASK: dict[str, tuple[str, ...]] = {
     "codec": ("latent", "codec_id"),
     "denoiser": ("stream",),
-    "detector": (),
+    "detector": ("detection",),
     "autoencoder": (),
 }
 _JSON_NAMES: dict[type, str] = {int: "a whole number", str: "a string", dict: "an object"}
@@ -113,6 +115,7 @@ class Manifest:
     layout: Mapping[str, Any]
     latent: Mapping[str, Any] | None
     stream: Mapping[str, Any] | None
+    detection: Mapping[str, Any] | None
     graphs: Mapping[str, Mapping[str, FileEntry]]
     files: Mapping[str, FileEntry]
     documents: Mapping[str, FileEntry]
@@ -422,6 +425,7 @@ def _manifest(data: bytes, path: Path) -> Manifest:
         layout=sections["layout"],
         latent=sections.get("latent"),
         stream=sections.get("stream"),
+        detection=sections.get("detection"),
         graphs=_graphs(sections["graphs"], path),
         files={name: entry for name, entry in files.items() if name not in documents},
         documents=documents,
@@ -495,6 +499,7 @@ def _check_amounts(layout: Mapping[str, Any], stream: Mapping[str, Any], path: P
     at_most(stream, "window_samples", MAX_WINDOW_SAMPLES)
     at_most(stream, "hop_samples", MAX_WINDOW_SAMPLES)
     at_most(stream, "lookahead_hops", MAX_LOOKAHEAD_HOPS)
+    at_most(stream, "lookahead_samples", MAX_LOOKAHEAD_SAMPLES)
     state = stream.get("state")
     shapes = list(state.values()) if isinstance(state, dict) else []
     numbers = sum(

@@ -16,11 +16,12 @@ from edgeae.providers import Provider
 
 if TYPE_CHECKING:
     from edgeae.autoencoder import Autoencoder
+    from edgeae.detector import Detector
     from edgeae.image.codec import ImageCodec
     from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
-    Model: TypeAlias = Autoencoder | ImageCodec | SignalCodec | SignalDenoiser
+    Model: TypeAlias = Autoencoder | Detector | ImageCodec | SignalCodec | SignalDenoiser
 
 __all__ = [
     "DOORS",
@@ -78,6 +79,18 @@ DOORS: dict[tuple[str, str], Door] = {
         name="SignalDenoiser",
         trials="edgeae.bench.signal_denoiser",
         files="edgeae.cli.audio_files",
+    ),
+    ("denoiser", "signal"): Door(
+        module="edgeae.signal.denoiser",
+        name="SignalDenoiser",
+        trials="edgeae.bench.sample_denoiser",
+        files="edgeae.cli.series_files",
+    ),
+    ("detector", "signal"): Door(
+        module="edgeae.detector",
+        name="Detector",
+        trials="edgeae.bench.detector",
+        files="edgeae.cli.score_files",
     ),
     **{
         ("autoencoder", kind): Door(

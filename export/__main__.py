@@ -29,8 +29,10 @@ from train.config import Config
 # A config's task -> the module that exports its models. A new family is a row here.
 EXPORTERS = {
     "autoencoder": "export.autoencoder",
+    "detector": "export.detector",
     "photo-codec": "export.image",
     "signal-codec": "export.signal_codec",
+    "signal-denoiser": "export.signal_denoiser",
     "speech-denoiser": "export.speech",
 }
 
@@ -67,7 +69,8 @@ def export(
     """Write the bundle of a checkpoint to the folder `out`; its figures.
 
     Args:
-        checkpoint: a file that `python -m train` wrote; its averaged weights are exported.
+        checkpoint: a file that `python -m train` wrote, or a run's folder, whose best checkpoint is
+            taken; its averaged weights are exported.
         out: the bundle's folder, replaced if it is there.
         calibration: folders of pictures for a codec, ("synthetic",) for pictures made in code.
         name: the bundle's, by default the folder's.
@@ -80,6 +83,9 @@ def export(
             something else than a bundle.
         ValueError: the calibration's folders hold nothing for it.
     """
+    if checkpoint.is_dir():
+        best = checkpoint / "best.pt"
+        checkpoint = best if best.is_file() else checkpoint / "last.pt"
     config, state = load_checkpoint(checkpoint)
     exporter = cast(Exporter, importlib.import_module(EXPORTERS[config.task]))
     # What stands there is deleted in the end, so it must be a bundle and nothing else.
@@ -147,7 +153,7 @@ def _read(card: Path) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, export, and say what came of it; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="last.pt or best.pt of a run")
+    parser.add_argument("checkpoint", type=Path, help="a run's folder, or its last.pt or best.pt")
     parser.add_argument("out", type=Path, help="folder of the bundle")
     parser.add_argument(
         "--calibration",

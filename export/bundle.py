@@ -32,8 +32,8 @@ def write_bundle(
         folder: holds the files already.
         task: "codec" or "denoiser".
         name: the bundle's name.
-        parts: `graphs` (role, precision, file), `layout`, and `latent`, `stream`, `files` where
-            the task has them.
+        parts: `graphs` (role, precision, file), `layout`, and `latent`, `stream`, `detection`,
+            `files` where the task has them.
         provenance: what it was trained from and with.
         figures: what was measured.
         text: the head of the card.
@@ -58,7 +58,7 @@ def write_bundle(
         "provenance": dict(provenance),
         "figures": dict(figures),
     }
-    for section in ("latent", "stream"):
+    for section in ("latent", "stream", "detection"):
         if section in parts:
             manifest[section] = parts[section]
     if task == "codec":
@@ -84,7 +84,11 @@ def add_figures(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
             for role, files in manifest["graphs"].items()
         },
         "files": [file for file in manifest["files"] if file != "CARD.md"],
-        **{key: manifest[key] for key in ("layout", "latent", "stream") if key in manifest},
+        **{
+            key: manifest[key]
+            for key in ("layout", "latent", "stream", "detection")
+            if key in manifest
+        },
     }
     card = (folder / "CARD.md").read_text(encoding="utf-8")
     ends = [card.index(heading) for heading in _GENERATED if heading in card]

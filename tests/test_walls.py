@@ -119,7 +119,11 @@ ROOMS = {
     "edgeae/autoencoder.py": (*LOW, "edgeae.loading"),
     "edgeae/transformer.py": (*LOW, "edgeae.loading"),
     "edgeae/window_stream.py": (*LOW, "edgeae.loading"),
+    "edgeae/detection.py": (*LOW, "edgeae.loading"),
+    "edgeae/detector.py": (*LOW, "edgeae.loading"),
     "edgeae/inspection.py": LOW,
+    # Beats of a heart are found where signals are at home.
+    "edgeae/scoring.py": (*(room for room in LOW if room != "edgeae.signal"), "edgeae.loading"),
     "edgeae/onnx_wire.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/onnx_types.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/onnx_sizes.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),

@@ -80,6 +80,11 @@ RECIPES: dict[str, Row] = {
         "AutoencoderRecipe",
         {"data": Option("data", "folders", "folders of tables, series or pictures")},
     ),
+    "detector": Row(
+        "train.detector.recipe",
+        "DetectorRecipe",
+        {"data": Option("data", "folders", "folders of normal series, or of an ECG's records")},
+    ),
     "photo-codec": Row(
         "train.image.recipe",
         "ImageRecipe",

@@ -1,4 +1,5 @@
-"""The streaming denoiser: noisy audio in, clean audio out, at any rate, in blocks of any length."""
+"""The streaming denoiser: noisy audio or sensor signals in, clean ones out, in blocks of any
+length."""
 
 from __future__ import annotations
 
@@ -14,8 +15,15 @@ from edgeae.errors import BundleError
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 from edgeae.signal.hop_schedule import hop_schedule
+from edgeae.signal.sample_stream import (
+    SampleSpec,
+    SampleStream,
+    check_sample_ports,
+    check_samples,
+    sample_spec,
+)
 from edgeae.signal.samples import MAX_CHANNELS, Array, check_audio, whole_number
-from edgeae.signal.spec import MIN_RATE_HZ, check_step_ports, stream_spec
+from edgeae.signal.spec import MIN_RATE_HZ, StreamSpec, check_step_ports, stream_spec
 from edgeae.signal.stream import Stream
 
 __all__ = ["SignalDenoiser"]
@@ -27,15 +35,18 @@ PIECE_SAMPLES = 1 << 16
 
 
 class SignalDenoiser:
-    """A speech denoiser: one model that any number of streams and threads may share.
+    """A denoiser of audio or of a sensor's signal: one model for any number of streams and threads.
 
-    The model works on one band, up to half its own sample rate (8 kHz for a 16 kHz model). The rest
-    of the input is kept under a stated rule, so nothing is silently lost: what resampling to the
-    model's rate cannot carry (at rates above the model's: everything above about 7.5 kHz) is the
-    input less its resampled copy. It goes to the output at the right time, times one smooth gain:
-    the square root of output over input energy of the model in the upper half of its band
-    (4 to 7 kHz), averaged over 25 ms, never above 1. Where the model removes noise up there, the
-    band above falls with it; where it keeps speech, the band above stays.
+    A sensor's model (the manifest's kind is "signal", as of `ecg-denoiser`) takes samples in its
+    unit at its own rate, each channel by itself, and works on them without a transform.
+
+    A model of audio works on one band, up to half its own sample rate (8 kHz for a 16 kHz model).
+    The rest of the input is kept under a stated rule, so nothing is silently lost: what resampling
+    to the model's rate cannot carry (at rates above the model's: everything above about 7.5 kHz) is
+    the input less its resampled copy. It goes to the output at the right time, times one smooth
+    gain: the square root of output over input energy of the model in the upper half of its band (4
+    to 7 kHz), averaged over 25 ms, never above 1. Where the model removes noise up there, the band
+    above falls with it; where it keeps speech, the band above stays.
 
     >>> denoiser = SignalDenoiser.load("speech-denoiser")  # doctest: +SKIP
     >>> clean = denoiser.denoise(noisy, sample_rate=48_000)  # doctest: +SKIP
@@ -55,7 +66,7 @@ class SignalDenoiser:
         if (manifest := bundle.manifest).task != "denoiser":
             raise BundleError(f"{manifest.name} is a {manifest.task}, expected a denoiser")
         self.bundle = bundle
-        self._spec = stream_spec(bundle)  # another kind is refused before its graph is opened
+        self._spec = _spec(bundle)  # another kind is refused before its graph is opened
         self._precision = bundle.precision(precision)
         self._settings = {
             "precision": self._precision,
@@ -68,7 +79,10 @@ class SignalDenoiser:
         self._step = Graph(
             graph, providers=providers, device=device, threads=threads, strict=strict
         )
-        check_step_ports(bundle, self._spec, self._step)
+        if isinstance(self._spec, SampleSpec):
+            check_sample_ports(bundle, self._spec, self._step)
+        else:
+            check_step_ports(bundle, self._spec, self._step)
 
     @classmethod
     def load(
@@ -107,38 +121,47 @@ class SignalDenoiser:
 
     def __repr__(self) -> str:
         manifest, spec = self.bundle.manifest, self._spec
-        delay_ms = 1000 * (1 + spec.lookahead_hops) * spec.hop_samples / spec.rate_hz
+        if isinstance(spec, SampleSpec):
+            kind, late = "signals", spec.lookahead_samples + spec.hop_samples
+        else:
+            kind, late = "audio", (1 + spec.lookahead_hops) * spec.hop_samples
+        delay_ms = 1000 * late / spec.rate_hz
         nodes = ", ".join(
             f"{count} nodes on {p}" for p, count in self._step.report()["nodes"].items()
         )
         return (
-            f"<SignalDenoiser {manifest.name} {manifest.version}: audio at {spec.rate_hz} Hz, "
-            f"{delay_ms:g} ms delay, {self._precision}, {nodes}>"
+            f"<SignalDenoiser {manifest.name} {manifest.version}: {kind} at {spec.rate_hz} Hz, "
+            f"{delay_ms:.4g} ms delay, {self._precision}, {nodes}>"
         )
 
     def denoise(
         self,
         noisy: Array,
         *,
-        sample_rate: int,
+        sample_rate: int | None = None,
         attenuation_limit_db: float | None = None,
-        link_channels: bool = True,
+        link_channels: bool | None = None,
     ) -> Array:
-        """The clean audio, aligned with the input and of its shape, dtype and rate.
+        """The clean audio or signal, aligned with the input and of its shape, dtype and rate.
 
         Args:
-            noisy: (frames,) or (frames, channels), float32 or float64 in [-1, 1], or int16.
-            sample_rate: of the audio, 8,000 to 96,000 Hz.
+            noisy: (frames,) or (frames, channels): audio float32 or float64 in [-1, 1], or int16;
+                of a sensor float32 or float64 in the model's unit.
+            sample_rate: of audio, 8,000 to 96,000 Hz; of a sensor the model's, or None.
             attenuation_limit_db: keeps some of the noise: clean + 10^(-limit / 20) (noisy - clean),
                 so 0 gives the input back and None removes all that the model can.
             link_channels: take the same away from all channels, so that every sound stays where it
-                is between them; False cleans each channel by itself.
+                is between them; False cleans each channel by itself. None is True for audio and
+                False for a sensor, whose channels are no sound and cannot be linked.
 
         Raises:
             ValueError: no frames, NaN, infinity, or a rate or limit outside those ranges.
-            TypeError: another dtype.
+            TypeError: another dtype, or no rate for audio.
         """
-        noisy = check_audio(noisy)
+        if isinstance(self._spec, SampleSpec):
+            noisy = check_samples(noisy, self._spec.unit)
+        else:
+            noisy = check_audio(noisy)
         if len(noisy) == 0:
             raise ValueError(f"noisy has shape {noisy.shape}, expected at least one frame")
         stream = self.stream(
@@ -163,16 +186,16 @@ class SignalDenoiser:
     def stream(
         self,
         *,
-        sample_rate: int,
+        sample_rate: int | None = None,
         channels: int = 1,
         attenuation_limit_db: float | None = None,
-        link_channels: bool = True,
+        link_channels: bool | None = None,
         block_samples: int | None = None,
-    ) -> Stream:
+    ) -> Stream | SampleStream:
         """A new stream with its own state.
 
         Args:
-            sample_rate: of the stream's audio, 8,000 to 96,000 Hz.
+            sample_rate: of the stream, as for `denoise`.
             channels: 1 to 64.
             attenuation_limit_db: as for `denoise`, as is `link_channels`.
             block_samples: for a live callback that must return as many samples as it gets: every
@@ -184,13 +207,31 @@ class SignalDenoiser:
             ValueError: a number outside those ranges.
             TypeError: no number.
         """
-        rate = whole_number(sample_rate, "sample_rate", MIN_RATE_HZ, MAX_RATE_HZ)
+        spec = self._spec
         channels = whole_number(channels, "channels", 1, MAX_CHANNELS)
         if block_samples is not None:
             block_samples = whole_number(block_samples, "block_samples", 1, MAX_RATE_HZ)
+        if isinstance(spec, SampleSpec):
+            if sample_rate is not None and sample_rate != spec.rate_hz:
+                raise ValueError(
+                    f"sample_rate is {sample_rate!r}, expected {spec.rate_hz}, that of the model: "
+                    "resample the signal first"
+                )
+            if link_channels:
+                raise ValueError("link_channels is True, expected False: a sensor has no sound")
+            return SampleStream(
+                self._step,
+                spec,
+                channels=channels,
+                keep=_kept_share(attenuation_limit_db),
+                block_samples=block_samples,
+            )
+        if sample_rate is None:
+            raise TypeError("sample_rate is None, expected that of the audio in Hz")
+        rate = whole_number(sample_rate, "sample_rate", MIN_RATE_HZ, MAX_RATE_HZ)
+        link_channels = True if link_channels is None else link_channels
         if not isinstance(link_channels, (bool, np.bool_)):
             raise TypeError(f"link_channels is {link_channels!r}, expected True or False")
-        spec = self._spec
         schedule = hop_schedule(rate, spec.rate_hz, spec.hop_samples, spec.lookahead_hops)
         return Stream(
             self._step,
@@ -216,6 +257,13 @@ class SignalDenoiser:
             "precision": self._precision,
             "graphs": {role: graph.report() for role, graph in self.graphs.items()},
         }
+
+
+def _spec(bundle: Bundle) -> StreamSpec | SampleSpec:
+    """What the manifest says of the stream, by its kind. Raises BundleError."""
+    if bundle.manifest.layout.get("kind") == "signal":
+        return sample_spec(bundle)
+    return stream_spec(bundle)
 
 
 def _kept_share(attenuation_limit_db: float | None) -> float:

@@ -1,0 +1,1 @@
+"""Detectors of what is strange in a series: network, data and recipe."""

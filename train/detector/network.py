@@ -1,0 +1,124 @@
+"""An autoencoder of windows of normal series, and the error that a detector scores by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from train.autoencoder.network import Autoencoder, AutoencoderNetwork
+
+FRONTS = ("none", "center", "spectrum")
+WHITENINGS = ("none", "channel", "entry")
+# Below this share of a channel's mean power in normal data a frequency is silence.
+_SILENCE = 1e-4
+
+
+@dataclass(frozen=True)
+class DetectorNetwork:
+    """Sizes of a detector.
+
+    Attributes:
+        front: what windows become first: "none" leaves them, "center" takes each channel's mean
+            off, "spectrum" gives the logarithm of each channel's power at every frequency.
+        network, latent, hidden: of the autoencoder, see `AutoencoderNetwork`: "conv1d" sees
+            neighbours in time, "dense" all of a window at once.
+        whiten: errors count in units of what they are in normal data, for each "channel", for each
+            "entry" of the window, or all alike ("none").
+    """
+
+    front: str = "none"
+    network: str = "conv1d"
+    latent: int = 16
+    hidden: tuple[int, ...] = (32, 64, 64)
+    whiten: str = "channel"
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("front", self.front, FRONTS),
+            ("network", self.network, ("conv1d", "dense")),
+            ("whiten", self.whiten, WHITENINGS),
+        ):
+            if value not in known:
+                raise ValueError(f"{key} is {value!r}, expected one of {', '.join(known)}")
+
+
+class Detector(nn.Module):
+    """Windows (N, samples, channels) in the data's own units to squared errors."""
+
+    slow_layers = ("autoencoder.encoder.linear.", "autoencoder.decoder.linear.")
+
+    def __init__(self, config: DetectorNetwork, shape: tuple[int, int]) -> None:
+        super().__init__()
+        self.config, self.shape = config, shape
+        samples, channels = shape
+        self.rows = samples // 2 if config.front == "spectrum" else samples
+        if self.rows < 1:
+            raise ValueError(f"windows of {samples} samples have no spectrum, expected at least 2")
+        features = (self.rows, channels)
+        inner = (math.prod(features),) if config.network == "dense" else features
+        self.autoencoder = Autoencoder(
+            AutoencoderNetwork(network=config.network, latent=config.latent, hidden=config.hidden),
+            inner,
+        )
+        # What squared errors are in normal data, and below what power a frequency is silence.
+        self.register_buffer("usual", torch.ones(features))
+        self.register_buffer("silence", torch.full((channels,), 1e-12))
+        if config.front == "spectrum":
+            time = torch.arange(samples) * (2 * math.pi / samples)
+            angles = time[:, None] * torch.arange(1, self.rows + 1)
+            taper = torch.hann_window(samples, periodic=True)[:, None] * math.sqrt(8 / 3) / samples
+            self.register_buffer("cosine", angles.cos() * taper, persistent=False)
+            self.register_buffer("sine", angles.sin() * taper, persistent=False)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """What the autoencoder sees of windows (N, samples, channels): (N, rows, channels)."""
+        if self.config.front == "center":
+            return x - x.mean(1, keepdim=True)
+        if self.config.front == "spectrum":
+            return torch.log(self._power(x) + self.get_buffer("silence"))
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Squared errors (N, rows, channels) in normalized units, see `usual`."""
+        return self.residual(x, self.features(x)).square() / self.get_buffer("usual")
+
+    def residual(self, shown: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """The difference between features (N, rows, channels) and what comes back of those of
+        `shown`, windows, in units of the features' own spread."""
+        given = self.features(shown).reshape(-1, *self.autoencoder.shape)
+        restored, _, _ = self.autoencoder(given)
+        scale = self.autoencoder.get_buffer("scale")
+        difference: torch.Tensor = (restored - wanted.reshape(given.shape)) / scale
+        return difference.reshape(-1, self.rows, self.shape[1])
+
+    @torch.no_grad()
+    def start(self, x: torch.Tensor) -> None:
+        """Fit the normalization and begin with the principal components of training windows."""
+        if self.config.front == "spectrum":
+            power = self._power(x).mean((0, 1))
+            self.get_buffer("silence").copy_(_SILENCE * power + 1e-12)
+        features = self.features(x).reshape(-1, *self.autoencoder.shape)
+        self.autoencoder.start_linear(features, torch.ones_like(features))
+
+    @torch.no_grad()
+    def fit_usual(self, x: torch.Tensor) -> None:
+        """Measure what squared errors are of normal windows (N, samples, channels)."""
+        if self.config.whiten == "none":
+            return
+        squares = torch.cat(
+            [self.residual(part, self.features(part)).square() for part in x.split(256)]
+        ).mean(0)
+        overall = squares.mean().clamp_min(1e-9)
+        if self.config.whiten == "channel":
+            squares = squares.mean(0, keepdim=True).expand_as(squares)
+        # What is never wrong in training, such as a constant channel, must not be all that counts.
+        self.get_buffer("usual").copy_(squares.clamp_min(float(0.05 * overall)))
+
+    def _power(self, x: torch.Tensor) -> torch.Tensor:
+        """Power of each frequency but zero, (N, samples // 2, channels)."""
+        centred = (x - x.mean(1, keepdim=True)).transpose(1, 2)
+        real, imaginary = (centred @ self.get_buffer(name) for name in ("cosine", "sine"))
+        return (real.square() + imaginary.square()).transpose(1, 2)
