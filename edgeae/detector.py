@@ -60,6 +60,12 @@ class Detector:
                 f"{bundle.manifest.name}: the graph has {len(self._graph.inputs)} inputs and "
                 f"{len(self._graph.outputs)} outputs, expected one of each"
             )
+        port, window = self._graph.inputs[0], (self.spec.window_samples, self.spec.channels)
+        if port.dtype != "float32" or port.shape[1:] != window:
+            raise BundleError(
+                f"{manifest.name}: the graph takes {port.dtype} {port.shape}, expected float32 "
+                f"(N, {window[0]}, {window[1]}) as the manifest says"
+            )
         self._scorer = Scorer(self._graph, self.spec)
 
     @classmethod

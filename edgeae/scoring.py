@@ -158,11 +158,13 @@ class DetectorStream:
 
     def _take(self, block: Array, *, last: bool) -> Scores:
         self._kept = np.concatenate([self._kept, block])
-        rows = self._beats(block, last=last) if self._finder else self._windows(last=last)
-        return _scores([row for row in rows if row is not None], self._spec)
+        if self._finder is None:
+            return _scores(self._windows(last=last), self._spec)
+        return _scores(self._beats(self._finder, block, last=last), self._spec)
 
-    def _windows(self, *, last: bool) -> list[_Row | None]:
-        spec, rows = self._spec, []
+    def _windows(self, *, last: bool) -> list[_Row]:
+        spec = self._spec
+        rows: list[_Row] = []
         end = self._dropped + len(self._kept)
         while self._next + spec.window_samples <= end:
             rows.append(self._follow.window(self._kept, self._next, self._dropped))
@@ -174,19 +176,19 @@ class DetectorStream:
         self._drop(max(0, min(self._next, end - spec.window_samples)))
         return rows
 
-    def _beats(self, block: Array, *, last: bool) -> list[_Row | None]:
-        assert self._finder is not None
+    def _beats(self, finder: BeatFinder, block: Array, *, last: bool) -> list[_Row]:
         spec = self._spec
-        channel = block[:, 0]
-        self._waiting.extend(self._finder.process(channel))
+        # Beats are looked for in the first channel.
+        self._waiting.extend(finder.process(block[:, 0]))
         if last:
-            self._waiting.extend(self._finder.flush())
+            self._waiting.extend(finder.flush())
         end = self._dropped + len(self._kept)
-        rows = []
+        rows: list[_Row] = []
         while self._waiting and self._waiting[0] + spec.beat_after <= end:
             beat = self._waiting.popleft()
-            rows.append(self._follow.beat(self._kept, beat, self._dropped))
-        self._drop(max(0, end - spec.window_samples - self._finder.lateness - 1))
+            row = self._follow.beat(self._kept, beat, self._dropped)
+            rows += [row] if row is not None else []
+        self._drop(max(0, end - spec.window_samples - finder.lateness - 1))
         return rows
 
     def _drop(self, until: int) -> None:

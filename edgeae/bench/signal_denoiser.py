@@ -13,6 +13,7 @@ from edgeae.bench.workloads import ASSETS, Workload
 from edgeae.errors import EdgeaeError
 from edgeae.media import read_audio
 from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.signal.sample_stream import SampleStream
 from edgeae.signal.stream import Stream
 
 __all__ = ["self_test", "typical_runs", "workloads"]
@@ -88,7 +89,7 @@ def typical_runs(denoiser: SignalDenoiser, *, size: tuple[int, int]) -> int:
 
 
 def _stream_workload(
-    name: str, what: str, stream: Stream, audio: Audio, size: int, rate_hz: int
+    name: str, what: str, stream: Stream | SampleStream, audio: Audio, size: int, rate_hz: int
 ) -> Workload:
     starts = range(0, len(audio) - size + 1, size)
     blocks = itertools.cycle([audio[start : start + size] for start in starts])

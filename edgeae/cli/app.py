@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edgeae.cli import autoencoder, bench, codec, demo, denoise, link, models, terminal
+from edgeae.cli import autoencoder, bench, codec, demo, denoise, link, models, score, terminal
 from edgeae.cli.options import UsageError
 from edgeae.errors import EdgeaeError
 
@@ -107,6 +107,7 @@ for _verb in (
     codec.compress,
     codec.decompress,
     denoise.denoise,
+    score.score,
     autoencoder.latents,
     autoencoder.sample,
     link.publish,

@@ -14,7 +14,9 @@ from edgeae.cli import options
 from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
+    from edgeae.batch import Loading
     from edgeae.cli.audio_files import Cleaning
+    from edgeae.cli.folder import Settings
 
 __all__ = ["denoise"]
 
@@ -74,11 +76,13 @@ def denoise(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Remove the noise from speech: any sample rate, any channels, long files in little memory.
+    """Remove the noise from speech: any sample rate, any channels, long files in little memory; or
+    from a sensor's series, with a model of it.
 
     A recording that comes in through - ends at Ctrl-C, and what came before is kept.
     """
     from edgeae import batch, media
+    from edgeae.bundle import find
     from edgeae.cli import audio_files, folder
 
     options.refuse_empty(*sources, target)
@@ -92,8 +96,14 @@ def denoise(
         log=log,
     )
     settings.check()
+    loading = options.loading(model, precision, provider, device, threads)
+    if find(model).manifest.layout.get("kind") == "signal":
+        if raw_in or raw_out or stream:
+            raise UsageError("-, --stream and raw PCM are for sound, expected files of series")
+        _series(loading, sources, target, attenuation_limit, settings)
+        return
     how = audio_files.Cleaning(
-        options.loading(model, precision, provider, device, threads),
+        loading,
         attenuation_limit_db=attenuation_limit,
         live=stream,
     )
@@ -116,6 +126,36 @@ def denoise(
             folder.refuse_existing(plan.jobs[0].target, force=force)
     options.load_for(how.loading, "denoiser")
     work = functools.partial(audio_files.denoise_file, how)
+    folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
+
+
+def _series(
+    loading: Loading,
+    sources: list[str],
+    target: str,
+    attenuation_limit_db: float | None,
+    settings: Settings,
+) -> None:
+    """Files of a sensor's series instead of sound."""
+    from edgeae import batch
+    from edgeae.cli import folder, series_files
+
+    plan = options.checked(
+        batch.plan,
+        list(map(Path, sources)),
+        Path(target),
+        suffixes=series_files.SUFFIXES,
+        new_suffix=None,
+        into_folder=options.names_folder(target),
+        why_not=lambda path: "no series",
+    )
+    for job in plan.jobs:
+        series_files.check_target(job.target)
+    if not plan.many and not settings.skip_existing:
+        folder.refuse_existing(plan.jobs[0].target, force=settings.force)
+    how = series_files.Cleaning(loading, attenuation_limit_db)
+    options.load_for(how.loading, "denoiser")
+    work = functools.partial(series_files.denoise_file, how)
     folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
 
 

@@ -21,6 +21,8 @@ ENERGY_S, REFRACTORY_S = 0.12, 0.25
 SHARE = 0.3
 # Taps of the band-pass, a share of a second.
 FILTER_S = 0.25
+# The levels are learned for so long before the first beat is told.
+LEARN_S = 2.0
 # Without a beat for so long, the level of beats falls: the signal has become weaker.
 LOST_S = 2.0
 # Usual intervals are the median of so many; before the first, one of this many seconds counts.
@@ -55,8 +57,11 @@ class BeatFinder:
         self._lost = round(LOST_S * rate_hz)
         # What the filters are late by, from a QRS complex to its peak of energy.
         self.delay = len(self._kernel) // 2 + self._energy // 2
-        # The longest that a beat is known later than it is: until no higher peak can follow.
-        self.lateness = self.delay + self._refractory
+        # The longest that a beat is known later than it is: until no higher peak can follow, and at
+        # the beginning until the levels are learned.
+        self._learn = round(LEARN_S * rate_hz)
+        self.lateness = self.delay + self._refractory + self._learn
+        self._first_peaks: list[tuple[float, int]] | None = []
         self._input = np.zeros(len(self._kernel) - 1)
         self._slopes = np.zeros(self._energy - 1)
         self._seen = 0
@@ -80,21 +85,32 @@ class BeatFinder:
         both = np.concatenate([self._slopes, slopes])
         self._slopes = both[len(both) - len(self._slopes) :]
         energy = _dot(both, np.full(self._energy, 1.0 / self._energy))
-        found = []
+        found: list[int] = []
         for value in energy.tolist():
-            beat = self._next(value)
-            if beat is not None:
-                found.append(beat)
+            peak = self._next(value)
+            if peak is not None and self._first_peaks is not None:
+                self._first_peaks.append(peak)
+            elif peak is not None:
+                found += self._beat(*peak)
+            if self._seen == self._learn:
+                found += self._learned()
         return found
 
     def flush(self) -> list[int]:
         """The beats that only the end of the signal makes known."""
         seen = self._seen
-        rest = self.process(np.full(self.lateness + 1, 0.0 + self._input[-1] + (self._first or 0)))
+        rest = self.process(np.full(self.lateness + 1, self._input[-1] + (self._first or 0.0)))
         return [place for place in rest if place < seen]
 
-    def _next(self, energy: float) -> int | None:
-        """A beat that is known with this sample's energy, if one is."""
+    def _learned(self) -> list[int]:
+        """The beats among the peaks of the beginning, once the highest of them is known."""
+        peaks, self._first_peaks = self._first_peaks or [], None
+        if peaks:
+            self._beats.append(max(peak for peak, _ in peaks))
+        return [beat for peak, place in peaks for beat in self._beat(peak, place)]
+
+    def _next(self, energy: float) -> tuple[float, int] | None:
+        """The peak of energy, and its place, that is known to be one with this sample's."""
         two, one = self._before
         self._before = (one, energy)
         at = self._seen - 1
@@ -107,15 +123,19 @@ class BeatFinder:
             return None
         peak, place = self._peak, self._place
         self._peak, self._place = 0.0, -1
+        return peak, place
+
+    def _beat(self, peak: float, place: int) -> list[int]:
+        """The place of the beat, if the peak is one."""
         beats = float(np.median(self._beats)) if self._beats else peak
         noise = float(np.median(self._noise)) if self._noise else 0.0
         share = SHARE * 0.5 ** max(0, (place - self._last) // self._lost - 1)
         if peak <= 0 or peak < noise + share * (beats - noise):
             self._noise.append(peak)
-            return None
+            return []
         self._beats.append(min(peak, 4 * beats))
         self._last = place
-        return max(0, place - self.delay)
+        return [max(0, place - self.delay)]
 
 
 class Prematurity:

@@ -213,7 +213,8 @@ class SampleStream:
                     f"expected {self._channels} in this stream"
                 )
             self._dtype, self._one_dimensional = block.dtype, block.ndim == 1
-            return self._take(block.reshape(len(block), channels))
+            self._take(block.reshape(len(block), channels))
+            return self._give(self._received - self._emitted)
 
     def skip(self, frames: int) -> Array:
         """What the stream can give after so many samples that were lost on the way.
@@ -230,7 +231,8 @@ class SampleStream:
         with self._exclusive():
             self._check_whole()
             frames = whole_number(frames, "frames", 0, MAX_GAP_S * self._spec.rate_hz)
-            return self._take(np.tile(self._last, (frames, 1)))
+            self._take(np.tile(self._last, (frames, 1)))
+            return self._give(self._received - self._emitted)
 
     def flush(self) -> Array:
         """The rest of the signal, after its last block, in that block's rank and dtype.
@@ -246,7 +248,8 @@ class SampleStream:
             hop = self._spec.hop_samples
             # After its end a signal stays where it was.
             count = -(-(rest + hop) // hop) * hop
-            last = self._take(np.tile(self._last, (count, 1)))[:rest]
+            self._take(np.tile(self._last, (count, 1)))
+            last = self._give(rest)
             self._begin()
             return last
 
@@ -267,8 +270,8 @@ class SampleStream:
                 "goes on"
             )
 
-    def _take(self, samples: Array) -> Array:
-        """What is ready once these samples (count, channels) have come in."""
+    def _take(self, samples: Array) -> None:
+        """Runs the hops that these samples (count, channels) complete."""
         self._interrupted = True
         if len(samples):
             if self._zero is None:
@@ -283,11 +286,14 @@ class SampleStream:
         for start in range(0, whole, hop):
             parts.append(self._hop(self._pending[start : start + hop]))
         self._pending = self._pending[whole:]
-        out = np.concatenate(parts)
-        self._ready = out[:0]
+        self._ready = np.concatenate(parts)
+        self._interrupted = False
+
+    def _give(self, most: int) -> Array:
+        """What is ready, at most so many samples: a callback gets as many as it brings."""
+        out, self._ready = self._ready[:most], self._ready[most:]
         self._emitted += len(out)
         out = out[:, 0] if self._one_dimensional else out
-        self._interrupted = False
         return out.astype(self._dtype, copy=False)
 
     def _hop(self, noisy: Floats) -> Floats:

@@ -82,7 +82,7 @@ class DetectorRecipe:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch. The averaged weights, not `network`'s, know what is usual."""
         shown, wanted = batch
-        own = getattr(network, "module", network)
+        own: Any = getattr(network, "module", network)
         error = own.residual(shown, own.features(wanted)).square().mean()
         return error, {"error": error.detach()}
 

@@ -77,7 +77,7 @@ class _Pool:
         needed = min(len(chosen), int(length * rate) + 2)
         start = int(rng.integers(len(chosen) - needed + 1))
         piece = chosen[start : start + needed]
-        weights = rng.standard_normal(piece.shape[1]).astype(np.float32)
+        weights = rng.standard_normal(piece.shape[1:], np.float32)
         if rng.random() < 0.5:
             weights[:] = 0
             weights[rng.integers(len(weights))] = rng.choice((-1, 1))

@@ -1,0 +1,88 @@
+"""The verb `score`."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgeae.cli import options, terminal
+from edgeae.cli.options import UsageError
+
+__all__ = ["score"]
+
+
+class Missing(StrEnum):
+    """What is done where a value is missing."""
+
+    refuse = "refuse"
+    hold = "hold"
+    interpolate = "interpolate"
+
+
+def score(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="IN", help="A series: .csv .tsv .npy .npz .parquet .wav .hea"),
+    ],
+    model: Annotated[str, typer.Option(help="A bundled detector or a directory.")],
+    threshold: Annotated[
+        float | None,
+        typer.Option(help="Flag scores above it; by default the model's own.", show_default=False),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All scores and alarms as JSON on stdout.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also draw signal, score and alarms: .html or .png.",
+            show_default=False,
+        ),
+    ] = None,
+    missing: Annotated[
+        Missing, typer.Option(help="What to do where a value is missing.")
+    ] = Missing.refuse,
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    force: options.Force = False,
+) -> None:
+    """Say how strange a sensor's series is, and where: a line for each alarm."""
+    from edgeae import media
+    from edgeae.cli import folder, score_files, score_plot
+    from edgeae.detector import Detector
+
+    if plot is not None:
+        if plot.suffix.lower() not in score_plot.SUFFIXES:
+            raise UsageError(f"--plot is {plot}, expected a name that ends in .html or .png")
+        folder.refuse_existing(plot, force=force)
+    detector = Detector.load(
+        model,
+        precision=precision,
+        providers=options.asked_providers(provider),
+        device=device,
+        threads=threads,
+    )
+    series = score_files.read_for(detector, source, missing.value)
+    scores = detector.score(series.samples)
+    alarms = options.checked(detector.alarms, scores, threshold=threshold)
+    limit = detector.threshold if threshold is None else threshold
+    if as_json:
+        told = score_files.as_json(detector, series, alarms, scores, limit)
+        print(json.dumps(told, indent=1))
+    else:
+        for line in score_files.lines(series, alarms, scores, limit):
+            print(line)
+    if plot is not None:
+        if plot.suffix.lower() == ".png":
+            data = score_plot.picture(series, scores, alarms, limit)
+        else:
+            data = score_plot.page(source.name, series, scores, alarms, limit).encode()
+        media.atomic_write(plot, data)
+        terminal.say(str(plot))

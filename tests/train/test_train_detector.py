@@ -1,0 +1,138 @@
+"""A detector from a newcomer's folder: two commands, and a made fault is flagged."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import edgeae
+from export.__main__ import main as export_main
+from export.detector import threshold_of
+from train.__main__ import main as train_main
+from train.detector.data import DetectorData, read_normal
+from train.detector.network import Detector, DetectorNetwork
+
+CONFIG = """
+name = "watch"
+task = "detector"
+[network]
+network = "{network}"
+front = "{front}"
+latent = 4
+hidden = [8, 16]
+[data]
+folders = []
+leave_out = ["time"]
+window_samples = 32
+hop_samples = 4
+false_alarm_rate = 0.01
+[loss]
+noise = 0.05
+[optimize]
+steps = 30
+batch_size = 16
+learning_rate = 1e-3
+warmup_steps = 5
+ema_decay = 0.9
+precision = "float32"
+"""
+
+
+def machine(samples, seed):
+    """Two channels that swing together and a third that rests, float32 (samples, 3)."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(samples) / 100
+    swing = np.sin(2 * np.pi * 3 * t + seed)
+    rest = 20 + np.zeros(samples)
+    x = np.stack([swing, 0.5 * swing, rest], axis=1) + 0.05 * rng.standard_normal((samples, 3))
+    return x.astype(np.float32)
+
+
+def write_csv(file, x):
+    t = np.arange(len(x)) / 100
+    header = "time,left,right,temperature"
+    np.savetxt(file, np.c_[t, x], delimiter=",", header=header, comments="", fmt="%.5g")
+
+
+@pytest.mark.parametrize(
+    ("network", "front"), [("conv1d", "none"), ("dense", "spectrum"), ("dense", "center")]
+)
+def test_from_a_csv_folder_to_a_detector_that_flags_a_made_fault(tmp_path, network, front):
+    days = tmp_path / "days"
+    days.mkdir()
+    for day in range(3):
+        write_csv(days / f"day{day}.csv", machine(800, day))
+    config = tmp_path / "watch.toml"
+    config.write_text(CONFIG.format(network=network, front=front))
+    run, bundle = tmp_path / "run", tmp_path / "watch"
+    assert train_main([str(config), "--data", str(days), "--out", str(run)]) == 0
+    assert export_main([str(run), str(bundle)]) == 0
+    detector = edgeae.load(bundle)
+    section = json.loads((bundle / "manifest.json").read_text())["detection"]
+    assert section["false_alarm_rate"] == 0.01
+    assert section["calibrated_on"]["series"] == 3
+    today = machine(600, 7)
+    usual = detector.score(today).windows
+    assert (usual > detector.threshold).mean() <= 0.1
+    # Two channels that swing together come apart: neither leaves its range.
+    today[300:400, 1] *= -1
+    if front == "none":
+        assert any(alarm.start < 400 and alarm.end > 300 for alarm in detector.flag(today))
+    # A bearing: a small swing at another frequency.
+    today[300:400, 0] += 0.5 * np.sin(np.arange(100) * 1.9).astype(np.float32)
+    assert any(alarm.start < 400 and alarm.end > 300 for alarm in detector.flag(today))
+
+
+def test_series_of_which_no_window_is_left_are_told(tmp_path):
+    write_csv(tmp_path / "short.csv", machine(40, 0))
+    with pytest.raises(ValueError, match="the longest series has 40 samples"):
+        read_normal(DetectorData(folders=(str(tmp_path),), window_samples=32, leave_out=("time",)))
+
+
+def test_missing_values_are_told_with_their_file(tmp_path):
+    x = machine(200, 0)
+    x[7, 1] = np.nan
+    np.save(tmp_path / "gap.npy", x)
+    with pytest.raises(ValueError, match=r"gap\.npy: values are missing"):
+        read_normal(DetectorData(folders=(str(tmp_path),), window_samples=32))
+
+
+def test_the_end_of_each_series_is_held_back(tmp_path):
+    np.save(tmp_path / "x.npy", np.arange(1000, dtype=np.float32))
+    normal = read_normal(DetectorData(folders=(str(tmp_path),), window_samples=32, held_out=0.2))
+    assert normal.training.max() < 800 <= normal.held[0].series.min()
+
+
+@torch.no_grad()
+def test_an_untrained_detector_is_principal_components():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(300, 6, 2)).astype(np.float32) @ np.array([[1, 0.9], [0, 0.3]], np.float32)
+    network = Detector(DetectorNetwork(network="dense", latent=5, whiten="none"), (6, 2)).eval()
+    network.start(torch.from_numpy(x))
+    flat = x.reshape(300, 12)
+    normal = (flat - flat.mean(0)) / flat.std(0)
+    _, _, components = np.linalg.svd(normal, full_matrices=False)
+    rest = normal - normal @ components[:5].T @ components[:5]
+    errors = network(torch.from_numpy(x)).numpy().reshape(300, 12)
+    np.testing.assert_allclose(errors, rest**2, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_spectrum_shows_a_tone_at_its_frequency_and_not_its_phase():
+    network = Detector(DetectorNetwork(front="spectrum", network="dense"), (64, 1))
+    t = np.arange(64)
+    tones = [np.sin(2 * np.pi * 5 * t / 64 + phase) for phase in (0.0, 1.0)]
+    x = torch.from_numpy(np.stack(tones)[..., None].astype(np.float32))
+    spectra = network.features(x)[..., 0]
+    assert int(spectra[0].argmax()) == 4  # the first row is of one period a window
+    torch.testing.assert_close(spectra[0, 3:6], spectra[1, 3:6], atol=1e-3, rtol=0)
+
+
+def test_a_threshold_is_the_quantile_and_beyond_what_was_seen_an_exponential_tail():
+    scores = np.random.default_rng(0).exponential(1.0, 100_000)
+    assert abs(threshold_of(scores, 0.001) - np.log(1000)) < 0.3
+    assert abs(threshold_of(scores[:300], 0.001) - np.log(1000)) < 2.0
+    assert threshold_of(np.zeros(50), 0.001) == 0.0
