@@ -161,7 +161,7 @@ def measure(
     folder: Path, model: str, *, most: int, minutes: float, raw: bool, classical: bool
 ) -> dict[str, Any]:
     """All figures: kind -> ratio -> family -> mean gain, and the setting."""
-    denoiser = edgeae.load(model)
+    denoiser = edgeae.SignalDenoiser.load(model)
     signals = [
         clean(one, raw=raw)
         for one in records(folder, "DS2", most=most, start_s=300, minutes=minutes)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.bundle import Bundle, find
+from edgeae.bundle import Bundle, find, reopened
 from edgeae.detection import Alarm, Scores, detection_spec, merged
 from edgeae.errors import BundleError
 from edgeae.providers import Provider
@@ -45,6 +45,13 @@ class Detector:
                 f"{bundle.manifest.name} is a {bundle.manifest.task}, expected a detector"
             )
         self.bundle = bundle
+        self._settings = {
+            "precision": precision,
+            "providers": None if providers is None else list(providers),
+            "device": device,
+            "threads": threads,
+            "strict": strict,
+        }
         self.precision = bundle.precision(precision)
         manifest = bundle.manifest
         self.spec = detection_spec(manifest.name, manifest.layout, manifest.detection or {})
@@ -101,6 +108,10 @@ class Detector:
             threads=threads,
             strict=strict,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies by the bundle's path and the settings of `load`: no weights."""
+        return reopened, (Detector, self.bundle.path, self.bundle.id, self._settings)
 
     @property
     def threshold(self) -> float:
