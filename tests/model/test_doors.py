@@ -139,7 +139,7 @@ def test_a_kind_that_is_none_is_refused(tmp_path, kind):
 
 @pytest.mark.parametrize("task", ["detector", "autoencoder"])
 def test_tasks_that_are_to_come_are_refused_by_name(tmp_path, task):
-    path = scent_bundle(tmp_path / "rose", task=task)
+    path = scent_bundle(tmp_path / "rose", task=task, detection={})
     with pytest.raises(BundleError, match=f"rose-codec is a {task}.*this version cannot run"):
         edgeae.load(path)
 

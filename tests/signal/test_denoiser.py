@@ -471,12 +471,12 @@ def test_a_stream_section_that_the_graph_does_not_match_is_refused(tmp_path, key
 
 
 def test_a_bundle_of_another_task_is_refused(tmp_path):
-    path = tiny_denoiser_bundle(tmp_path / "b", task="detector")
+    path = tiny_denoiser_bundle(tmp_path / "b", task="detector", detection={})
     with pytest.raises(BundleError, match="is a detector, expected a denoiser"):
         SignalDenoiser.load(path)
 
 
-@pytest.mark.parametrize("kind", ["signal", "image"])
+@pytest.mark.parametrize("kind", ["vector", "image"])
 def test_a_bundle_of_another_kind_is_refused_before_its_graph_is_opened(
     tmp_path, monkeypatch, kind
 ):
