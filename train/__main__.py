@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line, train, and say where the checkpoint is; the exit code."""
     options = _parser().parse_args(arguments)
+    if options.init is not None:
+        return _init(options.init, options.config, force=options.force)
     first = os.environ.get("RANK", "0") == "0"
     if first:
         # Importing torch takes seconds, and reading data more.
@@ -45,6 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = _config(options)
         out = options.out or Path("runs") / config.name
         start_from = find_checkpoint(options.start_from) if options.start_from else None
+        if options.take and start_from is None:
+            raise ConfigError("--take is given without --start-from, of which it takes parts")
         _check_folder(out, resume=options.resume, force=options.force, first=first)
         state = train(
             config,
@@ -55,6 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             fit_schedule=options.steps is None and math.isfinite(options.max_minutes),
             resume=options.resume,
             start_from=start_from,
+            take=tuple(options.take or ()),
             stop=stop,
         )
     except (ConfigError, CheckpointError, ValueError, OSError) as error:
@@ -75,6 +80,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _init(folder: Path, config: Path | None, *, force: bool) -> int:
+    """Write a first config for a folder of data; the exit code."""
+    from train.autoencoder.first_config import first_config
+
+    target = config or Path(f"{folder.resolve().name}.toml")
+    try:
+        if target.exists() and not force:
+            raise ValueError(f"{target} is there, expected --force to replace it")
+        if not folder.is_dir():
+            raise ValueError(f"{folder} is not a folder")
+        target.write_text(first_config(folder), encoding="utf-8")
+    except (ValueError, OSError) as error:
+        print(f"train: {error}", file=sys.stderr)
+        return 1
+    print(target.read_text(encoding="utf-8"))
+    print(f"{target} is written; to train: python -m train {target}")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m train",
@@ -87,11 +111,30 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         help="a TOML file such as train/configs/photo-codec.toml; with --resume that of the run",
     )
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="DIR",
+        help="look at the data in a folder and write a first config for them, with its reasons, to "
+        "CONFIG (default: the folder's name with .toml)",
+    )
     parser.add_argument("--out", type=Path, help="folder of the run (default: runs/NAME)")
     parser.add_argument(
         "--start-from",
         metavar="NAME|FILE",
         help="begin with the weights of a shipped model, by its name, or of a checkpoint",
+    )
+    parser.add_argument(
+        "--take",
+        nargs="+",
+        metavar="PART",
+        help="of --start-from only these parts, such as encoder or decoder",
+    )
+    parser.add_argument(
+        "--freeze",
+        nargs="+",
+        metavar="PART",
+        help="parts that are not trained, such as encoder; instead of the config's optimize.freeze",
     )
     parser.add_argument(
         "--max-minutes",
@@ -110,7 +153,9 @@ def _parser() -> argparse.ArgumentParser:
         help="go on from OUT/last.pt if it is there, else begin: for torchrun, which starts all "
         "processes again when one dies",
     )
-    parser.add_argument("--force", action="store_true", help="replace the run that OUT holds")
+    parser.add_argument(
+        "--force", action="store_true", help="replace the run that OUT holds, or the config"
+    )
     add_data_options(parser)
     return parser
 
@@ -149,17 +194,19 @@ def _config(options: argparse.Namespace) -> Config:
     config = with_options(config, vars(options))
     changes: dict[str, Any] = {}
     out = options.out or Path("runs") / config.name
-    if options.resume and options.steps is None:
-        # The run's own schedule, which may have been cut to a time budget.
+    if options.resume:
         saved, _ = load_checkpoint(out / "last.pt")
-        changes |= {
-            "steps": saved.optimize.steps,
-            "warmup_steps": saved.optimize.warmup_steps,
-        }
+        changes["freeze"] = saved.optimize.freeze
+        if options.steps is None:
+            # The run's own schedule, which may have been cut to a time budget.
+            changes["steps"] = saved.optimize.steps
+            changes["warmup_steps"] = saved.optimize.warmup_steps
     if options.steps is not None:
         changes["steps"] = options.steps
     if options.precision is not None:
         changes["precision"] = options.precision
+    if options.freeze:
+        changes["freeze"] = tuple(f"{part.rstrip('.')}." for part in options.freeze)
     optimize = dataclasses.replace(config.optimize, **changes)
     return dataclasses.replace(config, optimize=optimize)
 

@@ -38,7 +38,8 @@ class Optimize:
     With `decay_steps` the rate is constant instead and falls linearly over the last so many steps,
     so that a run can go on from before they began, with more steps. `precision` is that of the
     network's products: "float32", "bfloat16", or "auto" for whichever is measured to be faster on
-    this machine.
+    this machine. Parameters whose names begin with one of `freeze`, such as "encoder.", stay as
+    they are.
     """
 
     steps: int
@@ -53,6 +54,7 @@ class Optimize:
     precision: str = "auto"
     algorithm: str = "adamw"
     decay_steps: int = 0
+    freeze: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(self, steps=1, batch_size=1, warmup_steps=0, decay_steps=0)

@@ -46,6 +46,7 @@ def train(
     fit_schedule: bool = False,
     resume: bool = False,
     start_from: Path | None = None,
+    take: tuple[str, ...] = (),
     stop: StopRequest | None = None,
     validated: Callable[[int, dict[str, float]], bool] | None = None,
 ) -> dict[str, Any]:
@@ -62,6 +63,7 @@ def train(
         start_from: a checkpoint whose averaged weights a new run begins with, which may be of a
             network that is the same but for lacking parts; its steps, seconds and history, and
             those of runs before it, are kept under "before".
+        take: parts of that network to take alone, such as "encoder".
         stop: where to note the signal that ended the run, if one did.
         validated: called with the step and the figures of each validation; False ends the run.
     """
@@ -72,7 +74,7 @@ def train(
     recipe = recipe_class(config.task)(config, processes.device)
     if processes.first:
         print(_data_line(recipe.data_summary()), flush=True)
-    run = _prepared(config, recipe, out, processes, resume=resume, start_from=start_from)
+    run = _prepared(config, recipe, out, processes, resume=resume, start_from=start_from, take=take)
     if not resume:
         _choose_precision(run, recipe, processes, ends=ends if fit_schedule else math.inf)
     config, optimize = run.config, run.config.optimize
@@ -192,6 +194,7 @@ def _prepared(
     *,
     resume: bool,
     start_from: Path | None,
+    take: tuple[str, ...],
 ) -> Run:
     """The run at its first step, or where it was when it is resumed."""
     # The stubs do not know that both can be asked for at once.
@@ -202,10 +205,12 @@ def _prepared(
     if resume:
         return resumed_run(config, network, data, out / "last.pt")
     before = []
-    if start_from is not None:
-        before = load_start(network, start_from, config)
-    else:
+    if start_from is None or take:
         recipe.start()
+    if start_from is not None:
+        before = load_start(network, start_from, config, take=take)
+        if take and hasattr(recipe, "complete"):
+            recipe.complete(take)
     run = new_run(config, network, data)
     run.before = before
     return run

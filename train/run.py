@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from train.config import Config, Optimize
+from train.config import Config, ConfigError, Optimize
 from train.soap import Soap
 
 __all__ = ["Run", "load_start", "make_optimizer", "new_run", "parameter_groups", "resumed_run"]
@@ -74,7 +75,11 @@ class Run:
 
 
 def new_run(config: Config, network: torch.nn.Module, data: dict[str, Any]) -> Run:
-    """The run of a network, at its first step."""
+    """The run of a network, at its first step, with what the config says is frozen.
+
+    Raises ConfigError if it freezes what is not there, or everything.
+    """
+    _freeze(network, config.optimize.freeze)
     optimizer = make_optimizer(network, config.optimize)
     averaged = copy.deepcopy(network).eval()
     return Run(config, network, averaged, optimizer, data, precision=config.optimize.precision)
@@ -100,16 +105,59 @@ def resumed_run(config: Config, network: torch.nn.Module, data: dict[str, Any], 
     return run
 
 
-def load_start(network: torch.nn.Module, file: Path, config: Config) -> list[dict[str, Any]]:
+def _freeze(network: torch.nn.Module, prefixes: tuple[str, ...]) -> None:
+    names = dict(network.named_parameters())
+    for prefix in prefixes:
+        found = [name for name in names if name.startswith(prefix)]
+        if not found:
+            raise ConfigError(
+                f"optimize.freeze names {prefix!r}, expected the beginning of a parameter's name, "
+                f"such as {', '.join(_parts(names))}"
+            )
+        for name in found:
+            names[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in names.values()):
+        raise ConfigError(f"optimize.freeze is {list(prefixes)}: nothing is left to train")
+
+
+def _parts(names: Iterable[str]) -> list[str]:
+    """The outermost modules of names of parameters."""
+    return sorted({name.split(".")[0] for name in names if "." in name})
+
+
+def load_start(
+    network: torch.nn.Module, file: Path, config: Config, *, take: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """Give a network the averaged weights of a checkpoint; the runs that made them, oldest first.
 
     The checkpoint's network may lack parts, which then keep the values that they begin with.
+
+    Args:
+        network: gets the weights.
+        file: the checkpoint.
+        config: of the run that begins.
+        take: parts to take alone, such as "encoder"; what the network's `travels` names, such as a
+            normalization, comes with them. Without any, everything is taken.
+
     Raises CheckpointError if it has parts or shapes that this one has not.
     """
     saved, state = load_checkpoint(file)
     ours, theirs = network.state_dict(), state["averaged"]
     if saved.task == config.task and hasattr(network, "widened"):
         theirs = network.widened(theirs)  # type: ignore[operator]
+    if take:
+        parts = _parts(theirs)
+        for part in take:
+            if part not in parts:
+                raise CheckpointError(
+                    f"{file} has no part {part!r}, expected one of {', '.join(parts)}"
+                )
+        travels = getattr(network, "travels", ())
+        theirs = {
+            name: value
+            for name, value in theirs.items()
+            if name in travels or name.startswith(tuple(f"{part}." for part in take))
+        }
     other = [n for n, value in theirs.items() if n not in ours or ours[n].shape != value.shape]
     if saved.task != config.task or other:
         raise _other_network(file, saved, config)
@@ -131,6 +179,8 @@ def parameter_groups(network: torch.nn.Module, optimize: Optimize) -> list[dict[
     slow_layers = getattr(network, "slow_layers", ())
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         slow, decays = bool(slow_layers) and name.startswith(tuple(slow_layers)), parameter.ndim > 1
         empty = {
             "params": [],

@@ -180,7 +180,11 @@ def _read(file: Path, config: AutoencoderData, network: str) -> tuple[Floats, tu
         header, rows = _rows(file)
         values, names = _pivot(file, header, rows, config.pivot)
     else:
+<<<<<<< HEAD
         values, names = read_values(file, columns=config.columns, leave_out=config.leave_out)
+=======
+        values, names = read_array(file), ()
+>>>>>>> 717b6be (train --init writes a first config with its reasons; --start-from takes parts, --freeze keeps them; every example of the page runs as a test)
     if network == "conv1d":
         return windows(values, config.window_samples, config.hop_samples, file), names
     if network == "conv2d" and values.ndim == 3:
@@ -239,7 +243,9 @@ def windows(values: Floats, length: int, hop: int, file: Path | str = "the serie
     return np.stack([values[start : start + length] for start in starts])
 
 
-def _read_array(file: Path) -> Floats:
+def read_array(file: Path) -> Floats:
+    """The numbers of an NPY or NPZ file. Raises UnreadableFile, or ValueError for other than one
+    array of numbers."""
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -298,9 +304,17 @@ def _read_table(
     file: Path, columns: tuple[str, ...], leave_out: tuple[str, ...]
 ) -> tuple[Floats, tuple[str, ...]]:
     """Rows (N, columns) with NaN where a value is missing, and the names of the columns."""
+<<<<<<< HEAD
     header, rows = _rows(file)
     wanted = columns or tuple(n for n in header if n not in leave_out)
     for name in (*wanted, *leave_out):
+=======
+    header, rows = table_rows(file)
+    if config.pivot:
+        return _pivot(file, header, rows, config.pivot)
+    wanted = config.columns or tuple(n for n in header if n not in config.leave_out)
+    for name in (*wanted, *config.leave_out):
+>>>>>>> 717b6be (train --init writes a first config with its reasons; --start-from takes parts, --freeze keeps them; every example of the page runs as a test)
         if name not in header:
             raise ValueError(f"{file} has no column {name!r}, expected one of {', '.join(header)}")
     places = [header.index(name) for name in wanted]
@@ -309,6 +323,17 @@ def _read_table(
         for line, row in enumerate(rows):
             values[line, column] = _number(row[place], file, line + 2, wanted[column])
     return values, tuple(wanted)
+
+
+def table_rows(file: Path) -> tuple[list[str], list[list[Any]]]:
+    """Names of the columns of a CSV, TSV or Parquet file, and its rows.
+
+    Raises:
+        UnreadableFile: it is no table.
+        ValueError: a line has another number of values, or pyarrow is missing.
+    """
+    header, rows = _parquet(file) if file.name.lower().endswith(".parquet") else _csv(file)
+    return header, rows
 
 
 def _csv(file: Path) -> tuple[list[str], list[list[str]]]:

@@ -77,6 +77,8 @@ class Autoencoder(nn.Module):
 
     # They begin as principal components, which a full learning rate would shake.
     slow_layers = ("encoder.linear.", "decoder.linear.")
+    # What belongs to encoder and decoder alike, and goes with either into another network.
+    travels = ("mean", "scale")
 
     def __init__(self, config: AutoencoderNetwork, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -182,6 +184,25 @@ class Autoencoder(nn.Module):
             rows = len(components)
         self.encoder.linear.weight[:rows] = components
         self.decoder.linear.weight[:, :rows] = components.T
+
+    @torch.no_grad()
+    def complete(self, taken: tuple[str, ...], x: torch.Tensor, known: torch.Tensor) -> None:
+        """Fit the linear path of what was not taken to what was, by least squares.
+
+        Args:
+            taken: parts whose weights come from another network, "encoder" or "decoder".
+            x: items (N, *shape) in the data's units.
+            known: 1 where an entry is known, (N, *shape); unknown entries count as the mean.
+        """
+        if "encoder" in taken and "decoder" not in taken:
+            normal = torch.where(known > 0, self.normalize(x), 0).flatten(1)
+            latents, _ = self.encode(x, known)
+            fitted = torch.linalg.lstsq(latents.double(), normal.double(), driver="gelsd").solution
+            self.decoder.linear.weight.copy_(fitted.T.float())
+        if "decoder" in taken and "encoder" not in taken:
+            self.encoder.linear.weight.zero_()
+            inverse = torch.linalg.pinv(self.decoder.linear.weight.double()).float()
+            self.encoder.linear.weight[: self.config.latent] = inverse
 
     @torch.no_grad()
     def fit_latents(self, latents: torch.Tensor) -> None:

@@ -68,6 +68,11 @@ class AutoencoderRecipe:
         """Fit the normalization and the linear start on the training items."""
         self.network.start_linear(*with_mask(self.items.training))
 
+    def complete(self, taken: tuple[str, ...]) -> None:
+        """Fit the rest of the network to parts that were taken from another."""
+        x, known = with_mask(self.items.training[:_SPREAD])
+        self.network.complete(taken, x.to(self.device), known.to(self.device))
+
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Items with zeros where a value is missing, and what is known of them.
 
