@@ -177,14 +177,10 @@ def _read(file: Path, config: AutoencoderData, network: str) -> tuple[Floats, tu
     if name.endswith(IMAGE_SUFFIXES):
         return _read_image(file, config)[None], ()
     if name.endswith(TABLE_SUFFIXES) and config.pivot:
-        header, rows = _rows(file)
+        header, rows = table_rows(file)
         values, names = _pivot(file, header, rows, config.pivot)
     else:
-<<<<<<< HEAD
         values, names = read_values(file, columns=config.columns, leave_out=config.leave_out)
-=======
-        values, names = read_array(file), ()
->>>>>>> 717b6be (train --init writes a first config with its reasons; --start-from takes parts, --freeze keeps them; every example of the page runs as a test)
     if network == "conv1d":
         return windows(values, config.window_samples, config.hop_samples, file), names
     if network == "conv2d" and values.ndim == 3:
@@ -211,7 +207,7 @@ def read_values(
         return _read_table(file, columns, leave_out)
     if name.endswith(AUDIO_SUFFIXES):
         return _read_audio(file), ()
-    return _read_array(file), ()
+    return read_array(file), ()
 
 
 def windows(values: Floats, length: int, hop: int, file: Path | str = "the series") -> Floats:
@@ -296,25 +292,13 @@ def _read_image(file: Path, config: AutoencoderData) -> Floats:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _rows(file: Path) -> tuple[list[str], list[list[Any]]]:
-    return _parquet(file) if file.suffix == ".parquet" else _csv(file)
-
-
 def _read_table(
     file: Path, columns: tuple[str, ...], leave_out: tuple[str, ...]
 ) -> tuple[Floats, tuple[str, ...]]:
     """Rows (N, columns) with NaN where a value is missing, and the names of the columns."""
-<<<<<<< HEAD
-    header, rows = _rows(file)
+    header, rows = table_rows(file)
     wanted = columns or tuple(n for n in header if n not in leave_out)
     for name in (*wanted, *leave_out):
-=======
-    header, rows = table_rows(file)
-    if config.pivot:
-        return _pivot(file, header, rows, config.pivot)
-    wanted = config.columns or tuple(n for n in header if n not in config.leave_out)
-    for name in (*wanted, *config.leave_out):
->>>>>>> 717b6be (train --init writes a first config with its reasons; --start-from takes parts, --freeze keeps them; every example of the page runs as a test)
         if name not in header:
             raise ValueError(f"{file} has no column {name!r}, expected one of {', '.join(header)}")
     places = [header.index(name) for name in wanted]
