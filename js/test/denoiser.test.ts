@@ -39,7 +39,8 @@ async function inBlocks(
 }
 
 test("golden sound is denoised as it was", async () => {
-  const clean = await (await tiny).denoise(noisy, { sampleRate: rate });
+  // Made when each channel was cleaned by itself.
+  const clean = await (await tiny).denoise(noisy, { sampleRate: rate, linkChannels: false });
   const expected = readWav(`${GOLDEN}/tiny-denoiser/clean.wav`).channels;
   for (const [c, part] of expected.entries()) {
     assert.ok(ratioDb(part, clean[c]!) > 60, `${ratioDb(part, clean[c]!)} dB`);
@@ -48,7 +49,8 @@ test("golden sound is denoised as it was", async () => {
 });
 
 test("golden sound with a gap is denoised as it was", async () => {
-  const stream = (await tiny).stream({ sampleRate: rate, channels: noisy.length });
+  const options = { sampleRate: rate, channels: noisy.length, linkChannels: false };
+  const stream = (await tiny).stream(options);
   const parts = [
     await stream.process(noisy.map((part) => part.subarray(0, 5000))),
     await stream.skip(1500),
@@ -99,6 +101,29 @@ test("what is no audio is refused, and the stream goes on", async () => {
 
 const SKIP = python ? false : "no Python with edgeae here: set PYTHON to one";
 
+// Name, rate, channels and whether they are linked: as speech.py makes them.
+const HARD_CASES: readonly (readonly [string, number, number, boolean])[] = [
+  ["silence", 16_000, 1, true],
+  ["silence-48000", 48_000, 1, true],
+  ["overload", 16_000, 1, true],
+  ["linked", 16_000, 2, true],
+  ["linked-48000", 48_000, 2, true],
+  ["apart", 48_000, 2, false],
+  ["near-15999", 15_999, 1, true],
+  ["near-44101", 44_101, 1, true],
+  ["near-16007", 16_007, 1, true],
+];
+
+test("channels that are linked keep their level difference", async () => {
+  const model = await tiny;
+  const left = noisy[0]!;
+  const right = left.map((value) => value / 4);
+  const linked = await model.denoise([left, right], { sampleRate: rate });
+  assert.ok(ratioDb(linked[0]!, linked[1]!.map((value) => value * 4)) > 100);
+  const apart = await model.denoise([left, right], { sampleRate: rate, linkChannels: false });
+  assert.ok(ratioDb(apart[0]!, apart[1]!.map((value) => value * 4)) < 60);
+});
+
 test("speech is what Python's stream gives, at several rates", { skip: SKIP }, async (t) => {
   const folder = mkdtempSync(join(tmpdir(), "edgeae-"));
   after(() => rmSync(folder, { recursive: true }));
@@ -114,6 +139,21 @@ test("speech is what Python's stream gives, at several rates", { skip: SKIP }, a
       const ratio = ratioDb(floats(`${sampleRate}.clean`), clean[0]!);
       t.diagnostic(`${ratio.toFixed(0)} dB`);
       assert.ok(ratio > 60, `${ratio} dB`);
+    });
+  }
+  for (const [name, sampleRate, channels, linkChannels] of HARD_CASES) {
+    await t.test(name, async (t) => {
+      const parts = (all: Float32Array) =>
+        Array.from({ length: channels }, (_, c) =>
+          all.subarray((c * all.length) / channels, ((c + 1) * all.length) / channels),
+        );
+      const options = { sampleRate, linkChannels };
+      const clean = await model.denoise(parts(floats(`${name}.noisy`)), options);
+      for (const [c, expected] of parts(floats(`${name}.clean`)).entries()) {
+        const ratio = ratioDb(expected, clean[c]!);
+        t.diagnostic(`channel ${c}: ${ratio.toFixed(0)} dB`);
+        assert.ok(ratio > 60, `${ratio} dB`);
+      }
     });
   }
 });

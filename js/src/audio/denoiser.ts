@@ -6,7 +6,7 @@ import { EdgeaeError } from "../errors.js";
 import type { Runtime } from "../session.js";
 import { Graph } from "../session.js";
 import { Schedule } from "./schedule.js";
-import type { StreamSpec } from "./stream.js";
+import type { StreamSpec } from "./step.js";
 import { checkedBlock, Stream } from "./stream.js";
 
 const MIN_RATE_HZ = 8_000;
@@ -20,6 +20,11 @@ export interface DenoiseOptions {
   readonly sampleRate: number;
   /** Keeps some of the noise: clean + 10 ** (-limit / 20) * (noisy - clean). */
   readonly attenuationLimitDb?: number | undefined;
+  /**
+   * Takes the same away from all channels, so that every sound stays where it is between them; false
+   * cleans each by itself.
+   */
+  readonly linkChannels?: boolean | undefined;
 }
 
 export interface StreamOptions extends DenoiseOptions {
@@ -48,14 +53,16 @@ export class SignalDenoiser {
 
   /** A new stream with its own state. */
   stream(options: StreamOptions): Stream {
-    const { sampleRate, channels = 1, attenuationLimitDb, blockSamples } = options;
+    const { sampleRate, channels = 1, attenuationLimitDb, blockSamples, linkChannels = true } = options;
     argument("sampleRate", sampleRate, MIN_RATE_HZ, MAX_RATE_HZ);
     argument("channels", channels, 1, MAX_CHANNELS);
     if (blockSamples !== undefined) argument("blockSamples", blockSamples, 1, MAX_RATE_HZ);
     const { rateHz, hopSamples, lookaheadHops } = this.spec;
     const schedule = new Schedule(sampleRate, rateHz, hopSamples, lookaheadHops);
     const keep = keptPart(attenuationLimitDb);
-    return new Stream(this.step, this.spec, schedule, sampleRate, channels, keep, blockSamples);
+    return new Stream(
+      this.step, this.spec, schedule, sampleRate, channels, linkChannels, keep, blockSamples,
+    ); // prettier-ignore
   }
 
   /** The clean audio of a recording, a Float32Array in [-1, 1] for each channel, aligned with it. */

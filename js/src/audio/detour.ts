@@ -75,12 +75,16 @@ export class Detour {
     this.toModel.run(this.noisy, start, schedule.heard(hop - 1), out);
   }
 
-  /** Takes the newest noisy frame, and the frame that the model cleaned, into the gain. */
-  judge(noisy: Float32Array, clean: Float32Array): void {
-    this.energies.push(this.energy(noisy));
+  /**
+   * Takes the energies of the newest noisy frame, and of the frame that the model cleaned, into the
+   * gain; it stays where the model held its states.
+   */
+  judge(noisy: number, clean: number, held: boolean): void {
+    this.energies.push(noisy);
     const entering = this.energies.shift()!;
-    this.energyIn += this.weight * (entering - this.energyIn);
-    this.energyOut += this.weight * (this.energy(clean) - this.energyOut);
+    const weight = held ? 0 : this.weight;
+    this.energyIn += weight * (entering - this.energyIn);
+    this.energyOut += weight * (clean - this.energyOut);
     const ratio = (this.energyOut + this.floor) / (this.energyIn + this.floor);
     this.gains.copyWithin(0, 1);
     this.gains[this.gains.length - 1] = Math.sqrt(Math.min(ratio, 1));
@@ -119,7 +123,8 @@ export class Detour {
     return sum;
   }
 
-  private energy(spectrum: Float32Array): number {
+  /** The energy of a spectrum (2, bins) in the upper half of the band of the model. */
+  energy(spectrum: Float32Array): number {
     const bins = spectrum.length / 2;
     let sum = 0;
     for (let i = this.bandStart; i < this.bandStop; i++) {

@@ -3,14 +3,14 @@
  * start of the signal.
  */
 
-import { gcd, Resampler } from "./resample.js";
+import { gcd, rateRatio, Resampler } from "./resample.js";
 
 /**
  * Hop number h (from 0) hears the window that ends at (h + 1) hopSamples - shift, at the model's
  * rate, and completes the first half of the window that lies `lookaheadHops` back.
  */
 export class Schedule {
-  /** Both undefined where the input has the model's rate. */
+  /** Both undefined where the input has the model's rate, or nearly. */
   readonly toModel: Resampler | undefined;
   readonly toInput: Resampler | undefined;
   readonly shift: number = 0;
@@ -25,12 +25,10 @@ export class Schedule {
     readonly lookaheadHops: number,
   ) {
     this.periodSamples = hopSamples;
-    if (rateHz === modelRateHz) return;
-    const common = gcd(rateHz, modelRateHz);
-    const up = modelRateHz / common;
-    const down = rateHz / common;
-    this.toModel = new Resampler(rateHz, modelRateHz);
-    this.toInput = new Resampler(modelRateHz, rateHz);
+    const [up, down] = rateRatio(rateHz, modelRateHz, hopSamples);
+    if (up === down) return;
+    this.toModel = new Resampler(rateHz, modelRateHz, up, down);
+    this.toInput = new Resampler(modelRateHz, rateHz, down, up);
     // The filter looks ahead: frames that end so much earlier are complete with whole hops of input.
     const hopInputs = Math.floor((hopSamples * down) / up);
     while (this.toModel.inputsFor(hopSamples - this.shift) > hopInputs) this.shift++;

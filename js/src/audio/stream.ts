@@ -4,6 +4,8 @@ import type { Graph } from "../session.js";
 import { Detour } from "./detour.js";
 import { Fft, sqrtHann } from "./fft.js";
 import type { Schedule } from "./schedule.js";
+import type { StreamSpec } from "./step.js";
+import { ModelStep } from "./step.js";
 
 // A lost block: how long what was heard goes on, mirrored and fading, and how long the sound takes
 // to come back.
@@ -12,21 +14,14 @@ const MAX_GAP_S = 10;
 // 60 dB above full scale is a scaling mistake, such as 16-bit values in a float array.
 const MAX_MAGNITUDE = 1000;
 
-/** What the manifest says about the step graph. */
-export interface StreamSpec {
-  readonly rateHz: number;
-  readonly windowSamples: number;
-  readonly hopSamples: number;
-  readonly lookaheadHops: number;
-  readonly stateShapes: readonly (readonly number[])[];
-}
-
 interface Channel {
   /** Ends at the newest sample of the next hop. */
   readonly input: Float32Array;
   readonly detour: Detour | undefined;
   readonly overlap: Float32Array;
-  states: Float32Array[];
+  /** Of the newest frame, and of the one that the model has cleaned: (2, bins). */
+  readonly noisy: Float32Array;
+  readonly clean: Float32Array;
 }
 
 /**
@@ -42,8 +37,8 @@ export class Stream {
   private readonly window: Float32Array;
   private readonly frame: Float32Array;
   private readonly ramp: Float32Array;
-  private readonly spectrum: Float32Array;
   private readonly clean: Float32Array;
+  private readonly model: ModelStep;
   private waits = 0;
   private fadedIn = 0;
   private received = 0;
@@ -54,11 +49,12 @@ export class Stream {
 
   /** @internal Made by `SignalDenoiser.stream`, which checks the arguments. */
   constructor(
-    private readonly step: Graph,
+    step: Graph,
     private readonly spec: StreamSpec,
     private readonly schedule: Schedule,
     private readonly rateHz: number,
     channels: number,
+    private readonly linkChannels: boolean,
     private readonly keep: number,
     blockSamples: number | undefined,
   ) {
@@ -67,7 +63,7 @@ export class Stream {
     this.fft = new Fft(windowSamples);
     this.window = sqrtHann(windowSamples);
     this.frame = new Float32Array(windowSamples);
-    this.spectrum = new Float32Array(windowSamples + 2);
+    this.model = new ModelStep(step, spec, channels, linkChannels);
     this.clean = new Float32Array(hopSamples);
     const steps = Math.round(FADE_S * rateHz);
     this.ramp = Float32Array.from(
@@ -79,7 +75,9 @@ export class Stream {
     this.channels = Array.from({ length: channels }, () => {
       const input = new Float32Array(toModel ? history : Math.max(history, windowSamples));
       const detour = toModel && toInput ? new Detour(schedule, toModel, toInput, input) : undefined;
-      return { input, detour, overlap: new Float32Array(hopSamples), states: [] };
+      const overlap = new Float32Array(hopSamples);
+      const [noisy, clean] = [new Float32Array(windowSamples + 2), new Float32Array(windowSamples + 2)];
+      return { input, detour, overlap, noisy, clean };
     });
     const room = this.delay + schedule.longestOutput();
     this.waiting = this.channels.map(() => new Float32Array(room));
@@ -156,10 +154,8 @@ export class Stream {
       channel.input.fill(0);
       channel.overlap.fill(0);
       channel.detour?.reset();
-      channel.states = this.spec.stateShapes.map(
-        (shape) => new Float32Array(shape.reduce((product, axis) => product * axis, 1)),
-      );
     }
+    this.model.reset();
     for (const part of this.waiting) part.fill(0);
     // What hop 0 finds finished is the time before the signal: the delay begins with zeros.
     this.waits = this.delay + this.schedule.outputsFor(-1);
@@ -219,11 +215,18 @@ export class Stream {
     const count = schedule.outputsFor(hop) - schedule.outputsFor(hop - 1);
     const needed = schedule.inputsFor(hop + 1);
     const dryStart = schedule.outputsFor(hop - 1) - schedule.inputsFor(hop);
-    for (const [c, channel] of this.channels.entries()) {
+    const peaks = this.channels.map((channel) => this.analyze(channel));
+    const { channels, model } = this;
+    await model.run(
+      channels.map(({ noisy }) => noisy),
+      peaks,
+      channels.map(({ clean }) => clean),
+    );
+    this.judge();
+    for (const [c, channel] of channels.entries()) {
       const { input, detour } = channel;
       const out = this.waiting[c]!.subarray(this.waits, this.waits + count);
-      detour?.hear(hop);
-      await this.runModel(channel);
+      this.synthesize(channel);
       if (detour) detour.finish(hop, this.clean, out);
       else out.set(this.clean);
       if (keep) {
@@ -237,24 +240,47 @@ export class Stream {
     this.needed = needed;
   }
 
-  /** Finishes a hop of a channel in `clean`. */
-  private async runModel(channel: Channel): Promise<void> {
-    const { spec, frame, window, spectrum, clean } = this;
-    const { windowSamples, hopSamples } = spec;
-    const heard = channel.detour?.heard ?? channel.input;
-    const start = heard.length - windowSamples;
-    for (let i = 0; i < windowSamples; i++) frame[i] = heard[start + i]! * window[i]!;
-    this.fft.forward(frame, spectrum);
-    const [answer, ...states] = await this.step.run([
-      { data: spectrum, dims: [1, 2, windowSamples / 2 + 1] },
-      ...channel.states.map((data, i) => ({ data, dims: spec.stateShapes[i]! })),
+  /** Makes the spectrum of a channel's newest frame; gives the frame's largest magnitude. */
+  private analyze({ input, detour, noisy }: Channel): number {
+    const { frame, window, spec } = this;
+    detour?.hear(this.hop);
+    const heard = detour?.heard ?? input;
+    const start = heard.length - spec.windowSamples;
+    let peak = 0;
+    for (let i = 0; i < frame.length; i++) {
+      peak = Math.max(peak, Math.abs(heard[start + i]!));
+      frame[i] = heard[start + i]! * window[i]!;
+    }
+    this.fft.forward(frame, noisy);
+    return peak;
+  }
+
+  /** Takes a step into the gains of what the model cannot hear; linked channels have one. */
+  private judge(): void {
+    const { channels, linkChannels } = this;
+    const energies = channels.map(({ detour, noisy, clean }) => [
+      detour?.energy(noisy) ?? 0,
+      detour?.energy(clean) ?? 0,
     ]);
-    channel.states = states as Float32Array[];
-    channel.detour?.judge(spectrum, answer as Float32Array);
-    this.fft.inverse(answer as Float32Array, frame);
+    const held = this.model.held;
+    if (linkChannels) {
+      const sum = energies.reduce(([a, b], [x, y]) => [a! + x!, b! + y!], [0, 0]);
+      energies.fill(sum);
+      held.fill(held.every(Boolean));
+    }
+    for (const [c, { detour }] of channels.entries()) {
+      detour?.judge(energies[c]![0]!, energies[c]![1]!, held[c]!);
+    }
+  }
+
+  /** Finishes a hop of a channel in `clean`. */
+  private synthesize({ clean: spectrum, overlap }: Channel): void {
+    const { spec, frame, window, clean } = this;
+    const { hopSamples } = spec;
+    this.fft.inverse(spectrum, frame);
     for (let i = 0; i < hopSamples; i++) {
-      clean[i] = channel.overlap[i]! + frame[i]! * window[i]!;
-      channel.overlap[i] = frame[hopSamples + i]! * window[hopSamples + i]!;
+      clean[i] = overlap[i]! + frame[i]! * window[i]!;
+      overlap[i] = frame[hopSamples + i]! * window[hopSamples + i]!;
     }
   }
 }
