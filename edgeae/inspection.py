@@ -25,7 +25,7 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
 
     Returns:
         Of a file {"what": "file", "bytes", "codec" and "codec_version" (None if that codec is not
-        bundled), "codec_id", "kind"} and for a picture "width", "height", "channels" (0 for an
+        bundled), "codec_id", "kind"} and for an image "width", "height", "channels" (0 for an
         array without a channel axis), "quality" (1 to 9), "level", "lossless" and "bits_per_pixel";
         the id, quality and level of a file that keeps its image exactly are None. For a signal what
         `edgeae.signal.codec.file_info` says, and "bits_per_sample".

@@ -87,7 +87,7 @@ def self_test(codec: SignalCodec) -> Iterator[str]:
 
 
 def typical_runs(codec: SignalCodec, *, size: tuple[int, int]) -> int:
-    """Compresses and decompresses a made pulse at all qualities; `size` is that of pictures."""
+    """Compresses and decompresses a made pulse at all qualities; `size` is that of images."""
     signal = made_pulse(3000, codec.sample_rate_hz)
     for quality in CALIBRATION_QUALITIES:
         codec.decompress(codec.compress(signal, quality=quality))

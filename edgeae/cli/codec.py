@@ -28,7 +28,7 @@ def compress(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A bundled codec or a directory. By default photo-codec for pictures, ecg-codec "
+            help="A bundled codec or a directory. By default photo-codec for images, ecg-codec "
             "for series.",
             show_default=False,
         ),
@@ -49,7 +49,7 @@ def compress(
         bool | None,
         typer.Option(
             "--lossless/--lossy",
-            help="Keep every picture, or the whole numbers of a series, exactly, or none. By "
+            help="Keep every image, or the whole numbers of a series, exactly, or none. By "
             "default text, line art and patterns are kept exactly where that is smaller, or where "
             "the codec cannot do them.",
             show_default=False,
@@ -92,7 +92,7 @@ def compress(
     if not series and max_error is not None:
         raise UsageError("--max-error is for series, expected a table or an array")
     if series and (strip or psnr or large):
-        raise UsageError("--strip, --psnr and --large are for pictures")
+        raise UsageError("--strip, --psnr and --large are for images")
     if lossless and quality is not None:
         raise UsageError("--quality and --lossless exclude each other")
     settings = folder.Settings(
@@ -117,7 +117,7 @@ def compress(
         )
         work = functools.partial(signal_files.compress_file, of_series)
     else:
-        of_pictures = image_files.Compression(
+        of_images = image_files.Compression(
             loading,
             quality=quality,
             max_bytes=max_bytes,
@@ -126,14 +126,14 @@ def compress(
             strip=strip,
             large=large,
         )
-        work = functools.partial(image_files.compress_file, of_pictures)
+        work = functools.partial(image_files.compress_file, of_images)
     plan = _plan(
         sources,
         target,
         suffixes=signal_files.SUFFIXES if series else image_files.SUFFIXES,
         new_suffix=SUFFIX,
         keep_suffix=keep_suffix,
-        why_not=lambda path: "no series" if series else "no picture",
+        why_not=lambda path: "no series" if series else "no image",
     )
     if not plan.many and target != "-":
         out = plan.jobs[0].target
@@ -185,13 +185,13 @@ def decompress(
         str | None,
         typer.Option(
             metavar="TOP,LEFT,HEIGHT,WIDTH",
-            help="Only this part of the picture, in pixels.",
+            help="Only this part of the image, in pixels.",
             show_default=False,
         ),
     ] = None,
     large: Annotated[
         bool,
-        typer.Option("--large", help="Take a picture far larger than its bytes let expect."),
+        typer.Option("--large", help="Take an image far larger than its bytes let expect."),
     ] = False,
     precision: options.Precision = None,
     provider: options.Providers = None,
@@ -203,7 +203,7 @@ def decompress(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Restore the pictures or series in .eae files; OUT's suffix, or --to, says their format."""
+    """Restore the images or series in .eae files; OUT's suffix, or --to, says their format."""
     from edgeae import batch, media
     from edgeae.cli import folder, image_files, signal_files
 
@@ -217,7 +217,7 @@ def decompress(
     )
     settings.check()
     loading = options.loading(model, precision, provider, device, threads)
-    pictures = image_files.Restoring(
+    images = image_files.Restoring(
         loading,
         region=None if region is None else _region(region),
         large=large,
@@ -236,12 +236,12 @@ def decompress(
     work: functools.partial[Any]
     if series:
         if region is not None or large:
-            raise UsageError("--region and --large are for pictures")
+            raise UsageError("--region and --large are for images")
         restoring = signal_files.Restoring(loading, to=suffix)
         work = functools.partial(signal_files.decompress_file, restoring)
     else:
         options.checked(media.image_writer, shown)
-        work = functools.partial(image_files.decompress_file, pictures)
+        work = functools.partial(image_files.decompress_file, images)
     if not plan.many and target != "-" and not skip_existing:
         folder.refuse_existing(first, force=force)
     batch.forget()

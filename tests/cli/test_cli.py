@@ -230,7 +230,7 @@ def test_a_folder_is_mirrored(tmp_path):
     result = ok("compress", photos, tmp_path / "out", "--quality", 8)
     assert files(tmp_path / "out") == ["a.eae", "b.eae", "deep/er/c.eae"]
     assert len(result.stdout.splitlines()) == 4 and "3 files  " in result.stdout
-    assert f"edgeae: left out: {photos / 'notes.txt'}: no picture" in result.stderr
+    assert f"edgeae: left out: {photos / 'notes.txt'}: no image" in result.stderr
     ok("decompress", tmp_path / "out", tmp_path / "back", "--to", "bmp", "--model", "mine")
     assert files(tmp_path / "back") == ["a.bmp", "b.bmp", "deep/er/c.bmp"]
     assert np.array_equal(media.read_image(tmp_path / "back" / "b.bmp"), photo())

@@ -106,7 +106,7 @@ def test_what_is_left_out_is_named_and_an_error_with_strict(tmp_path, codec):
     os.mkfifo(photos / "pipe.png")  # reading it would wait for ever
     result = run("compress", photos, tmp_path / "out", "--model", codec)
     assert result.exit_code == 0
-    assert f"left out: {photos / 'notes.txt'}: no picture" in result.stderr
+    assert f"left out: {photos / 'notes.txt'}: no image" in result.stderr
     assert f"left out: {photos / 'pipe.png'}: not a regular file" in result.stderr
     result = run("compress", photos, tmp_path / "strict", "--strict", "--model", codec)
     assert result.exit_code == 1 and "--strict forbids" in result.stderr
