@@ -519,8 +519,11 @@ class SignalCodec:
                 f"symbols have shape {latent.symbols.shape}, expected {shape} for "
                 f"{latent.samples} samples of {len(latent.scales)} leads"
             )
-        if latent.symbols.dtype.kind != "i" or np.abs(latent.symbols).max() > 30_000:
-            raise ValueError("symbols must be integers of at most 30,000")
+        if latent.symbols.dtype.kind != "i":
+            raise ValueError(f"symbols are {latent.symbols.dtype}, expected signed integers")
+        # Of both ends: the least number of a type has no absolute value in it.
+        if max(-int(latent.symbols.min()), int(latent.symbols.max())) > 30_000:
+            raise ValueError("symbols reach further, expected -30000 to 30000")
         if type(latent.level) is not int or not 0 <= latent.level < LEVELS:
             raise ValueError(f"level is {latent.level!r}, expected 0 to {LEVELS - 1}")
 

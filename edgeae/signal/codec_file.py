@@ -111,7 +111,9 @@ def read(data: bytes, limits: Limits | None = None) -> SignalFile:
     """
     limits = limits or Limits()
     if len(data) > limits.file_bytes:
-        raise BitstreamError(f"the file has {len(data)} bytes, allowed are {limits.file_bytes}")
+        raise BitstreamError(
+            f"the file has {len(data)} bytes, expected at most {limits.file_bytes}"
+        )
     if data.startswith(SMALL_MAGIC):
         header, begin = _small_header(data, limits)
         end = len(data) - _CRC_BYTES

@@ -136,7 +136,7 @@ def checked(header: Header, limits: Limits) -> Header:
         raise BitstreamError("the file's header makes no sense")
     if header.samples * header.channels > limits.samples:
         raise BitstreamError(
-            f"the file holds {header.samples} samples of {header.channels} channels, allowed are"
-            f" {limits.samples} in all"
+            f"the file holds {header.samples} samples of {header.channels} channels, "
+            f"expected at most {limits.samples} in all"
         )
     return header

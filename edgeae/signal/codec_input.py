@@ -44,7 +44,7 @@ def prepared(
     if signal.shape[1] > _MAX_LEADS:
         raise ValueError(f"samples have {signal.shape[1]} leads, expected at most {_MAX_LEADS}")
     if signal.dtype.kind == "f" and not np.isfinite(signal).all():
-        raise ValueError("samples must be finite, got NaN or infinity")
+        raise ValueError("samples hold NaN or infinity, expected finite numbers")
     if not isinstance(rate_hz, Real) or not 0 < rate_hz < 1e12:
         raise ValueError(f"sample_rate is {rate_hz!r}, expected a positive number of Hz")
     for what, given in (("names", names), ("units", units)):
@@ -56,7 +56,7 @@ def prepared(
     scales = np.maximum(wide.std(axis=0), 1e-30).astype(np.float32)
     scales[scales < 1e-6 * np.abs(offsets)] = 1.0
     if not (np.isfinite(offsets).all() and np.isfinite(scales).all()):
-        raise ValueError("samples must be within what float32 holds")
+        raise ValueError("samples reach further, expected what float32 holds")
     return signal, Header(
         codec_id,
         0,
