@@ -17,7 +17,7 @@ from tiny import tiny_denoiser_bundle
 from typer.testing import CliRunner
 
 import edgeae
-from edgeae import media
+from edgeae import bundle, media
 from edgeae.cli.app import app
 from edgeae.errors import ProviderError
 from edgeae.image import file as image_file
@@ -296,7 +296,7 @@ def test_bad_photos_get_one_line(tmp_path, make, said):
 def test_bad_models_and_providers_get_one_line(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
     there = "compress", tmp_path / "a.png", tmp_path / "a.eae"
-    known = "known models are photo-codec, photo-codec-0-1, speech-denoiser"
+    known = f"known models are {', '.join(bundle.bundled_names())}"
     assert known in fails(1, *there, "--model", "nope")
     assert "Moon" in fails(1, *there, "--provider", "MoonExecutionProvider")
 
