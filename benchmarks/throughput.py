@@ -1,7 +1,7 @@
 """Many small pictures: files a second against processes, beside AVIF and JPEG in the same pool.
 
     python -m benchmarks.throughput [--files 2000] [--jobs 1 2] [--growth 10 100 1000 10000] \
-        --json benchmarks/results/throughput.json
+        [--ray 1 2] --json benchmarks/results/throughput.json
 
 The pictures are pieces of the package's photo. Every row is a command of its own, `edgeae compress
 --jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it; the
@@ -47,11 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--files", type=int, default=2000, help="pictures")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes")
     parser.add_argument("--growth", type=int, nargs="*", default=[10, 100, 1000, 10_000])
+    parser.add_argument(
+        "--ray", type=int, nargs="*", default=[], help="actors of Ray Data; needs edgeae[ray]"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the best counts")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args(arguments)
-    report = measure(options.model, options.files, options.jobs, options.growth, options.repeats)
+    report = measure(
+        options.model,
+        options.files,
+        options.jobs,
+        options.growth,
+        options.repeats,
+        actors=options.ray,
+    )
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -59,7 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    model: str, files: int, jobs: Sequence[int], growth: Sequence[int], repeats: int
+    model: str,
+    files: int,
+    jobs: Sequence[int],
+    growth: Sequence[int],
+    repeats: int,
+    *,
+    actors: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Seconds, files a second and memory of every pool and number of files."""
     with tempfile.TemporaryDirectory() as name:
@@ -70,6 +86,9 @@ def measure(
             for count in jobs
             for system, work in _systems(model, pictures, count).items()
         ]
+        for count in actors:
+            work = functools.partial(_compress_on_ray, model, pictures, count)
+            rows.append(_row("edgeae on Ray", count, files, _best(work, repeats, folder)))
         grown = []
         for number in growth:
             some = make_pictures(folder / f"{number}", number)
@@ -140,6 +159,13 @@ def _systems(model: str, pictures: Path, jobs: int) -> dict[str, Callable[[Path]
 
 def _compress(model: str, pictures: Path, jobs: int, out: Path) -> int:
     subprocess.run(_command(model, pictures, out, jobs), check=True, capture_output=True)
+    return _bytes(out)
+
+
+def _compress_on_ray(model: str, pictures: Path, actors: int, out: Path) -> int:
+    script = [sys.executable, "-m", "benchmarks.throughput_ray"]
+    arguments = [model, str(pictures), str(out), str(actors)]
+    subprocess.run([*script, *arguments], check=True, capture_output=True)
     return _bytes(out)
 
 
