@@ -14,7 +14,6 @@ import line
 import export.__main__ as exporting
 from edgeae import loading
 from edgeae.loading import DOORS, Door
-from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from train.checkpoint import load_checkpoint
 from train.loop import train
@@ -26,12 +25,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class LineCodec:
     """What runs a bundle of kind "points"."""
 
-    def __init__(self, graph):
-        self.graph = graph
-
-    @classmethod
-    def load(cls, path, **options):
-        return cls(Graph(read_graph(path / "encoder.fp32.onnx")))
+    def __init__(self, bundle, **options):
+        self.graph = Graph(bundle.graph("encoder", "fp32"))
 
 
 def test_a_made_up_family_trains_exports_and_loads(tmp_path, monkeypatch):
