@@ -121,14 +121,21 @@ def scored(detector: Detector, series: Floats, smooth: int) -> Floats:
 # --- peers ------------------------------------------------------------------------------------
 
 
+def kept_components(normal: Floats, share: float = 0.9) -> int:
+    """How many principal components of standardized rows hold so much of their variance."""
+    spread = normal.std(0)
+    fit = (normal - normal.mean(0)) / np.where(spread > 1e-9, spread, 1.0)
+    variances = np.square(np.linalg.svd(fit, compute_uv=False))
+    return int(np.searchsorted(np.cumsum(variances) / variances.sum(), share)) + 1
+
+
 def principal(normal: Floats, rows: Floats, share: float = 0.9) -> Floats:
     """Q of what principal components leave of standardized rows, in units of normal rows' mean."""
     mean, spread = normal.mean(0), normal.std(0)
     spread = np.where(spread > 1e-9, spread, 1.0)
     fit, new = (normal - mean) / spread, (rows - mean) / spread
-    _, singular, components = np.linalg.svd(fit, full_matrices=False)
-    kept = int(np.searchsorted(np.cumsum(singular**2) / np.sum(singular**2), share)) + 1
-    basis = components[:kept]
+    _, _, components = np.linalg.svd(fit, full_matrices=False)
+    basis = components[: kept_components(normal, share)]
     usual = max(1e-9, float(np.square(fit - fit @ basis.T @ basis).sum(1).mean()))
     return np.asarray(np.square(new - new @ basis.T @ basis).sum(1) / usual)
 
@@ -195,7 +202,7 @@ def beats(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def skab(folder: Path, *, steps: int = 150) -> list[dict[str, Any]]:
+def skab(folder: Path, *, steps: int = 60) -> list[dict[str, Any]]:
     """Fit on the first 400 rows of each experiment, measure on the rest."""
     files = [
         file
@@ -259,8 +266,14 @@ def smd(folder: Path, *, steps: int = 400) -> list[dict[str, Any]]:
         held = np.load(file)
         normal, test = held["train"] / 4095.0, held["test"] / 4095.0
         strange = held["label"] > 0
-        network = {"network": "dense", "latent": 12, "hidden": [128, 64], "whiten": "none"}
-        data = {"window_samples": 5, "train_hop_samples": 2}
+        # As many latents as the peer has components, of single rows as it sees them.
+        network = {
+            "network": "dense",
+            "latent": kept_components(normal),
+            "hidden": [128, 64],
+            "whiten": "none",
+        }
+        data = {"window_samples": 1, "train_hop_samples": 1}
         detector = fitted([normal], network=network, data=data, steps=steps, noise=0.1)
         found = {
             "edgeae": scored(detector, test, 5),
