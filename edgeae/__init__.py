@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UnknownCodec,
     )
     from edgeae.image.codec import ImageCodec
+    from edgeae.image.denoiser import ImageDenoiser
     from edgeae.image.header import Limits
     from edgeae.image.latent import Latent
     from edgeae.inspection import info
@@ -34,6 +35,7 @@ _HOMES = {
     "BundleError": "edgeae.errors",
     "Detector": "edgeae.detector",
     "ImageCodec": "edgeae.image.codec",
+    "ImageDenoiser": "edgeae.image.denoiser",
     "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
     "Latent": "edgeae.image.latent",
@@ -52,6 +54,7 @@ __all__ = [
     "BundleError",
     "Detector",
     "ImageCodec",
+    "ImageDenoiser",
     "SignalDenoiser",
     "EdgeaeError",
     "Latent",

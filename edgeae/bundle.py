@@ -170,12 +170,14 @@ class Bundle:
         return graphs[role][precision]
 
     def precision(self, asked: str | None) -> str:
-        """The precision to run: `asked`, or for None "int8" if the encoder has it, else "fp32".
+        """The precision to run: `asked`, or for None "int8" if an encoder or a denoiser of images
+        has it, else "fp32".
 
         Raises BundleError, naming what is there, if no graph has the precision asked for.
         """
         if asked is None:
-            return "int8" if "int8" in self.manifest.graphs.get("encoder", {}) else "fp32"
+            graphs = (self.manifest.graphs.get(role, {}) for role in ("encoder", "denoiser"))
+            return "int8" if any("int8" in precisions for precisions in graphs) else "fp32"
         known = sorted({name for files in self.manifest.graphs.values() for name in files})
         if asked not in known:
             raise BundleError(
@@ -398,7 +400,8 @@ def _manifest(data: bytes, path: Path) -> Manifest:
     if task not in TASKS:
         raise BundleError(f"{path}: task is {_quote(task)}, expected one of {', '.join(TASKS)}")
     for key in _REQUIRED_BY_TASK[task]:
-        if key not in sections:
+        # Images are no streams, whatever is done to them.
+        if key not in sections and (key, sections["layout"].get("kind")) != ("stream", "image"):
             raise BundleError(f"{path}: key {key!r} is missing: a {task} needs it")
     _expect_match(sections["name"], _WORD, "name", path)
     _expect_match(sections["version"], _VERSION, "version", path)

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from edgeae.autoencoder import Autoencoder
     from edgeae.detector import Detector
     from edgeae.image.codec import ImageCodec
+    from edgeae.image.denoiser import ImageDenoiser
     from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
-    Model: TypeAlias = Autoencoder | Detector | ImageCodec | SignalCodec | SignalDenoiser
+    Model: TypeAlias = (
+        Autoencoder | Detector | ImageCodec | ImageDenoiser | SignalCodec | SignalDenoiser
+    )
 
 __all__ = [
     "DOORS",
@@ -91,6 +94,12 @@ DOORS: dict[tuple[str, str], Door] = {
         name="Detector",
         trials="edgeae.bench.detector",
         files="edgeae.cli.score_files",
+    ),
+    ("denoiser", "image"): Door(
+        module="edgeae.image.denoiser",
+        name="ImageDenoiser",
+        trials="edgeae.bench.image_denoiser",
+        files="edgeae.cli.restored_images",
     ),
     **{
         ("autoencoder", kind): Door(

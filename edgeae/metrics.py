@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["bits_per_pixel", "ms_ssim", "prd_percent", "psnr_db", "roc_auc", "si_sdr_db"]
+__all__ = ["bits_per_pixel", "ms_ssim", "prd_percent", "psnr_db", "roc_auc", "si_sdr_db", "ssim"]
 
 # Wang, Simoncelli, Bovik, "Multi-scale structural similarity for image quality assessment"
 # (Asilomar 2003), section 4: the weights of the five scales, and K1, K2, the 11-tap window with
@@ -58,6 +58,28 @@ def ms_ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float(
         np.mean([_ms_ssim_plane(x, y) for x, y in zip(*map(_planes, channels), strict=True)])
     )
+
+
+def ssim(reference: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Structural similarity, at most 1 (equal); the mean over pixels and channels.
+
+    Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity":
+    the window, K1 and K2 of `ms_ssim`, at the full size alone.
+
+    Raises:
+        ValueError: no uint8 images (H, W, C) of one shape with 11 pixels or more a side.
+    """
+    _check_images(reference, other)
+    if reference.ndim != 3 or min(reference.shape[:2]) < _SSIM_WINDOW:
+        raise ValueError(
+            f"images must be (H, W, C) with {_SSIM_WINDOW} pixels or more a side, "
+            f"got {reference.shape}"
+        )
+    found = []
+    for x, y in zip(_planes(reference), _planes(other), strict=True):
+        luminance, contrast = _ssim_terms(x, y)
+        found.append(float(np.mean(luminance * contrast)))
+    return float(np.mean(found))
 
 
 def bits_per_pixel(size_bytes: int, shape: Sequence[int]) -> float:

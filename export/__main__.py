@@ -31,6 +31,7 @@ EXPORTERS = {
     "autoencoder": "export.autoencoder",
     "detector": "export.detector",
     "photo-codec": "export.image",
+    "photo-denoiser": "export.denoiser",
     "signal-codec": "export.signal_codec",
     "signal-denoiser": "export.signal_denoiser",
     "speech-denoiser": "export.speech",

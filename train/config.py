@@ -17,7 +17,7 @@ from typing import Any
 from train.recipes import RECIPES, recipe_class
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-ALGORITHMS = ("adamw", "soap")
+ALGORITHMS = ("adamw", "muon", "soap")
 
 
 class ConfigError(Exception):

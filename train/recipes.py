@@ -91,6 +91,11 @@ RECIPES: dict[str, Row] = {
         "ImageRecipe",
         {"photos": Option("data", "folders", "folders of photographs"), "pack": _PACK},
     ),
+    "photo-denoiser": Row(
+        "train.denoiser.recipe",
+        "DenoiserRecipe",
+        {"photos": Option("data", "folders", "folders of photographs"), "pack": _PACK},
+    ),
     "signal-codec": Row(
         "train.signal.codec_recipe",
         "SignalCodecRecipe",

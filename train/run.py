@@ -14,6 +14,7 @@ import torch
 
 from train.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from train.config import Config, ConfigError, Optimize
+from train.muon import Muon
 from train.soap import Soap
 
 __all__ = ["Run", "load_start", "make_optimizer", "new_run", "parameter_groups", "resumed_run"]
@@ -197,4 +198,6 @@ def make_optimizer(network: torch.nn.Module, optimize: Optimize) -> torch.optim.
     groups = parameter_groups(network, optimize)
     if optimize.algorithm == "soap":
         return Soap(groups, lr=optimize.learning_rate)
+    if optimize.algorithm == "muon":
+        return Muon(groups, lr=optimize.learning_rate)
     return torch.optim.AdamW(groups, lr=optimize.learning_rate, betas=(0.9, 0.99))

@@ -17,7 +17,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edgeae.cli import autoencoder, bench, codec, demo, denoise, link, models, score, terminal
+from edgeae.cli import (
+    autoencoder,
+    bench,
+    codec,
+    demo,
+    denoise,
+    link,
+    models,
+    pictures,
+    score,
+    terminal,
+)
 from edgeae.cli.options import UsageError
 from edgeae.errors import EdgeaeError
 
@@ -81,7 +92,7 @@ app = typer.Typer(
     cls=_OneLineErrors,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Compress photos and denoise speech with small neural models, on the device.",
+    help="Compress photos, denoise speech and photos with small neural models, on the device.",
 )
 
 
@@ -108,6 +119,7 @@ for _verb in (
     codec.decompress,
     denoise.denoise,
     score.score,
+    pictures.fill,
     autoencoder.latents,
     autoencoder.sample,
     link.publish,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeae.cli import options
+from edgeae.cli import options, pictures
 from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from edgeae.cli.folder import Settings
 
 __all__ = ["denoise"]
+
+MODEL = "speech-denoiser"
 
 
 class Pcm(StrEnum):
@@ -32,15 +34,31 @@ class Pcm(StrEnum):
 def denoise(
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="IN...", help="Audio files, a folder, or - for raw PCM or a WAV."),
+        typer.Argument(
+            metavar="IN...", help="Audio or image files, a folder, or - for raw PCM or a WAV."
+        ),
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUT", help="An audio file, a folder, or - for raw PCM."),
+        typer.Argument(metavar="OUT", help="A file, a folder, or - for raw PCM."),
     ],
     model: Annotated[
-        str, typer.Option(help="A bundled denoiser or a directory.")
-    ] = "speech-denoiser",
+        str | None,
+        typer.Option(
+            help="A bundled denoiser or a directory. By default speech-denoiser for audio and"
+            " photo-denoiser for images.",
+            show_default=False,
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="Of images: the noise's standard deviation in 8-bit values. By default it is"
+            " estimated.",
+            show_default=False,
+        ),
+    ] = None,
     stream: Annotated[
         bool,
         typer.Option("--stream", help="Feed 10 ms at a time, as a live device does, and time it."),
@@ -76,9 +94,9 @@ def denoise(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Remove the noise from speech: any sample rate, any channels, long files in little memory; or
-    from a sensor's series, with a model of it.
+    """Remove the noise from speech, from images, or from a sensor's series with a model of it.
 
+    Speech may have any sample rate and any channels; long files take little memory.
     A recording that comes in through - ends at Ctrl-C, and what came before is kept.
     """
     from edgeae import batch, media
@@ -96,6 +114,17 @@ def denoise(
         log=log,
     )
     settings.check()
+    if _are_pictures(sources, model):
+        if stream or attenuation_limit is not None or any((rate, channels, pcm)):
+            raise UsageError(
+                "--stream, --attenuation-limit, --rate, --channels and --pcm are for audio"
+            )
+        asked = options.loading(model or pictures.MODEL, precision, provider, device, threads)
+        pictures.denoise_pictures(sources, target, asked, strength, settings)
+        return
+    if strength is not None:
+        raise UsageError("--strength is for images, expected --attenuation-limit for audio")
+    model = model or MODEL
     loading = options.loading(model, precision, provider, device, threads)
     if find(model).manifest.layout.get("kind") == "signal":
         if raw_in or raw_out or stream:
@@ -157,6 +186,19 @@ def _series(
     options.load_for(how.loading, "denoiser")
     work = functools.partial(series_files.denoise_file, how)
     folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
+
+
+def _are_pictures(sources: list[str], model: str | None) -> bool:
+    """Whether a command is about images: its model is, or there is an image and no audio."""
+    from edgeae import media
+    from edgeae.bundle import find
+
+    if model is not None:
+        return find(model).manifest.layout.get("kind") == "image"
+    first = Path(sources[0])
+    files = first.rglob("*") if first.is_dir() else map(Path, sources)
+    suffixes = {file.suffix.lower() for file in files}
+    return not suffixes & media.AUDIO_SUFFIXES and bool(suffixes & media.IMAGE_SUFFIXES)
 
 
 def _check_pipes(

@@ -163,6 +163,7 @@ _WORDS = (
     ("region is (", "--region is ("),
     ("max_bytes", "--max-bytes"),
     ("attenuation_limit_db", "--attenuation-limit"),
+    ("strength is", "--strength is"),
 )
 
 

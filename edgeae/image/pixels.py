@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,24 +19,29 @@ Image = npt.NDArray[np.uint8]
 Region = tuple[int, int, int, int]
 
 
-def parts(image: Any) -> tuple[Image, Image | None, int]:
-    """Colors uint8 (H, W, 3), transparency (H, W) or None, and channels as a header says them.
+def parts(
+    image: Any, *, dtypes: Sequence[type[np.generic]] = (np.uint8,)
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, int]:
+    """Colors (H, W, 3), transparency (H, W) or None, and channels as a header says them.
 
     Args:
-        image: uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W).
+        image: (H, W, 3), (H, W, 4), (H, W, 1) or (H, W).
+        dtypes: those that the image may have.
 
     Raises:
-        TypeError: no uint8 array, or a masked one.
+        TypeError: no array of such a dtype, or a masked one.
         ValueError: another shape, no pixels, or more of them than a file may hold.
     """
+    named = " or ".join(np.dtype(dtype).name for dtype in dtypes)
     if not isinstance(image, np.ndarray):
-        raise TypeError(f"image is {type(image).__name__}, expected a uint8 array (H, W, 3)")
+        raise TypeError(f"image is {type(image).__name__}, expected a {named} array (H, W, 3)")
     if isinstance(image, np.ma.MaskedArray):
         raise TypeError(
             "image is a masked array, expected a plain one: what is masked has no color"
         )
-    if image.dtype != np.uint8:
-        raise TypeError(f"image has dtype {image.dtype}, expected uint8")
+    # Not of another byte order either: what equals one of them is one.
+    if image.dtype not in dtypes:
+        raise TypeError(f"image has dtype {image.dtype}, expected {named}")
     channels = image.shape[2] if image.ndim == 3 else 0
     if image.ndim not in (2, 3) or channels not in (1, 3, 4) and image.ndim == 3:
         raise ValueError(

@@ -90,8 +90,8 @@ def inside(part: slice, whole: slice) -> slice:
     return slice(part.start - whole.start, part.stop - whole.start)
 
 
-def pad_to_stride(image: npt.NDArray[np.uint8], stride: int) -> npt.NDArray[np.uint8]:
-    """The image, uint8 (H, W, C), with its last row and column repeated to whole strides."""
+def pad_to_stride(image: npt.NDArray[Any], stride: int) -> npt.NDArray[Any]:
+    """The image, (H, W, C), with its last row and column repeated to whole strides."""
     height, width = image.shape[:2]
     below, right = -height % stride, -width % stride
     if not below and not right:

@@ -460,3 +460,56 @@ def eae_head(
     """A header chunk, (type, body)."""
     size = height.to_bytes(4, "little") + width.to_bytes(4, "little")
     return b"HEAD", codec_id + bytes([level, channels]) + size
+
+
+def tiny_image_denoiser_bundle(
+    path: Path, *, tile: int = 1024, halo: int = 8, **sections: Any
+) -> Path:
+    """A bundle that blurs what is known of an image by 5x5 pixels and then darkens it by its level.
+
+    Its estimator says of a square of 8x8 pixels a tenth of its mean. The graphs need 2 and 0 pixels
+    around what they give.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    node = helper.make_node
+    free = ("height", "width")
+    blur = np.full((3, 1, 5, 5), 1 / 25, np.float32)
+    denoiser = make_model(
+        [
+            node("Mul", ["pixels", "known"], ["seen"]),
+            node("Conv", ["seen", "blur"], ["smooth"], group=3, pads=[2, 2, 2, 2]),
+            node("Sub", ["smooth", "level"], ["restored"]),
+        ],
+        {"pixels": (1, 3, *free), "level": (1, 1, *free), "known": (1, 1, *free)},
+        {"restored": (1, 3, *free)},
+        {"blur": blur},
+    )
+    square = np.full((1, 3, 8, 8), 0.1 / (3 * 64), np.float32)
+    estimator = make_model(
+        [node("Conv", ["pixels", "square"], ["levels"], strides=[8, 8])],
+        {"pixels": (1, 3, *free)},
+        {"levels": (1, 1, "rows", "columns")},
+        {"square": square},
+    )
+    onnx.save(denoiser, path / "denoiser.fp32.onnx")
+    onnx.save(estimator, path / "estimator.fp32.onnx")
+    manifest = {
+        "task": "denoiser",
+        "name": "tiny-blur",
+        "layout": {
+            "kind": "image",
+            "channels": 3,
+            "stride": 8,
+            "level_stride": 8,
+            "tile": tile,
+            "halo": halo,
+            "level_halo": 0,
+            "highest_level": 60,
+        },
+        "graphs": {
+            "denoiser": {"fp32": "denoiser.fp32.onnx"},
+            "estimator": {"fp32": "estimator.fp32.onnx"},
+        },
+        "files": [],
+    }
+    return write_manifest(path, **{**manifest, **sections})

@@ -21,6 +21,7 @@ from train.image.loss import RateDistortion, rate_distortion
 from train.image.network import PhotoCodec, PhotoNetwork, level_of_quality
 from train.image.recipe import ImageRecipe
 from train.loop import learning_rate, train
+from train.recipes import RECIPES
 from train.run import make_optimizer, parameter_groups
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
@@ -74,7 +75,7 @@ def test_every_configuration_that_ships_is_understood(file):
         (
             "task",
             "photo",
-            "task is 'photo', expected one of autoencoder, photo-codec, speech-denoiser",
+            f"task is 'photo', expected one of {', '.join(sorted(RECIPES))}",
         ),
         ("task", None, "task is None"),
         ("name", ..., "missing key name"),
@@ -97,7 +98,11 @@ def test_every_configuration_that_ships_is_understood(file):
         ("optimize__steps", ..., "missing key optimize.steps"),
         ("optimize__steps", 0, "optimize.steps is 0, expected at least 1"),
         ("optimize__decay_steps", -1, "optimize.decay_steps is -1, expected at least 0"),
-        ("optimize__algorithm", "sgd", "optimize.algorithm is 'sgd', expected one of adamw, soap"),
+        (
+            "optimize__algorithm",
+            "sgd",
+            "optimize.algorithm is 'sgd', expected one of adamw, muon, soap",
+        ),
         ("optimize__batch_size", -1, "optimize.batch_size is -1, expected at least 1"),
         ("validate__every_steps", 0, "validate.every_steps is 0, expected at least 1"),
         ("validate__patience", 0, "validate.patience is 0, expected at least 1"),

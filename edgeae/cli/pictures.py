@@ -1,0 +1,115 @@
+"""Pictures of the verb `denoise`, and the verb `fill`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edgeae.cli import options
+from edgeae.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from edgeae.batch import Done, Job, Loading, Tick
+    from edgeae.cli.folder import Settings
+
+__all__ = ["MODEL", "denoise_pictures", "fill"]
+
+MODEL = "photo-denoiser"
+
+
+def denoise_pictures(
+    sources: list[str],
+    target: str,
+    loading: Loading,
+    strength: float | None,
+    settings: Settings,
+) -> None:
+    """Denoises picture files. Raises UsageError for what the command cannot mean."""
+    from edgeae.cli import restored_images
+
+    how = restored_images.Cleaning(loading, strength)
+    work = functools.partial(restored_images.denoise_file, how)
+    _run(sources, target, loading, work, settings)
+
+
+def fill(
+    source: Annotated[str, typer.Argument(metavar="IN", help="A picture or a folder of them.")],
+    mask: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MASK",
+            help="A picture of the same size, white where IN is to be filled; or a folder of such"
+            " with the names of IN's.",
+        ),
+    ],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="A picture or a folder.")],
+    model: Annotated[str, typer.Option(help="A bundled denoiser or a directory.")] = MODEL,
+    precision: options.Precision = None,
+    provider: options.Providers = None,
+    device: options.Device = None,
+    threads: options.Threads = 1,
+    jobs: options.Jobs = "1",
+    force: options.Force = False,
+    skip_existing: options.Skip = False,
+    strict: options.Strict = False,
+    log: options.Log = None,
+) -> None:
+    """Fill the holes of pictures, scratches or lettering, from what is around them.
+
+    Everything outside of MASK stays exactly as it is.
+    """
+    from edgeae.cli import folder, restored_images
+    from edgeae.errors import MediaError
+
+    options.refuse_empty(source, target)
+    settings = folder.Settings(
+        force=force,
+        skip_existing=skip_existing,
+        strict=strict,
+        processes=options.job_count(jobs, threads=threads),
+        log=log,
+    )
+    settings.check()
+    if not mask.exists():
+        raise MediaError(f"cannot read {mask}: No such file or directory")
+    loading = options.loading(model, precision, provider, device, threads)
+    how = restored_images.Filling(loading, mask, Path(source) if Path(source).is_dir() else None)
+    work = functools.partial(restored_images.fill_file, how)
+    _run([source], target, loading, work, settings)
+
+
+def _run(
+    sources: list[str],
+    target: str,
+    loading: Loading,
+    work: Callable[[Job, Tick], Done],
+    settings: Settings,
+) -> None:
+    from edgeae import batch, media
+    from edgeae.bundle import find
+    from edgeae.cli import folder, restored_images
+
+    if "-" in (*sources, target):
+        raise UsageError("images are read from files and written to files, not -")
+    plan = options.checked(
+        batch.plan,
+        list(map(Path, sources)),
+        Path(target),
+        suffixes=restored_images.SUFFIXES,
+        new_suffix=None,
+        into_folder=options.names_folder(target),
+        why_not=lambda path: "no image file",
+    )
+    if not plan.many:
+        options.checked(media.image_writer, plan.jobs[0].target)
+        if not settings.skip_existing:
+            folder.refuse_existing(plan.jobs[0].target, force=settings.force)
+    kind = find(str(loading.model)).manifest.layout.get("kind")
+    if kind != "image":
+        raise UsageError(f"{loading.model} is a model of {kind}, expected one of images")
+    options.load_for(loading, "denoiser")
+    folder.end(folder.run_jobs(plan, work, settings), plan, settings)

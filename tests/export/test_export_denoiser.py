@@ -1,0 +1,104 @@
+"""From made pictures to a bundle that denoises and fills, by the two commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import edgeae
+import export.__main__ as exporting
+import train.__main__ as training
+from edgeae.bench.self_test import check_bundle
+from export import denoiser
+from export.denoiser import export_photo_denoiser, verify
+from export.parity import ExportError
+from train.checkpoint import load_checkpoint
+from train.denoiser.damage import Damage
+from train.denoiser.network import DenoiserNetwork, PhotoDenoiser
+from train.image.data import made_pictures
+
+CONFIG = """
+name = "small"
+task = "photo-denoiser"
+[network]
+channels = [16, 16]
+blocks = [1, 1]
+level_channels = 8
+[data]
+folders = ["synthetic"]
+crop_pixels = 64
+held_out = 2
+[loss]
+[optimize]
+steps = 4
+batch_size = 2
+learning_rate = 1e-3
+precision = "float32"
+algorithm = "muon"
+[validate]
+every_steps = 4
+"""
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "small.toml").write_text(CONFIG)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert training.main([str(folder / "small.toml"), "--out", str(folder / "run")]) == 0
+    assert exporting.main([str(folder / "run" / "last.pt"), str(folder / "small")]) == 0
+    torch.set_num_threads(before)
+    return folder / "small"
+
+
+def test_the_two_commands_give_a_model_that_verifies(bundle):
+    model = edgeae.load(bundle)
+    assert type(model) is edgeae.ImageDenoiser and model.precision == "int8"
+    told = "\n".join(check_bundle(str(bundle)))
+    assert "a hole is filled" in told and "fp32" in told and "int8" in told
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    assert manifest["task"] == "denoiser" and "stream" not in manifest
+    assert set(manifest["figures"]["calibration_psnr_db_25"]) == {"fp32", "int8"}
+
+
+def test_the_package_gives_what_torch_gives(bundle):
+    config, state = load_checkpoint(bundle.parent / "run" / "last.pt")
+    network = PhotoDenoiser(config.network)
+    network.load_state_dict(state["averaged"])
+    network = network.half().float().eval()
+    picture = made_pictures(1)[0][:96, :120]
+    pixels = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    ones = torch.ones_like(pixels[:, :1])
+    with torch.no_grad():
+        expected = network.restore(pixels, 20 / 255 * ones, ones)[0].permute(1, 2, 0)
+    found = edgeae.load(bundle, precision="fp32").denoise(picture, strength=20)
+    assert np.abs(found - 255 * expected.clamp(0, 1).numpy()).max() < 0.51
+
+
+def test_a_graph_that_disagrees_with_torch_is_not_exported(tmp_path, monkeypatch):
+    network = PhotoDenoiser(DenoiserNetwork(channels=(8, 8), blocks=(1, 1), level_channels=8))
+    torch.nn.init.normal_(network.leave.weight, 0, 0.1)
+    whole = denoiser.denoiser_graph
+
+    def wrong(network):
+        graph, in_float = whole(network)
+        (node,) = [n for n in graph.graph.node if n.op_type == "Concat"]
+        node.input[1], node.input[2] = node.input[2], node.input[1]
+        return graph, in_float
+
+    monkeypatch.setattr(denoiser, "denoiser_graph", wrong)
+    pictures = [picture[:64, :64] for picture in made_pictures(2)]
+    with pytest.raises(ExportError, match="away from torch"):
+        export_photo_denoiser(network, tmp_path, pictures, Damage())
+
+
+def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
+    monkeypatch.setattr(denoiser, "INT8_BUDGET_DB", -1.0)
+    with pytest.raises(ExportError, match="int8 loses .* dB at sigma 15, allowed -1.0 dB"):
+        verify(bundle, [picture[:64, :64] for picture in made_pictures(2)])

@@ -1,0 +1,1 @@
+"""The photo denoiser in training: network, damage, loss and recipe."""

@@ -1,0 +1,223 @@
+"""Damage to clean photographs: noise of sensors and of theory, JPEG, and holes.
+
+Everything is drawn from a random generator alone. Pixels are float32 (H, W, 3) in [0, 1], noise
+levels standard deviations on that scale.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Damage", "Damaged", "damaged", "hole_mask"]
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Of how many pictures what is done to; the shares of noise kinds are of those with noise.
+
+    `highest_level` is the largest standard deviation of noise, in 8-bit values. Sensor noise grows
+    with brightness; camera noise is also smeared by demosaicing and by JPEG. `gray` pictures have
+    the same noise in all colors.
+    """
+
+    highest_level: float = 55.0
+    sensor: float = 0.15
+    camera: float = 0.2
+    jpeg: float = 0.08
+    holes: float = 0.25
+    clean_holes: float = 0.6
+    gray: float = 0.06
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """What is left of a picture: pixels, the noise level at each (H, W), and what is known."""
+
+    pixels: Floats
+    level: Floats
+    known: Mask
+
+
+def damaged(picture: Picture, rng: np.random.Generator, config: Damage) -> tuple[Floats, Damaged]:
+    """The clean pixels, which may have lost their color, and what is left of them."""
+    clean = picture.astype(np.float32) / np.float32(255)
+    gray = rng.random() < config.gray
+    if gray:
+        clean = np.repeat(clean.mean(axis=2, keepdims=True), 3, axis=2)
+    known = np.ones(clean.shape[:2], np.bool_)
+    with_hole = rng.random() < config.holes
+    if with_hole:
+        known = ~hole_mask(clean.shape[:2], rng)
+    if with_hole and rng.random() < config.clean_holes:
+        return clean, Damaged(clean, np.zeros(clean.shape[:2], np.float32), known)
+    pixels, level = _noisy(clean, rng, config, gray=gray)
+    return clean, Damaged(pixels, level, known)
+
+
+def _noisy(
+    clean: Floats, rng: np.random.Generator, config: Damage, *, gray: bool
+) -> tuple[Floats, Floats]:
+    kind = rng.random()
+    sigma = np.float32(rng.uniform(0, config.highest_level) / 255)
+    if kind < config.camera:
+        return _camera(clean, rng, sigma)
+    kind -= config.camera
+    if kind < config.jpeg:
+        pixels = _through_jpeg(clean, int(rng.integers(10, 96)))
+        return pixels, _constant(clean, _rms(pixels - clean))
+    kind -= config.jpeg
+    if kind < config.sensor:
+        level = sigma * np.sqrt(_share(clean, rng))
+    else:
+        level = np.full((*clean.shape[:2], 1), sigma, np.float32)
+    shape = (*clean.shape[:2], 1 if gray else 3)
+    pixels = clean + level * rng.standard_normal(shape, np.float32)
+    if rng.random() < 0.5:  # as an 8-bit file holds them
+        pixels = (pixels.clip(0, 1) * np.float32(255)).round() / np.float32(255)
+    return pixels, level[:, :, 0] if level.shape[2] == 1 else level.mean(axis=2)
+
+
+def _share(clean: Floats, rng: np.random.Generator) -> Floats:
+    """Variance of a sensor's noise where the picture is so bright, (H, W, 1), at most about 1:
+    shot noise and a constant, before or after the camera's gamma."""
+    light = clean.mean(axis=2, keepdims=True)
+    constant = np.float32(rng.uniform(0.02, 0.5))
+    share: Floats = constant + (1 - constant) * light
+    if rng.random() < 0.5:
+        # A curve x ** (1 / 2.2) stretches the shadows: its slope squared, bounded.
+        linear = light ** np.float32(2.2)
+        slope = np.minimum(1 / (light + np.float32(0.15)) ** np.float32(1.2), np.float32(6))
+        share = (constant * np.float32(0.1) + linear) * slope**2
+        share /= max(np.float32(1e-3), np.float32(share.max()))
+    return share
+
+
+def _camera(clean: Floats, rng: np.random.Generator, sigma: np.float32) -> tuple[Floats, Floats]:
+    """Noise that a camera's own processing has smeared, and its level."""
+    # Cameras are less noisy than test sets: most levels lie below 20 of 255.
+    sigma = np.float32(sigma * rng.uniform(0.1, 0.6))
+    noise = rng.standard_normal(clean.shape, np.float32)
+    # Red and blue are interpolated from a quarter of the sites, green from half of them.
+    for channel, extra in enumerate((0.25, 0.0, 0.25)):
+        noise[:, :, channel] = _smeared(noise[:, :, channel], rng.uniform(0, 0.8) + extra)
+    if rng.random() < 0.5:
+        # White balance and the color matrix mix colors and make blue and red noisier.
+        mixing = np.eye(3) + rng.uniform(-0.3, 0.3, (3, 3))
+        noise = noise @ mixing.astype(np.float32)
+    if rng.random() < 0.3:
+        coarse = _smeared(rng.standard_normal(clean.shape[:2], np.float32), rng.uniform(1, 2.5))
+        noise += np.float32(rng.uniform(0, 0.6)) * coarse[:, :, None]
+    noise /= max(1e-6, float(noise.std()))
+    level = sigma * np.sqrt(_share(clean, rng))
+    pixels = (clean + level * noise).clip(0, 1)
+    variance = level[:, :, 0] ** 2
+    if rng.random() < 0.6:
+        before = pixels
+        pixels = _through_jpeg(pixels, int(rng.integers(70, 99)))
+        variance = variance * 0.9 + 0.5 * _rms(pixels - before) ** 2
+    return pixels, np.sqrt(variance).astype(np.float32)
+
+
+def _smeared(noise: Floats, spread: float) -> Floats:
+    """Noise (H, W) through a Gaussian of `spread` pixels, with the same variance as before."""
+    if spread < 0.2:
+        return noise
+    reach = max(1, int(np.ceil(2.5 * spread)))
+    taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
+    taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
+    for axis in (0, 1):
+        width = [(0, 0), (0, 0)]
+        width[axis] = (reach, reach)
+        wide = np.pad(noise, width, mode="reflect")
+        size = noise.shape[axis]
+        smeared = np.zeros_like(noise)
+        for i, tap in enumerate(taps):
+            smeared += tap * wide.take(range(i, i + size), axis=axis)
+        noise = smeared
+    return noise
+
+
+def _through_jpeg(pixels: Floats, quality: int) -> Floats:
+    stream = io.BytesIO()
+    whole = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    Image.fromarray(whole).save(
+        stream, "JPEG", quality=quality, subsampling=0 if quality % 2 else 2
+    )
+    found = np.asarray(Image.open(io.BytesIO(stream.getvalue())).convert("RGB"))
+    return found.astype(np.float32) / np.float32(255)
+
+
+def _rms(values: Floats) -> np.float32:
+    return np.float32(np.sqrt(np.mean(np.square(values))))
+
+
+def _constant(clean: Floats, value: np.float32) -> Floats:
+    return np.full(clean.shape[:2], value, np.float32)
+
+
+def hole_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+    """What is missing, (H, W): scratches, text, dead pixels, blocks up to 64 pixels, or a mix; at
+    most about half of the picture."""
+    drawn = Image.new("L", (shape[1], shape[0]))
+    pen = ImageDraw.Draw(drawn)
+    kind = rng.integers(5)
+    if kind in (0, 4):
+        _scratches(pen, shape, rng)
+    if kind in (1, 4):
+        _text(pen, shape, rng)
+    if kind == 2:
+        _blocks(pen, shape, rng)
+    mask = np.asarray(drawn) > 127
+    if kind == 3:
+        mask = mask | (rng.random(shape) < rng.uniform(0.005, 0.3))
+    if mask.all() or not mask.any():
+        mask = np.zeros(shape, np.bool_)
+        mask[shape[0] // 2, shape[1] // 2] = True
+    return mask
+
+
+def _scratches(pen: ImageDraw.ImageDraw, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    for _ in range(rng.integers(1, 7)):
+        points = rng.uniform(0, 1, 2) * shape[::-1]
+        way = rng.uniform(-1, 1, 2) * max(shape) * 0.4
+        path = [tuple(points)]
+        for _ in range(rng.integers(1, 5)):
+            way = way + rng.uniform(-1, 1, 2) * max(shape) * 0.15
+            points = points + way
+            path.append(tuple(points))
+        pen.line(path, fill=255, width=int(rng.integers(1, 8)))
+
+
+def _text(pen: ImageDraw.ImageDraw, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    letters = [*"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,:;!?-"]
+    for _ in range(rng.integers(1, 6)):
+        size = int(rng.integers(10, 40))
+        text = "".join(rng.choice(letters, int(rng.integers(4, 24))))
+        place = (rng.uniform(-0.2, 0.7) * shape[1], rng.uniform(0, 0.95) * shape[0])
+        pen.text(
+            place,
+            text,
+            fill=255,
+            font=ImageFont.load_default(size),
+            stroke_width=int(rng.integers(0, 2)),
+        )
+
+
+def _blocks(pen: ImageDraw.ImageDraw, shape: tuple[int, int], rng: np.random.Generator) -> None:
+    largest = min(64, min(shape) // 2)
+    for _ in range(rng.integers(1, 4)):
+        height, width = rng.integers(4, largest + 1, 2)
+        if rng.random() < 0.5:
+            height = width
+        top = rng.integers(0, shape[0] - height + 1)
+        left = rng.integers(0, shape[1] - width + 1)
+        pen.rectangle((int(left), int(top), int(left + width - 1), int(top + height - 1)), fill=255)
