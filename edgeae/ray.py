@@ -149,7 +149,7 @@ class Denoise:
 
 
 class Score:
-    """How strange each row is: higher is stranger.
+    """How strange each row is, the highest score in it: higher is stranger.
 
     Args:
         model: a detector's name, or a folder that every node sees.
@@ -174,8 +174,8 @@ class Score:
         """The rows of a batch, with "score" and "error"."""
         return _each(batch, self._column, self._into, self._score, keep=True)
 
-    def _score(self, x: Any) -> Any:
-        return self._detector.score(np.asarray(x))
+    def _score(self, x: Any) -> float:
+        return float(self._detector.score(np.asarray(x)).windows.max())
 
 
 def _each(batch: Batch, column: str, into: str, work: Any, *, keep: bool = False) -> dict[str, Any]:

@@ -13,6 +13,7 @@ Needs the extra `otel`. Where metrics go is said to OpenTelemetry, not here.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Callable
@@ -35,7 +36,7 @@ OPERATIONS = frozenset(
         *("denoise", "fill", "score", "flag", "process", "skip", "flush"),
     }
 )
-# Their results are true or false: what is true is an alarm.
+# Each of what these give is an alarm.
 _ALARMS = frozenset({"flag"})
 # From a hop of audio on a fast device to a large photo on a slow one.
 _SECONDS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -116,8 +117,8 @@ class Instrumented:
             raise
         self._count(attributes, start, byte_count(args))
         self._instruments.bytes_out.add(byte_count(result), attributes)
-        if name in _ALARMS and (alarms := int(np.count_nonzero(result))):
-            self._instruments.alarms.add(alarms, attributes)
+        if name in _ALARMS and result:
+            self._instruments.alarms.add(len(result), attributes)
         return result
 
     def _count(self, attributes: dict[str, str], start: float, bytes_in: int) -> None:
@@ -127,11 +128,13 @@ class Instrumented:
 
 
 def byte_count(value: Any) -> int:
-    """The bytes of arrays and codes, also in tuples and lists; other values have none."""
+    """The bytes of arrays and codes, also in tuples, lists and records; other values have none."""
     if isinstance(value, bytes | bytearray):
         return len(value)
     if isinstance(value, np.ndarray | memoryview):
         return value.nbytes
     if isinstance(value, tuple | list):
         return sum(map(byte_count, value))
+    if dataclasses.is_dataclass(value):
+        return sum(byte_count(getattr(value, field.name)) for field in dataclasses.fields(value))
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import secrets
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgeae.detection import Alarm
 from edgeae.link.broker import Broker, Connection
 from edgeae.link.message import (
     KINDS,
@@ -136,15 +138,16 @@ class Publisher:
             )
         return self.codes("image", codes)
 
-    def alarm(self, values: Mapping[str, Any], *, bundle: Bundle | None = None) -> str:
-        """Sends an alarm, values that JSON can write, such as a score and its threshold.
+    def alarm(self, values: Mapping[str, Any] | Alarm, *, bundle: Bundle | None = None) -> str:
+        """Sends an alarm: what a detector flagged, or any values that JSON can write.
 
         Gives the message's name. Raises as `codes` does, and ValueError for other values.
         """
         if bundle is not None:
             self.announce("alarm", bundle)
         try:
-            text = json.dumps(dict(values), allow_nan=False)
+            said = dataclasses.asdict(values) if isinstance(values, Alarm) else dict(values)
+            text = json.dumps(said, allow_nan=False, default=_plain)
         except TypeError as error:
             raise ValueError(f"an alarm's values are numbers and text: {error}") from None
         return self.codes("alarm", [text.encode()])
@@ -224,3 +227,10 @@ class Publisher:
             with self._changed:
                 self._waiting += 1
             connection.publish(bundle_topic(self._prefix, self._device, kind), said, retain=True)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as one of Python, for JSON. TypeError for anything else."""
+    if hasattr(value, "item"):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} is no number or text")

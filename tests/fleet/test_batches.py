@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import detectors
 import numpy as np
 import pytest
 import tiny
@@ -75,6 +76,16 @@ def test_sound_is_cleaned_as_arrays_and_as_files(tmp_path):
         assert rate == 16_000 and np.array_equal(samples, expected)
     refused = Denoise(str(path), column="sound")({"sound": column(sounds)})
     assert "sample_rate" in refused["error"][0]
+
+
+def test_rows_are_scored_and_stay(tmp_path):
+    path = detectors.squares(tmp_path / "d")
+    detector = edgeae.load(path)
+    rows = [np.float32([0, 0, 0, 0, 3, 0, 0, 0]), np.zeros(8, np.float32)]
+    scored = Score(str(path))({"x": column(rows), "id": np.arange(2)})
+    assert list(scored["score"]) == [float(detector.score(row).windows.max()) for row in rows]
+    assert scored["score"][0] > scored["score"][1]
+    assert sorted(scored) == ["error", "id", "score", "x"] and not any(scored["error"])
 
 
 def test_a_model_of_another_task_or_a_column_that_is_not_there_is_refused(codec_path, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import detectors
 import numpy as np
 import pytest
 import tiny
@@ -88,25 +89,21 @@ def test_streams_are_counted_hop_by_hop(told, tmp_path):
     assert points["edgeae.bytes.out", "flush", None].value == tail.nbytes
 
 
-class Watch:
-    """Stands for a detector: what `instrument` needs of one is its bundle and `flag`."""
-
-    def __init__(self, bundle):
-        self.bundle = bundle
-
-    def flag(self, x):
-        return x > 1
-
-
-def test_what_a_detector_flags_is_an_alarm(told, model):
+def test_what_a_detector_flags_is_an_alarm(told, tmp_path):
     provider, read = told
-    watch = instrument(Watch(model.bundle), meter_provider=provider)
-    watch.flag(np.float32([0, 2, 3]))
-    watch.flag(np.float32([0, 0]))
-    watch.flag(5.0)
+    detector = edgeae.load(detectors.squares(tmp_path / "d", detection={"threshold": 1.0}))
+    watch = instrument(detector, meter_provider=provider)
+    quiet = np.zeros(200, np.float32)
+    strange = quiet.copy()
+    strange[[50, 150]] = 9.0
+    assert len(watch.flag(strange)) == 2
+    assert watch.flag(quiet) == []
+    scores = watch.score(strange)
     points = read()
-    assert points["edgeae.alarms", "flag", None].value == 3
-    assert points["edgeae.calls", "flag", None].value == 3
+    assert points["edgeae.alarms", "flag", None].value == 2
+    assert points["edgeae.calls", "flag", None].value == 2
+    held = (scores.starts, scores.windows, scores.channels, scores.samples)
+    assert points["edgeae.bytes.out", "score", None].value == sum(x.nbytes for x in held)
 
 
 def test_an_instrumented_model_is_the_model_in_everything_else(told, model):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
+import detectors
 import numpy as np
 import pytest
 import tiny
@@ -16,6 +18,7 @@ if PROGRAM is None:
 
 from typer.testing import CliRunner
 
+import edgeae
 from edgeae.cli.app import app
 from edgeae.errors import BitstreamError, UnknownCodec
 from edgeae.link import Broker, Decoder, FolderWriter, Publisher, Subscriber
@@ -236,6 +239,19 @@ def test_a_broker_that_is_not_there_or_refuses_is_told(tmp_path):
             Subscriber(at(broker))
     finally:
         broker.stop()
+
+
+def test_what_a_detector_flags_arrives_with_its_bundle(broker, tmp_path):
+    detector = edgeae.load(detectors.squares(tmp_path / "d", detection={"threshold": 1.0}))
+    signal = np.zeros(100, np.float32)
+    signal[50] = 9.0
+    (alarm,) = detector.flag(signal)
+    with Subscriber(at(broker)) as subscriber:
+        with Publisher(at(broker), device="pump") as publisher:
+            publisher.alarm(alarm, bundle=detector.bundle)
+        (message,) = collected(subscriber, 1)
+    assert Decoder.alarm(message) == dataclasses.asdict(alarm)
+    assert message.bundle["bundle"] == detector.bundle.id
 
 
 def test_values_that_json_cannot_hold_are_no_alarm(broker):
