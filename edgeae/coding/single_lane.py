@@ -102,14 +102,17 @@ class FineTables:
         if not shifts.any() and not (symbols == ESCAPE).any():
             return events
         found: list[Symbol] = []
-        for event, value, shift in zip(events, values.tolist(), shifts.tolist(), strict=True):
-            found.append(event)
+        done = 0
+        for place in np.flatnonzero((shifts > 0) | (symbols == ESCAPE)).tolist():
+            found += events[done : place + 1]
+            done = place + 1
+            value, shift = int(values[place]), int(shifts[place])
             if value >> shift >= ESCAPE:
                 beyond = (value >> shift) - ESCAPE
                 put_bits(found, beyond.bit_length(), _LENGTH_BITS)
                 put_bits(found, beyond, beyond.bit_length())
             put_bits(found, value & ((1 << shift) - 1), shift)
-        return found
+        return found + events[done:]
 
     @cached_property
     def rows(self) -> list[tuple[list[int], int]]:

@@ -87,11 +87,13 @@ def latent_spec(bundle: Bundle) -> LatentSpec:
     rule = MatchRule(
         nearest=whole(matches, "nearest", 1, 4095),
         furthest=whole(matches, "furthest", 1, 4095),
-        # Their sum times the largest squared distance stays far below 2 ** 50.
-        history=numbers(matches, "history", 0, 64),
+        history=numbers(matches, "history", 0, 16),
         refine_channels=whole(matches, "refine_channels", 1, 64),
-        refine_weight=whole(matches, "refine_weight", 0, 64),
+        refine_weight=whole(matches, "refine_weight", 0, 16),
     )
+    # Distances must stay below 2 ** 29: of clipped symbols they are at most 510 ** 2 a channel.
+    if sum(rule.history) > 24 or rule.refine_weight * rule.refine_channels > 128:
+        raise BundleError(f"{name}: the weights of matches are {rule}, expected smaller ones")
     stride, phases = whole(raw, "stride", 1, 64), whole(raw, "phases", 1, 64)
     spec = LatentSpec(
         stride=stride,

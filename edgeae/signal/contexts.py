@@ -26,7 +26,7 @@ __all__ = ["TABLES", "Contexts", "Distribution", "Past", "code_values", "symbols
 TABLES = SCALES * FRACTIONS
 SIGNED_LIMIT = 1023
 # Steps that are worked on at a time.
-_CHUNK_STEPS = 512
+_CHUNK_STEPS = 256
 
 Symbols = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]

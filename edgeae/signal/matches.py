@@ -18,11 +18,10 @@ MATCHES = 3
 MATCH_LIMIT = 255
 # floor(log2(1 + distance)) where there is no match.
 NO_MATCH = 31
-# Beyond every distance, and keys of distances times this and a lag stay apart.
-_LAGS = 1 << 12
-_FAR = 1 << 50
+# Beyond every distance, with and without what refines it, and what has been taken.
+_FAR, _TAKEN = 1 << 29, (1 << 31) - 1
 
-Ints = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 
@@ -54,13 +53,13 @@ class Matches:
     """The best matches of some steps.
 
     Attributes:
-        keys: distance * 4096 + lag of every pair looked at, int64 (rows, columns).
+        distances: of every pair looked at, int32 (rows, columns), the latest column first.
         changes: of the symbols that followed each match, float32 (MATCHES, channels, rows); zero
             where there is none.
         nearness: floor(log2(1 + distance)), float32 (MATCHES, rows).
     """
 
-    keys: Ints
+    distances: Ints
     changes: Floats
     nearness: Floats
 
@@ -90,17 +89,17 @@ def matches(change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRul
     earliest = max(0, begin - back)
     part = np.clip(change[:, earliest:last], -MATCH_LIMIT, MATCH_LIMIT)
     there[:, back + earliest - begin :] = part
-    rows = there[:, first - begin :]
-    error = _distances(rows, there)
+    error = _distances(there[:, first - begin :], there)
     count = last - first
-    distance = np.zeros((count, columns), np.int64)
+    distance = np.zeros((count, columns), np.int32)
     for k, weight in enumerate(rule.history, 1):
         start = back - k
-        distance += weight * error[start : start + count, start : start + columns]
-    lag = np.arange(first, last)[:, None] - np.arange(begin, last)[None, :]
-    keys = distance * _LAGS + lag
-    keys[(lag < rule.nearest) | (lag > rule.furthest)] = _FAR * _LAGS
-    return _found(keys, change, begin)
+        distance += np.int32(weight) * error[start : start + count, start : start + columns]
+    # From the latest step backwards: of equal distances the first is taken.
+    distance = distance[:, ::-1]
+    lag = np.arange(first, last)[:, None] - np.arange(last - 1, begin - 1, -1)[None, :]
+    distance[(lag < rule.nearest) | (lag > rule.furthest)] = _FAR
+    return _found(distance, change, last)
 
 
 def refined(
@@ -110,34 +109,38 @@ def refined(
     begin = max(0, first - rule.furthest)
     here = np.clip(change[: rule.refine_channels, begin:last], -MATCH_LIMIT, MATCH_LIMIT)
     planes = here.astype(np.float32)
-    more = _distances(planes[:, first - begin :], planes)
-    keys = known.keys + (rule.refine_weight * _LAGS) * more
-    return _found(keys, change, begin)
+    more = _distances(planes[:, first - begin :], planes[:, ::-1])
+    more *= np.int32(rule.refine_weight)
+    more += known.distances
+    return _found(more, change, last)
 
 
 def _distances(rows: Floats, columns: Floats) -> Ints:
-    """Squared distances, int64 (rows, columns), of steps (channels, rows) and (channels,
+    """Squared distances, int32 (rows, columns), of steps (channels, rows) and (channels,
     columns)."""
     norms = [np.square(part).sum(axis=0) for part in (rows, columns)]
-    found = norms[0][:, None] + norms[1][None, :] - 2 * (rows.T @ columns)
-    whole: Ints = found.astype(np.int64)
+    found = rows.T @ (-2 * columns)
+    found += norms[0][:, None]
+    found += norms[1][None, :]
+    whole: Ints = found.astype(np.int32)
     return whole
 
 
-def _found(keys: Ints, change: npt.NDArray[np.int32], begin: int) -> Matches:
-    count = len(keys)
+def _found(distances: Ints, change: npt.NDArray[np.int32], last: int) -> Matches:
+    """The best of each row; columns go from step `last` - 1 backwards."""
+    count = len(distances)
     best = np.zeros((MATCHES, len(change), count), np.float32)
     nearness = np.full((MATCHES, count), NO_MATCH, np.float32)
-    left, rows = keys.copy(), np.arange(count)
+    left, rows = distances.copy(), np.arange(count)
     for i in range(MATCHES):
         place = left.argmin(axis=1)
-        key = left[rows, place]
-        there = np.flatnonzero(key < _FAR * (_LAGS // 2))
+        found = left[rows, place]
+        there = np.flatnonzero(found < _FAR)
         if not len(there):
             break
-        best[i][:, there] = change[:, begin + place[there]]
+        best[i][:, there] = change[:, last - 1 - place[there]]
         # frexp gives the bit length of a whole number, exactly.
-        bits = np.frexp(((key[there] // _LAGS) + 1).astype(np.float64))[1] - 1
+        bits = np.frexp((found[there] + 1).astype(np.float64))[1] - 1
         nearness[i, there] = np.minimum(bits, NO_MATCH)
-        left[rows, place] = _FAR * _LAGS
-    return Matches(keys, best, nearness)
+        left[rows, place] = _TAKEN
+    return Matches(distances, best, nearness)
