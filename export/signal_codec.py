@@ -41,9 +41,10 @@ from train.signal.ecg import HELD_OUT, SAMPLE_RATE_HZ, read_records
 TASK = "codec"
 
 # Levels at which tables and activation ranges are measured.
-CALIBRATION_LEVELS = (0, 8, 16, 24, 32, 40, 48, 56, 64)
-# Of each record so much, from so far into it.
+CALIBRATION_LEVELS = (0, 16, 24, 32, 48, 64)
+# Of each record so much, from so far into it; of that so much for latents.
 _CALIBRATION_SAMPLES, _BEGIN = 16 * 1024, 200_000
+_LATENT_SAMPLES = 16 * 512
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.03
 # Errors of a bin are blended with as many of what its edges say.
@@ -99,7 +100,7 @@ def export_model(
     leads = [piece[:, 0] for piece in inputs]
     leads += [lead for piece in inputs[::4] for lead in piece.T[1:]]
     signals = [normalized(lead) for lead in leads]
-    signals = [signal[: len(signal) // STRIDE * STRIDE] for signal in signals]
+    signals = [signal[: min(len(signal) // STRIDE * STRIDE, _LATENT_SAMPLES)] for signal in signals]
     with torch.no_grad():
         steps = network.steps(torch.linspace(0, 1, LEVELS))[:, :, 0, 0].numpy()
     files = _write_transforms(network, out, signals)

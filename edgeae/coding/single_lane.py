@@ -1,14 +1,10 @@
-"""Range coding of small blocks in one lane: the state costs half a byte, tables are fine.
+"""Range coding of small blocks in one lane: ends cost half a byte, tables are fine.
 
-The coder is rANS (Duda 2013, arXiv:1311.2540) with 16-bit frequencies and a state of up to 48 bits
-in plain Python integers, renormalized by 16 bits. The state begins at 1, and as long as a block is
-short nothing but the state is written: a block has no lanes, no length and no bits to align, so
-that ten symbols may cost three bytes. `edgeae.coding.entropy`, for large blocks, works in
-vectors instead.
-
-Bytes of a block: 16-bit words, big-endian, last taken first; then the final state in as few bytes
-as it needs, big-endian. What the state begins with is known, and a reader that comes to anything
-else has read a damaged block.
+The coder is Martin's range coder (1979) with 16-bit frequencies and a range of up to 48 bits in
+plain Python integers. A block is the shortest number in the last interval, without zeros at its
+end: a reader takes zeros for what is beyond. It has no length and nothing to align, so that ten
+symbols may cost three bytes, and what is all but certain none. `edgeae.coding.entropy`, for large
+blocks, works in vectors instead.
 """
 
 from __future__ import annotations
@@ -40,11 +36,11 @@ ESCAPE = ALPHABET - 1
 _LENGTH_BITS = 6
 _MAX_SHIFT = 40
 _TOTAL = 1 << PRECISION_BITS
-_LOW_BITS, _WORD_BITS = 32, 16
-_LOW = 1 << _LOW_BITS
-# A symbol of this frequency can be put while the state is below frequency << this.
-_ROOM = _LOW_BITS + _WORD_BITS - PRECISION_BITS
-_HIGH_BYTES = (_LOW_BITS + _WORD_BITS) // 8
+# The range has 41 to 48 bits; open bits are coded so many at a time.
+_TOP_BITS = 48
+_LEAST_BITS = _TOP_BITS - 8
+_LEAST, _TOP = 1 << _LEAST_BITS, 1 << _TOP_BITS
+_PART_BITS = 12
 
 Ints = npt.NDArray[np.int64]
 # Frequency and start of one coded event.
@@ -125,7 +121,7 @@ class FineTables:
 def put_bits(events: list[Symbol], value: int, bits: int) -> None:
     """Events of a value of so many bits, all equally likely, the low ones first."""
     while bits > 0:
-        some = min(bits, _WORD_BITS - 4)
+        some = min(bits, _PART_BITS)
         width = _TOTAL >> some
         events.append((width, (value & ((1 << some) - 1)) * width))
         value >>= some
@@ -134,16 +130,35 @@ def put_bits(events: list[Symbol], value: int, bits: int) -> None:
 
 def encode(events: Sequence[Symbol]) -> bytes:
     """The block of these events, in the order in which a decoder gets them back."""
-    state = 1
-    words: list[int] = []
-    for frequency, start in reversed(events):
-        if state >= frequency << _ROOM:
-            words.append(state & 0xFFFF)
-            state >>= _WORD_BITS
-        quotient, rest = divmod(state, frequency)
-        state = (quotient << PRECISION_BITS) + rest + start
-    tail = state.to_bytes((state.bit_length() + 7) // 8, "big")
-    return np.array(words, ">u2").tobytes() + tail
+    out = bytearray()
+    low, width = 0, _TOP
+    for frequency, start in events:
+        part = width >> PRECISION_BITS
+        low += part * start
+        width = part * frequency
+        while width <= _LEAST:
+            _push(out, low >> _LEAST_BITS)
+            low = (low & (_LEAST - 1)) << 8
+            width <<= 8
+    # The number in the interval that has the most zeros at its end.
+    for bits in range(_TOP_BITS, -1, -8):
+        number = (low + (1 << bits) - 1) >> bits << bits
+        if number < low + width:
+            break
+    _push(out, number >> _LEAST_BITS)
+    out += (number & (_LEAST - 1)).to_bytes(_LEAST_BITS // 8, "big")
+    return bytes(out).rstrip(b"\0")
+
+
+def _push(out: bytearray, number: int) -> None:
+    """Appends a byte; what is beyond it is carried into those before."""
+    if number > 0xFF:
+        place = len(out) - 1
+        while out[place] == 0xFF:
+            out[place] = 0
+            place -= 1
+        out[place] += 1
+    out.append(number & 0xFF)
 
 
 class Decoder:
@@ -151,57 +166,59 @@ class Decoder:
 
     def __init__(self, tables: FineTables, block: bytes | memoryview) -> None:
         """Raises BitstreamError if this can be no block."""
-        data = bytes(block)
-        # A state that has given words away has 33 to 48 bits.
-        own = len(data) if len(data) <= _HIGH_BYTES else _HIGH_BYTES - len(data) % 2
-        if not data or not data[len(data) - own]:
-            raise BitstreamError("a coded block is empty or begins with nothing")
+        self._data = bytes(block)
+        if self._data[-1:] == b"\0":
+            raise BitstreamError("a coded block ends in a zero, which no writer leaves")
         self._rows = tables.rows
-        self._state = int.from_bytes(data[len(data) - own :], "big")
-        self._words = np.frombuffer(data[: len(data) - own], ">u2").tolist()
-        if self._words and self._state < _LOW:
-            raise BitstreamError("a coded block begins with a state that no writer leaves")
+        self._position = _TOP_BITS // 8
+        first = self._data[: self._position].ljust(self._position, b"\0")
+        self._code, self._width = int.from_bytes(first, "big"), _TOP
 
     def take(self, table: int) -> int:
-        """The next value, by its table. Raises BitstreamError at the block's end."""
+        """The next value, by its table. Raises BitstreamError where no writer would come to."""
         ends, shift = self._rows[table]
-        slot = self._state & 0xFFFF
+        part = self._width >> PRECISION_BITS
+        slot = self._code // part
+        if slot >= _TOTAL:
+            raise BitstreamError("a coded block holds a number that no writer makes")
         # Values near zero are most of them.
         symbol = 0
         while slot >= ends[symbol + 1]:
             symbol += 1
-        self._drop(ends[symbol + 1] - ends[symbol], ends[symbol], slot)
+        self._drop(part, ends[symbol + 1] - ends[symbol], ends[symbol])
         if symbol == ESCAPE:
             symbol += self.bits(self.bits(_LENGTH_BITS))
         return (symbol << shift) | self.bits(shift) if shift else symbol
 
     def take_all(self, tables: Sequence[int]) -> list[int]:
-        """The next values, each by its table. Raises BitstreamError at the block's end."""
+        """The next values, each by its table. Raises BitstreamError as `take`."""
         return [self.take(table) for table in tables]
 
     def bits(self, bits: int) -> int:
         """The next value of so many bits, all equally likely. Raises BitstreamError."""
         value = place = 0
         while bits > 0:
-            some = min(bits, _WORD_BITS - 4)
-            width = _TOTAL >> some
-            slot = self._state & 0xFFFF
-            part = slot // width
-            self._drop(width, part * width, slot)
-            value |= part << place
+            some = min(bits, _PART_BITS)
+            width, part = _TOTAL >> some, self._width >> PRECISION_BITS
+            found = self._code // part // width
+            if found >> some:
+                raise BitstreamError("a coded block holds a number that no writer makes")
+            self._drop(part, width, found * width)
+            value |= found << place
             place += some
             bits -= some
         return value
 
-    def _drop(self, frequency: int, start: int, slot: int) -> None:
-        state = frequency * (self._state >> PRECISION_BITS) + slot - start
-        if state < _LOW and self._words:
-            state = state << _WORD_BITS | self._words.pop()
-        if state < 1:
-            raise BitstreamError("a coded block ends too early")
-        self._state = state
+    def _drop(self, part: int, frequency: int, start: int) -> None:
+        code, width = self._code - part * start, part * frequency
+        while width <= _LEAST:
+            here = self._position
+            code = code << 8 | (self._data[here] if here < len(self._data) else 0)
+            self._position += 1
+            width <<= 8
+        self._code, self._width = code, width
 
     def finish(self) -> None:
         """Checks that the block ends here. Raises BitstreamError if it does not."""
-        if self._state != 1 or self._words:
-            raise BitstreamError("a coded block does not end in its starting state")
+        if self._position < len(self._data) or self._code >= self._width:
+            raise BitstreamError("a coded block is longer than what it holds")

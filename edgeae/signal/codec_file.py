@@ -229,7 +229,8 @@ def write_block_packet(number: int, block: bytes, check: int) -> bytes:
 
 def read_block_packet(data: bytes, check: int) -> tuple[int, bytes]:
     """The low 7 bits of the block's number, and the block. Raises BitstreamError."""
-    if len(data) < 2 + _SHORT_CRC_BYTES or data[0] >= _OPENING:
+    # A block of what is all but certain has no bytes.
+    if len(data) < 1 + _SHORT_CRC_BYTES or data[0] >= _OPENING:
         raise BitstreamError("this is not a packet of a block")
     body = data[:-_SHORT_CRC_BYTES]
     if binascii.crc_hqx(body, check) != int.from_bytes(data[-_SHORT_CRC_BYTES:], "little"):

@@ -9,6 +9,7 @@ bounded time. Prints what became of them; exit code 1 names the mutants that bro
 from __future__ import annotations
 
 import argparse
+import binascii
 import io
 import json
 import random
@@ -31,6 +32,9 @@ from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
 from edgeae.image.header import Header, Limits
 from edgeae.onnx_check import check_graph
+from edgeae.signal import codec_file as signal_file
+from edgeae.signal.codec import SignalCodec
+from edgeae.signal.codec_header import Limits as SignalLimits
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 # Many times what the slowest takes on one slow core.
@@ -48,6 +52,8 @@ FORMS = {
     "sound": 3,
     "picture": 2,
     "series": 1,
+    "signal": 3,
+    "signal packets": 2,
 }
 # What libsndfile and Pillow write here, and edgeae reads.
 SOUNDS = {
@@ -80,6 +86,9 @@ class Seeds:
     picture: bytes
     pictures: Mapping[str, bytes]
     series: Mapping[str, bytes]
+    signal_model: SignalCodec
+    signals: Sequence[bytes]
+    signal_packets: Sequence[Sequence[bytes]]
 
 
 def seeds() -> Seeds:
@@ -120,6 +129,20 @@ def seeds() -> Seeds:
         kind = {".pgm": "PPM"}.get(suffix, Image.registered_extensions()[suffix])
         shown.save(buffer, kind)
         pictures[suffix] = buffer.getvalue()
+    signal_model = SignalCodec.load(GOLDEN / "tiny-signal-codec")
+    wave = np.rint(200 * np.sin(np.arange(100) / 9)).astype(np.int16)
+    pair = np.stack([wave, wave[::-1]], axis=1)
+    signals = [
+        signal_model.compress(wave, quality=3),
+        signal_model.compress(pair, quality=6),
+        signal_model.compress(wave, lossless=True),
+        signal_model.compress(pair, lossless=True, key_seconds=0.2),
+        signal_model.compress(pair, quality=4, key_seconds=0.1, names=["a", "b"]),
+    ]
+    signal_packets = [
+        signal_model.packets(wave, packet_seconds=0.1),
+        signal_model.packets(pair, packet_seconds=0.05, key_seconds=0.1),
+    ]
     array = io.BytesIO()
     np.save(array, tone.astype(np.float32))
     table = "time,a [mV],b\n" + "".join(f"{i / 50},{i % 7},{-i}\n" for i in range(30))
@@ -133,6 +156,9 @@ def seeds() -> Seeds:
         picture=picture.getvalue(),
         pictures=pictures,
         series={".csv": table.encode(), ".npy": array.getvalue()},
+        signal_model=signal_model,
+        signals=signals,
+        signal_packets=signal_packets,
     )
 
 
@@ -214,8 +240,78 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
         data = changed(rng, sown.series[suffix])
         return lambda: reads_series(data, suffix)
 
-    makers = (file, region, conceal, packets, graph, described, heard, seen, series)
+    def signal(rng: random.Random) -> Decode:
+        data = mutated_signal(rng, rng.choice(sown.signals))
+        return lambda: reads_signal(sown.signal_model, data)
+
+    def signal_packets(rng: random.Random) -> Decode:
+        packets = [*rng.choice(sown.signal_packets)]
+        for place in range(len(packets)):
+            if rng.random() < 0.5:
+                packets[place] = mutated_packet(rng, packets, place, sown.signal_model._id)
+        rng.shuffle(packets)
+        return lambda: receives_signal(sown.signal_model, packets)
+
+    makers = (
+        *(file, region, conceal, packets, graph, described, heard, seen, series),
+        *(signal, signal_packets),
+    )
     return dict(zip(FORMS, makers, strict=True))
+
+
+# A step of a signal takes a third of a millisecond.
+SIGNAL_LIMITS = SignalLimits(samples=1 << 13)
+
+
+def mutated_signal(rng: random.Random, data: bytes) -> bytes:
+    """A changed file whose checksums are right; its codec's id stays."""
+    if data.startswith(signal_file.SMALL_MAGIC):
+        body = data[:6] + changed(rng, data[6:-4])
+        return body + struct.pack("<I", zlib.crc32(body))
+    chunks, at = [], len(signal_file.MAGIC)
+    while at < len(data):
+        length, kind = struct.unpack_from("<I4s", data, at)
+        if kind != b"crCS":
+            chunks.append((kind, data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    place = rng.randrange(len(chunks))
+    kind, body = chunks[place]
+    kept = 16 if kind == b"HEAD" else 0
+    chunks[place] = kind, body[:kept] + changed(rng, body[kept:])
+    if rng.random() < 0.2:
+        chunks.insert(rng.randrange(len(chunks)), rng.choice(chunks))
+    framed = [
+        struct.pack("<I", len(body)) + kind + body + struct.pack("<I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    ]
+    return signal_file.MAGIC + b"".join(framed)
+
+
+def mutated_packet(
+    rng: random.Random, packets: Sequence[bytes], place: int, codec_id: bytes
+) -> bytes:
+    """A changed packet whose checksum is right, for what opens it says."""
+    packet = packets[place]
+    if packet[0] >= 0x80:
+        body = packet[:1] + changed(rng, packet[1:-4])
+        return body + struct.pack("<I", zlib.crc32(body, zlib.crc32(codec_id)))
+    opening = next((p for p in packets if p[:1] >= b"\x80"), b"\0" * 4)
+    body = changed(rng, packet[:-2])
+    check = int.from_bytes(opening[-4:-2], "little")
+    return body + struct.pack("<H", binascii.crc_hqx(body, check))
+
+
+def reads_signal(model: SignalCodec, data: bytes) -> None:
+    samples = model.decompress(data, limits=SIGNAL_LIMITS)
+    header = signal_file.read_header(data)
+    shape = (header.samples, header.channels)
+    check(samples.shape == (shape[:1] if header.flat else shape))
+    check(samples.dtype == header.dtype and bool(np.isfinite(samples).all()))
+
+
+def receives_signal(model: SignalCodec, packets: Sequence[bytes]) -> None:
+    samples, lost = model.receive(packets, limits=SIGNAL_LIMITS)
+    check(len(samples) == len(lost) and bool(np.isfinite(samples).all()))
 
 
 def header_of(data: bytes) -> Header:
