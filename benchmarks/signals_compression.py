@@ -1,7 +1,7 @@
 """Compression of electrocardiograms beside a strong wavelet codec, SZ3 and FLAC.
 
 Real bytes of five minutes of the first lead of records of DS2, which was not trained on; bits a
-sample at a PRD (percentage root-mean-square difference) of 9 and 5 % with the mean removed, read off
+sample at a PRD (percentage root-mean-square difference) of 9 and 5 %, the mean removed, read off
 between qualities, record by record. The wavelet codec is bior6.8 in 6 levels with a dead zone of
 0.6, its coefficients counted at the ideal code lengths of contexts trained on the training set at
 the same step: a real coder needs a little more. Beats are found before and after by a QRS detector
