@@ -217,7 +217,7 @@ def _agree(name: str, got: np.ndarray, want: np.ndarray) -> None:
     if not worst <= _TOLERANCE:  # NaN fails too
         raise ExportError(
             f"the {name} graph at {want.shape} is {worst:.2g} of the largest value away from "
-            f"torch, allowed {_TOLERANCE:.0e}"
+            f"torch, expected at most {_TOLERANCE:.0e}"
         )
 
 

@@ -99,7 +99,7 @@ def _check_parity(network: Detector, graph: Graph, windows: npt.NDArray[Any]) ->
         if got.shape != wanted.shape or not worst <= _TOLERANCE:  # NaN fails too
             raise ExportError(
                 f"the graph at {wanted.shape} is {worst:.2g} of the largest error away from torch, "
-                f"allowed {_TOLERANCE:.0e}"
+                f"expected at most {_TOLERANCE:.0e}"
             )
 
 

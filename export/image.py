@@ -326,7 +326,7 @@ def _check_contexts(
     if cost > CONTEXT_BUDGET:
         raise ExportError(
             f"integer contexts and tables cost {cost:.1%} more than the float model, "
-            f"allowed {CONTEXT_BUDGET:.1%}"
+            f"expected at most {CONTEXT_BUDGET:.1%}"
         )
     return round(cost, 5)
 
@@ -357,7 +357,7 @@ def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, A
     if loss_db > INT8_BUDGET_DB or more > INT8_BUDGET_BYTES:
         raise ExportError(
             f"the int8 graphs lose {loss_db:.2f} dB and add {more:.1%} of bytes, "
-            f"allowed {INT8_BUDGET_DB} dB and {INT8_BUDGET_BYTES:.0%}"
+            f"expected at most {INT8_BUDGET_DB} dB and {INT8_BUDGET_BYTES:.0%}"
         )
     return {"int8_loss_db": round(loss_db, 4), "int8_more_bytes": round(more, 5)}
 

@@ -104,7 +104,7 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Cop
     out.mkdir(parents=True, exist_ok=True)
     stride = int(bundle.manifest.layout.get("stride", 1))
     if size[0] % stride or size[1] % stride or min(size) < stride:
-        raise ExportError(f"size is {size[0]}x{size[1]}: multiples of {stride} are allowed")
+        raise ExportError(f"size is {size[0]}x{size[1]}, expected multiples of {stride}")
     largest = stride * int((bundle.manifest.latent or {}).get("tile", max(size)))
     if max(size) > largest:
         raise ExportError(f"size is {size[0]}x{size[1]}: a tile of {largest} is the largest")

@@ -32,5 +32,5 @@ def check_close(
     if not worst <= tolerance:
         raise ExportError(
             f"the {name} graph at {expected.shape} is {worst:.2g} away from torch, "
-            f"allowed {tolerance:.2g}"
+            f"expected at most {tolerance:.2g}"
         )

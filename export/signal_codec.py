@@ -298,7 +298,7 @@ def _check_contexts(
     if cost > CONTEXT_BUDGET:
         raise ExportError(
             f"integer contexts and tables cost {cost:.1%} more than the float model, "
-            f"allowed {CONTEXT_BUDGET:.1%}"
+            f"expected at most {CONTEXT_BUDGET:.1%}"
         )
     return round(cost, 5)
 

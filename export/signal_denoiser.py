@@ -115,7 +115,7 @@ def _compare(network: SignalDenoiser, graph: Graph, hops: int) -> None:
     if not error <= _TOLERANCE:  # NaN fails too
         raise ExportError(
             f"{graph.file.name}, hop by hop, is {error:.2g} away from torch's pass over the whole, "
-            f"allowed is {_TOLERANCE:.0e}"
+            f"expected at most {_TOLERANCE:.0e}"
         )
 
 

@@ -127,7 +127,7 @@ def _agree(got: np.ndarray, want: np.ndarray, where: str) -> None:
     error = _rms(got - want) / max(_rms(want), 1e-3)
     # Written so that NaN fails too.
     if not error <= _TOLERANCE:
-        raise ExportError(f"{where}: relative error {error:.2g}, allowed is {_TOLERANCE:.0e}")
+        raise ExportError(f"{where}: relative error {error:.2g}, expected at most {_TOLERANCE:.0e}")
 
 
 def _rms(x: np.ndarray) -> float:

@@ -21,7 +21,7 @@ ALGORITHMS = ("adamw", "muon", "soap")
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; the message names the key and what is allowed."""
+    """The configuration cannot be used; the message names the key and what is expected."""
 
 
 def _require(section: Optimize | Validate, **least: float) -> None:
@@ -136,7 +136,7 @@ def _build(
     cls: type, raw: Any, *, where: str, kinds: typing.Mapping[str, type] | None = None
 ) -> Any:
     if not isinstance(raw, dict):
-        raise ConfigError(f"{where or 'the config'} must be a table, not {raw!r}")
+        raise ConfigError(f"{where.rstrip('.') or 'the config'} is {raw!r}, expected a table")
     if hasattr(cls, "modern"):
         raw = cls.modern(raw)
     hints = {**typing.get_type_hints(cls), **(kinds or {})}
@@ -158,7 +158,7 @@ def _value(kind: Any, raw: Any, *, where: str) -> Any:
         return _build(typing.cast(type, kind), raw, where=f"{where}.")
     if typing.get_origin(kind) is tuple:
         if not isinstance(raw, list | tuple):
-            raise ConfigError(f"{where} must be a list, not {raw!r}")
+            raise ConfigError(f"{where} is {raw!r}, expected a list")
         inner = typing.get_args(kind)[0]
         return tuple(_value(inner, item, where=f"{where}[{i}]") for i, item in enumerate(raw))
     if isinstance(kind, types.UnionType):
@@ -166,5 +166,5 @@ def _value(kind: Any, raw: Any, *, where: str) -> Any:
     if kind is float and isinstance(raw, int) and not isinstance(raw, bool):
         return float(raw)
     if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
-        raise ConfigError(f"{where} must be {kind.__name__}, not {raw!r}")
+        raise ConfigError(f"{where} is {raw!r}, expected {kind.__name__}")
     return raw

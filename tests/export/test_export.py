@@ -259,7 +259,7 @@ FAILURES = {
         export.image, "CONTEXT_BUDGET", -1.0
     ),
     "the int8 graphs lose": lambda patch: patch.setattr(export.image, "INT8_BUDGET_DB", -50.0),
-    "allowed 0.15 dB and -90%": lambda patch: patch.setattr(
+    "expected at most 0.15 dB and -90%": lambda patch: patch.setattr(
         export.image, "INT8_BUDGET_BYTES", -0.9
     ),
 }
@@ -344,7 +344,7 @@ def test_what_cannot_be_exported_is_said_in_one_line(
     ("found", "match"),
     [
         (np.zeros((1, 3), np.float32), r"gives shape \(1, 3\), torch \(2, 3\)"),
-        (np.full((2, 3), 0.02, np.float32), r"is 0.02 away from torch, allowed 0.01"),
+        (np.full((2, 3), 0.02, np.float32), r"is 0.02 away from torch, expected at most 0.01"),
         (np.full((2, 3), np.nan, np.float32), "is nan away from torch"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_shape_that_depends_on_values_is_refused(tmp_path):
 
 @pytest.mark.parametrize("size", [(0, 8), (8, 10), (6, 8)])
 def test_a_size_that_the_codec_cannot_divide_is_refused(codec, tmp_path, size):
-    with pytest.raises(ExportError, match="multiples of 4 are allowed"):
+    with pytest.raises(ExportError, match="expected multiples of 4"):
         mobile.make_mobile(codec, tmp_path, size=size)
 
 

@@ -51,9 +51,9 @@ class Measured:
         """Which limits are not kept, in words."""
         told = []
         if self.ms > max_ms:
-            told.append(f"{self.ms:.3g} ms, allowed {max_ms:g}")
+            told.append(f"{self.ms:.3g} ms, expected at most {max_ms:g}")
         if self.bytes > max_bytes:
-            told.append(f"{self.bytes} bytes, allowed {max_bytes:g}")
+            told.append(f"{self.bytes} bytes, expected at most {max_bytes:g}")
         return told
 
 

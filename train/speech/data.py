@@ -59,13 +59,13 @@ class SpeechData:
 
     def __post_init__(self) -> None:
         if len(self.snr_db) != 2 or self.snr_db[0] > self.snr_db[1]:
-            raise ValueError(f"snr_db must be lowest and highest, not {self.snr_db}")
+            raise ValueError(f"snr_db is {self.snr_db}, expected lowest and highest")
         if len(self.level_db) != 2 or self.level_db[0] > self.level_db[1]:
-            raise ValueError(f"level_db must be lowest and highest, not {self.level_db}")
+            raise ValueError(f"level_db is {self.level_db}, expected lowest and highest")
         if len(self.speech_speeds) != 2 or not 0 < self.speech_speeds[0] <= self.speech_speeds[1]:
-            raise ValueError(f"speech_speeds must be lowest and highest, not {self.speech_speeds}")
+            raise ValueError(f"speech_speeds is {self.speech_speeds}, expected lowest and highest")
         if self.segment_samples < SAMPLE_RATE_HZ // 4:
-            raise ValueError(f"segment_samples must be at least 4000, not {self.segment_samples}")
+            raise ValueError(f"segment_samples is {self.segment_samples}, expected at least 4000")
 
 
 class Source:

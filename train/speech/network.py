@@ -50,7 +50,10 @@ class SpeechNetwork:
     def __post_init__(self) -> None:
         bins = self.window_samples // 2
         if len(self.band_widths) != len(self.band_counts):
-            raise ValueError("band_widths and band_counts must be equally long")
+            raise ValueError(
+                f"band_widths and band_counts have {len(self.band_widths)} and "
+                f"{len(self.band_counts)} entries, expected as many"
+            )
         covered = sum(w * c for w, c in zip(self.band_widths, self.band_counts, strict=True))
         if covered != bins:
             raise ValueError(f"the bands cover {covered} bins, expected {bins}")
@@ -58,16 +61,19 @@ class SpeechNetwork:
             raise ValueError(f"span_bins is {self.span_bins}, below the widest band")
         if self.window_samples != 2 * self.hop_samples:
             raise ValueError(
-                f"hop_samples must be {self.window_samples // 2}: windows overlap by half"
+                f"hop_samples is {self.hop_samples}, expected {self.window_samples // 2}: windows "
+                "overlap by half"
             )
         if min(self.frames, self.channels, self.memory, self.hidden) < 1:
-            raise ValueError("frames, channels, memory and hidden must be positive")
+            raise ValueError(
+                "one of frames, channels, memory and hidden is below 1, expected at least 1"
+            )
         if not self.wide or min(self.wide) < 0 or self.squeeze < 1:
             raise ValueError("wide needs an entry of at least 0 per block, squeeze at least 1")
         if not 0.0 <= self.forgetting < 1.0:
-            raise ValueError(f"forgetting must be at least 0 and below 1, not {self.forgetting}")
+            raise ValueError(f"forgetting is {self.forgetting}, expected at least 0 and below 1")
         if not 0.0 < self.level_decay < 1.0:
-            raise ValueError(f"level_decay must lie between 0 and 1, not {self.level_decay}")
+            raise ValueError(f"level_decay is {self.level_decay}, expected above 0 and below 1")
 
     @property
     def bins(self) -> int:
