@@ -140,14 +140,16 @@ def gains(method: Method, signals: list[Floats], source: Floats, ratio_db: float
     return found
 
 
-def tuned(folder: Path, *, raw: bool) -> dict[tuple[str, str, int], tuple[str, Method]]:
+def tuned(
+    folder: Path, kinds: list[str], *, raw: bool
+) -> dict[tuple[str, str, int], tuple[str, Method]]:
     """The best setting of each family for each kind and ratio, on DS1: (family, kind, ratio)."""
     signals = [
         clean(one, raw=raw) for one in records(folder, "DS1", most=6, start_s=300, minutes=1)
     ]
     best: dict[tuple[str, str, int], tuple[float, str, Method]] = {}
-    for kind, name in KINDS.items():
-        source = noise(folder, "train", name)
+    for kind in kinds:
+        source = noise(folder, "train", KINDS[kind])
         for family, told, method in candidates():
             for ratio in SNRS_DB:
                 gain = float(np.mean(gains(method, signals, source, ratio)))
@@ -158,7 +160,14 @@ def tuned(folder: Path, *, raw: bool) -> dict[tuple[str, str, int], tuple[str, M
 
 
 def measure(
-    folder: Path, model: str, *, most: int, minutes: float, raw: bool, classical: bool
+    folder: Path,
+    model: str,
+    *,
+    kinds: list[str],
+    most: int,
+    minutes: float,
+    raw: bool,
+    classical: bool,
 ) -> dict[str, Any]:
     """All figures: kind -> ratio -> family -> mean gain, and the setting."""
     denoiser = edgeae.SignalDenoiser.load(model)
@@ -166,10 +175,10 @@ def measure(
         clean(one, raw=raw)
         for one in records(folder, "DS2", most=most, start_s=300, minutes=minutes)
     ]
-    best = tuned(folder, raw=raw) if classical else {}
+    best = tuned(folder, kinds, raw=raw) if classical else {}
     rows = []
-    for kind, name in KINDS.items():
-        source = noise(folder, "test", name)
+    for kind in kinds:
+        source = noise(folder, "test", KINDS[kind])
         for ratio in SNRS_DB:
             row: dict[str, Any] = {"noise": kind, "snr_db": ratio}
 
@@ -201,6 +210,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="with records.tsv, mitbih and noise")
     parser.add_argument("--model", default="ecg-denoiser")
+    parser.add_argument(
+        "--noise", nargs="+", choices=list(KINDS), default=list(KINDS), help="kinds of noise"
+    )
     parser.add_argument("--records", type=int, default=17)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--raw", action="store_true", help="restore the record's own wander too")
@@ -210,6 +222,7 @@ def main() -> None:
     found = measure(
         options.folder,
         options.model,
+        kinds=options.noise,
         most=options.records,
         minutes=options.minutes,
         raw=options.raw,
