@@ -1,11 +1,11 @@
 """How long packets take beside one file: CPU time of one thread, all in one run.
 
-    python -m benchmarks.packets FOLDER --json benchmarks/results/packets.json
+    python -m benchmarks.packets FOLDER --joined 2 --json benchmarks/results/packets.json
 
 Each image of FOLDER is compressed and decompressed, and sent in packets and received, at several
 qualities; the figures are medians over repeats that take turns, so that other work on the machine
-meets all of them alike. The ratio of packets to compress, and of receive to decompress, is what
-counts.
+meets all of them alike. With `--joined N` there is one larger image more, of the first N side by
+side. The ratio of packets to compress, and of receive to decompress, is what counts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgeae.bench.machine import machine, versions
 from edgeae.image.codec import ImageCodec
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path, help="images")
     parser.add_argument("--images", type=int, help="only the first so many")
+    parser.add_argument("--joined", type=int, default=0, help="so many beside each other, too")
     parser.add_argument("--repeats", type=int, default=5, help="of each call")
     parser.add_argument("--packet-bytes", type=int, default=PACKET_BYTES, help="of each packet")
     parser.add_argument("--qualities", type=int, nargs="+", default=QUALITIES, help="1 to 9")
@@ -40,10 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     files = [f for f in sorted(options.folder.iterdir()) if f.suffix.lower() in IMAGE_SUFFIXES]
     codec = ImageCodec.load("photo-codec")
+    images = {file.stem: read_image(file)[:, :, :3] for file in files[: options.images]}
+    if options.joined:
+        parts = [read_image(file)[:, :, :3] for file in files[: options.joined]]
+        images[f"{options.joined} joined"] = np.ascontiguousarray(np.concatenate(parts, axis=1))
     rows = []
-    for file in files[: options.images]:
+    for name, image in images.items():
         for quality in options.qualities:
-            row = measure(codec, file, quality, options.packet_bytes, options.repeats)
+            row = measure(codec, image, quality, options.packet_bytes, options.repeats)
+            row = {"image": name, **row}
             rows.append(row)
             print(
                 f"{row['image']:20} quality {quality}: packets {row['packets_over_compress']:.2f} "
@@ -69,10 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(
-    codec: ImageCodec, file: Path, quality: int, packet_bytes: int, repeats: int
+    codec: ImageCodec, image: NDArray[np.uint8], quality: int, packet_bytes: int, repeats: int
 ) -> dict[str, Any]:
     """The row of one image at one quality: medians of CPU milliseconds, and their ratios."""
-    image = read_image(file)[:, :, :3]
     blob = codec.compress(image, quality=quality)
     packets = codec.packets(image, max_packet_bytes=packet_bytes, quality=quality)
     calls: dict[str, Callable[[], object]] = {
@@ -89,7 +97,6 @@ def measure(
             spent[name].append(time.process_time() - began)
     ms = {name: 1000 * statistics.median(times) for name, times in spent.items()}
     return {
-        "image": file.stem,
         "pixels": image.shape[0] * image.shape[1],
         "quality": quality,
         "file_bytes": len(blob),

@@ -12,15 +12,19 @@ from edgeae.media import write_image
 
 def test_every_image_and_quality_gets_a_row(tmp_path):
     (tmp_path / "images").mkdir()
-    write_image(tmp_path / "images" / "a.png", tiny.picture(64, 96))
+    for name in ("a", "b"):
+        write_image(tmp_path / "images" / f"{name}.png", tiny.picture(64, 96))
     out = tmp_path / "packets.json"
     packets.main(
-        [str(tmp_path / "images"), "--qualities", "2", "8", "--repeats", "1", "--json", str(out)]
+        [str(tmp_path / "images"), "--images", "1", "--joined", "2", "--repeats", "1"]
+        + ["--qualities", "2", "8", "--json", str(out)]
     )
     found = json.loads(out.read_text())
-    assert [(row["image"], row["quality"]) for row in found["rows"]] == [("a", 2), ("a", 8)]
+    assert [(row["image"], row["quality"]) for row in found["rows"]] == [
+        (name, quality) for name in ("a", "2 joined") for quality in (2, 8)
+    ]
     for row in found["rows"]:
-        assert row["pixels"] == 64 * 96 and row["packets"] >= 1
+        assert row["pixels"] == 64 * 96 * (1 if row["image"] == "a" else 2) and row["packets"] >= 1
         assert row["packets_bytes"] > 0 and row["file_bytes"] > 0
         ratio = row["packets_ms"] / row["compress_ms"]
         assert abs(row["packets_over_compress"] - ratio) < 0.01 * ratio

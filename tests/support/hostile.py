@@ -196,8 +196,10 @@ def sound(model: ImageCodec) -> Mapping[str, Read]:
     read: dict[str, Read] = {}
 
     def file(name: str, blocks: list[bytes], pixels: int, of: int = 3, **options: object) -> None:
-        width = pixels // (len(blocks) * tile)
-        chunks = [tiny.eae_head(model._id, channels=of, height=len(blocks) * tile, width=width)]
+        # A side has at most 2 ** 16 pixels: as many columns of tiles as that takes.
+        height = min(len(blocks) * tile, Limits().side_pixels)
+        width = pixels // height
+        chunks = [tiny.eae_head(model._id, channels=of, height=height, width=width)]
         if of == 4:
             plane = zlib.compress(bytes(pixels), 9)
             chunks.append((b"ALPH", b"\0" + plane))
@@ -219,6 +221,12 @@ def sound(model: ImageCodec) -> Mapping[str, Read]:
         )
         file(f"2 ** {power} pixels with transparency", [empty] * count, pixels, 4, limits=limits)
         file(f"2 ** {power} gray pixels", [empty] * count, pixels, 0, limits=limits)
+    # All that a file of up to 4 MB may ask for.
+    file(
+        "2 ** 27 pixels, noise and empty",
+        [busy] * most + [empty] * ((1 << 27) // tile**2 - most),
+        1 << 27,
+    )
     file("2 ** 25 pixels, the last tile broken", [empty] * (count - 1) + [b"\5"], 1 << 25)
     file("2 ** 25 pixels, a region of 9", [empty] * count, 1 << 25, region=(5000, 500, 3, 3))
     small = block(1, 0, 0.0)
