@@ -31,6 +31,7 @@ td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
 tr.chosen td { font-weight: 600; }
 .scroll { overflow-x: auto; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1rem; }
+.charts figure { max-width: 36rem; }
 figure { margin: 0; background: var(--card); border: 1px solid var(--grid); border-radius: 8px;
   padding: .5rem; } figcaption { font-size: .85rem; color: var(--faint); }
 svg { width: 100%; height: auto; display: block; }
@@ -76,14 +77,19 @@ class _Axis:
         if self.log:
             first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
             marks = (1, 2, 5) if last - first <= 3 else (1,)
-            found = [m * 10.0**e for e in range(first, last + 1) for m in marks]
-        else:
-            rough = (self.high - self.low) / 5
-            power = 10 ** math.floor(math.log10(rough))
-            step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough)
-            first = math.ceil(self.low / step - 1e-9)
-            found = [step * (first + i) for i in range(12)]
-        return [tick for tick in found if self.low * 0.999 <= tick <= self.high * 1.001]
+            found = self._inside([m * 10.0**e for e in range(first, last + 1) for m in marks])
+            if len(found) > 1:
+                return found
+        # Of a short stretch of a logarithmic axis too, evenly spaced values.
+        rough = (self.high - self.low) / 5
+        power = 10 ** math.floor(math.log10(rough))
+        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough)
+        start = math.ceil(self.low / step - 1e-9)
+        return self._inside([step * (start + i) for i in range(12)])
+
+    def _inside(self, values: list[float]) -> list[float]:
+        air = 1e-9 * (self.high - self.low)
+        return [value for value in values if self.low - air <= value <= self.high + air]
 
 
 def number(value: float) -> str:

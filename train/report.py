@@ -102,17 +102,21 @@ def _body(config: Config, state: dict[str, Any], items: Items, network: Autoenco
     order = np.linspace(0, len(held_out) - 1, min(_SHOWN, len(held_out))).astype(int)
     errors = np.square((restored - held_out) / scale)
     codes = latents.numpy()
+    low, high = float(np.nanmin(held_out)), float(np.nanmax(held_out))
+    # Pixels keep their black and white.
+    tones = (0.0, 1.0) if 0 <= low <= high <= 1 else (low, high)
+    look = pictures.Look(mean, scale, tones, items.names)
     parts = [
         _summary(config, state, items, network),
         "<h2>Curves</h2>" + _curves(state["history"]),
         "<h2>Held-out items and what comes back of them</h2>",
         f'<p class="faint">{_how_to_read(config)}</p>',
-        pictures.pair(held_out[order], restored[order], unit=(mean, scale), names=items.names),
+        pictures.pair(held_out[order], restored[order], look),
         _columns(errors, items) if config.network.network == "dense" else "",
         "<h2>Latent space</h2>" + _latent_space(codes, errors),
         "<h2>Samples</h2><p class='faint'>New items, decoded from latents drawn as the training "
         "data's are spread.</p>",
-        pictures.gallery(_samples(network), unit=(mean, scale), names=items.names),
+        pictures.gallery(_samples(network), look),
         "<h2>Latents in use</h2>" + _active(codes, log_variance),
     ]
     return "\n".join(parts)

@@ -122,3 +122,18 @@ def test_charts_take_a_single_point_and_leave_out_what_is_not_finite():
     drawn = lines({"a": ([1, 2, 3], [1.0, float("nan"), 2.0])}, x_label="x", y_label="y")
     assert drawn.count("<circle") == 2
     assert "Nothing was recorded" in lines({"a": ([], [])}, x_label="x", y_label="y")
+
+
+def test_a_short_stretch_of_a_logarithmic_axis_has_values_too():
+    drawn = lines({"a": ([1, 2], [0.151, 0.158])}, x_label="x", y_label="y", log_y=True)
+    assert len(re.findall(r'text-anchor="end">0\.1', drawn)) >= 2
+
+
+def test_samples_are_as_black_and_white_as_the_data():
+    from train.autoencoder.pictures import Look, gallery
+
+    item = np.full((1, 2, 2, 1), 1.0, np.float32)
+    item[0, 0, 0] = -0.3
+    ones = np.ones((2, 2, 1), np.float32)
+    black = np.where(item < 0, np.float32(0), item)
+    assert gallery(item, Look(ones, ones)) == gallery(black, Look(ones, ones))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -17,26 +18,33 @@ Floats = npt.NDArray[np.float32]
 _WIDTH, _HEIGHT, _SIDE = 220, 88, 96
 _COLORS = 6
 
-__all__ = ["gallery", "image_uri", "pair"]
+__all__ = ["Look", "gallery", "image_uri", "pair"]
 
 
-def gallery(items: Floats, *, unit: tuple[Floats, Floats], names: Sequence[str] = ()) -> str:
-    """Items (N, *shape) side by side, as HTML; see `pair`."""
-    return _grid([_figure([item], unit, names) for item in items])
+@dataclass(frozen=True)
+class Look:
+    """How items are drawn, the same for all of a data set.
 
-
-def pair(
-    given: Floats, restored: Floats, *, unit: tuple[Floats, Floats], names: Sequence[str] = ()
-) -> str:
-    """Items (N, *shape) beside or under what came back of them, as HTML.
-
-    Args:
-        given: items in their own units; NaN where a value is missing.
-        restored: the same, as they came back.
-        unit: mean and scale (*shape) of the data, by which vectors are drawn.
+    Attributes:
+        mean, scale: of the data (*shape), by which series and vectors are drawn.
+        tones: the values that images show as black and white.
         names: of the entries of vectors.
     """
-    return _grid([_figure([a, b], unit, names) for a, b in zip(given, restored, strict=True)])
+
+    mean: Floats
+    scale: Floats
+    tones: tuple[float, float] = (0.0, 1.0)
+    names: Sequence[str] = ()
+
+
+def gallery(items: Floats, look: Look) -> str:
+    """Items (N, *shape) side by side, as HTML."""
+    return _grid([_figure([item], look) for item in items])
+
+
+def pair(given: Floats, restored: Floats, look: Look) -> str:
+    """Items (N, *shape) beside or under what came back of them, as HTML; NaN is a missing value."""
+    return _grid([_figure([a, b], look) for a, b in zip(given, restored, strict=True)])
 
 
 def image_uri(item: Floats, low: float, high: float) -> str:
@@ -55,25 +63,18 @@ def _grid(cells: Sequence[str]) -> str:
     return f'<div class="items">{"".join(cells)}</div>'
 
 
-def _figure(versions: Sequence[Floats], unit: tuple[Floats, Floats], names: Sequence[str]) -> str:
+def _figure(versions: Sequence[Floats], look: Look) -> str:
     """One item, alone or beside what came back of it."""
-    mean, scale = unit
     if versions[0].ndim == 3:
-        low, high = _tones(versions[0], mean, scale)
+        low, high = look.tones
         told = ("as it is", "as it comes back") if len(versions) > 1 else ("an image",)
         images = "".join(
             f'<img src="{image_uri(one, low, high)}" width="{_SIDE}" height="{_SIDE}" alt="{alt}">'
             for one, alt in zip(versions, told, strict=True)
         )
         return f"<figure>{images}</figure>"
-    return f"<figure>{_drawing([(one - mean) / scale for one in versions], names)}</figure>"
-
-
-def _tones(item: Floats, mean: Floats, scale: Floats) -> tuple[float, float]:
-    """The values that are drawn black and white."""
-    if np.nanmin(item) >= 0 and np.nanmax(item) <= 1:
-        return 0.0, 1.0
-    return float((mean - 3 * scale).min()), float((mean + 3 * scale).max())
+    normal = [(one - look.mean) / look.scale for one in versions]
+    return f"<figure>{_drawing(normal, look.names)}</figure>"
 
 
 def _drawing(versions: Sequence[Floats], names: Sequence[str]) -> str:
