@@ -43,7 +43,7 @@ TASK = "codec"
 # Levels at which tables and activation ranges are measured.
 CALIBRATION_LEVELS = (0, 16, 24, 32, 48, 64)
 # Of each record so much, from so far into it; of that so much for latents.
-_CALIBRATION_SAMPLES, _BEGIN = 16 * 1024, 200_000
+_CALIBRATION_SAMPLES, _BEGIN = 16 * 1026, 200_000
 _LATENT_SAMPLES = 16 * 512
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.03
@@ -309,8 +309,9 @@ def fit_exact(inputs: Sequence[Leads]) -> ExactTables:
     sums, numbers = np.zeros((BINS, BINS)), np.zeros((BINS, BINS))
     missed = []
     for piece in inputs:
-        for begin in range(0, len(piece) - block + 1, block):
-            first = min(begin, exact.OWN_ORDER)
+        # The first samples have nothing before them, and say nothing of the others.
+        first = exact.OWN_ORDER
+        for begin in range(first, len(piece) - block + 1, block):
             together = piece[begin - first : begin + block]
             for channel in range(piece.shape[1]):
                 wanted, middle = exact.fitted_predictions(together, first, channel)

@@ -42,6 +42,8 @@ _LONG = 24
 BINS = 40
 # Bin edges: three to a doubling of the error in eighths.
 _EDGES = np.unique(np.rint(3 * 2.0 ** (np.arange(BINS - 1) / 2.2)).astype(np.int64))
+# Shares of the inputs' power that are added to them, the smallest that will do.
+_RIDGES = (1e-6, 1e-4, 1e-3, 1e-2)
 # Values that fit, with their predictions, far within 64 bits.
 _LIMIT = 1 << 36
 
@@ -252,19 +254,31 @@ def _inputs(together: Ints, first: int, channel: int) -> Ints:
 def _fitted(inputs: Ints, wanted: Ints) -> Ints:
     """Coefficients that leave small absolute errors, as whole numbers."""
     x, y = inputs.astype(np.float64), wanted.astype(np.float64)
+    # Without noise many predictors fit, of which some have coefficients that no block can hold.
+    for ridge in _RIDGES:
+        found = _least_errors(x, y, ridge)
+        if np.abs(found).max() < 2.0 ** (_COEFFICIENT_WIDTH - 1 - _COEFFICIENT_BITS) - 1:
+            break
+    half = (1 << (_COEFFICIENT_WIDTH - 1)) - 1
+    whole = np.rint(found * 2.0**_COEFFICIENT_BITS).clip(-half, half)
+    result: Ints = whole.astype(np.int64)
+    return result
+
+
+def _least_errors(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], ridge: float
+) -> npt.NDArray[np.float64]:
+    """Least squares in three rounds, each weighted by what the one before left."""
     weight = np.ones(len(y))
     found = np.zeros(x.shape[1])
     for _ in range(3):
         weighted = x * weight[:, None]
         square = weighted.T @ x
-        square += np.eye(len(square)) * (1e-6 * np.trace(square) / len(square) + 1e-9)
+        square += np.eye(len(square)) * (ridge * np.trace(square) / len(square) + 1e-9)
         found[:] = np.linalg.solve(square, weighted.T @ y)
         error = np.abs(y - x @ found)
         weight[:] = 1 / (error + 0.5 * error.mean() + 0.1)
-    half = (1 << (_COEFFICIENT_WIDTH - 1)) - 1
-    whole = np.rint(found * 2.0**_COEFFICIENT_BITS).clip(-half, half)
-    result: Ints = whole.astype(np.int64)
-    return result
+    return found
 
 
 def _cost(events: list[Symbol]) -> float:

@@ -88,6 +88,15 @@ def test_a_predictable_signal_takes_fewer_bits_than_its_differences_would(codec)
     assert bits < -float(np.sum(changes * np.log2(changes)))
 
 
+def test_a_pulse_without_noise_takes_few_bits():
+    codec = SignalCodec.load("ecg-codec")
+    time = np.arange(1500) / 360
+    pulse = np.rint(200 * np.exp(-(((time * 1.2 % 1 - 0.4) / 0.02) ** 2))).astype(np.int16)
+    blob = codec.compress(pulse, lossless=True)
+    assert np.array_equal(codec.decompress(blob), pulse)
+    assert 8 * len(blob) / len(pulse) < 2
+
+
 @pytest.mark.parametrize("bound", [0, 1, 2.7, 12])
 def test_no_integer_is_further_off_than_the_bound(codec, pulse, bound):
     signal = np.stack([pulse, pulse[::-1]], axis=1)
