@@ -86,6 +86,9 @@ def subscribe(
         float | None,
         typer.Option(help="End when for so many seconds nothing came.", show_default=False),
     ] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, help="End after so many messages.", show_default=False)
+    ] = None,
 ) -> None:
     """Write what devices send to an MQTT broker: images, codes, messages.csv and alarms.csv."""
     from edgeae.link import Decoder, FolderWriter, Subscriber
@@ -95,9 +98,12 @@ def subscribe(
         Subscriber(address, device=device, prefix=prefix, client_id=client_id) as subscriber,
         FolderWriter(target, Decoder(model or ())) as writer,
     ):
-        for message in subscriber.messages(timeout_s=idle):
+        for number, message in enumerate(subscriber.messages(timeout_s=idle), 1):
             path = writer.write(message)
             terminal.say(f"{message.device}/{message.name} -> {path or target / 'alarms.csv'}")
+            if number == count:
+                subscriber.acknowledge(message)
+                break
 
 
 def _broker(text: str) -> link.Broker:

@@ -98,7 +98,7 @@ class Connection:
         max_unanswered: int | None = None,
         timeout_s: float = 10.0,
         connected: Callable[[Connection], None] = lambda connection: None,
-        received: Callable[[Any], None] = lambda message: None,
+        received: Callable[[Connection, Any], None] = lambda connection, message: None,
         answered: Callable[[str | None], None] = lambda refusal: None,
     ) -> None:
         mqtt, properties = _mqtt()
@@ -108,6 +108,7 @@ class Connection:
         self.max_packet_bytes: int | None = None
         self._refusal: str | None = None
         self._first = threading.Event()
+        self._subscribes = False
         self._connected = connected
         self._client = client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2,
@@ -121,7 +122,8 @@ class Connection:
             client.tls_set_context(ssl.create_default_context(cafile=broker.ca_file))
         client.reconnect_delay_set(*_RECONNECT_S)
         client.on_connect = self._on_connect
-        client.on_message = lambda _client, _data, message: received(message)
+        client.on_subscribe = self._on_subscribe
+        client.on_message = lambda _client, _data, message: received(self, message)
         client.on_publish = lambda _client, _data, _mid, reason, _properties: answered(
             str(reason) if reason.is_failure else None
         )
@@ -152,10 +154,19 @@ class Connection:
             self.generation += 1
             self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
             self._connected(self)
+        if self._refusal is not None or not self._subscribes:
+            self._first.set()
+
+    def _on_subscribe(self, client: Any, data: Any, mid: int, reasons: Any, rest: Any) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                self._refusal = str(reason)
         self._first.set()
 
     def subscribe(self, topic: str) -> None:
         """Asks for the messages of a topic, at least once each."""
+        # The connection is there for a subscriber once the broker has said yes to this.
+        self._subscribes = True
         self._client.subscribe(topic, qos=1)
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:

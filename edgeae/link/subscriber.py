@@ -127,9 +127,15 @@ class Subscriber:
             with self._lock:
                 unread = self._unread[found]
             yield self._with_bundle(unread.message)
-            with self._lock:
-                del self._unread[found]
-                self._remember(found)
+            self.acknowledge(unread.message)
+
+    def acknowledge(self, message: Message) -> None:
+        """Says that a message is done with; `messages` does so when the next one is asked for."""
+        key = (message.device, message.name)
+        with self._lock:
+            unread = self._unread.pop(key, None)
+            self._remember(key)
+        if unread is not None:
             self._connection.acknowledge(unread.message_id, unread.generation)
 
     def _next(self, timeout_s: float | None) -> tuple[str, str] | Message | None:
@@ -151,10 +157,10 @@ class Subscriber:
     def _with_bundle(self, message: Message) -> Message:
         return dataclasses.replace(message, bundle=self.bundles.get((message.device, message.kind)))
 
-    def _on_message(self, received: Any) -> None:
-        """Sorts what the broker sent; runs in the connection's thread."""
+    def _on_message(self, connection: Connection, received: Any) -> None:
+        """Sorts what the broker sent; runs in the connection's thread, and before it is made."""
         part = read_topic(self._prefix, received.topic)
-        answer = (received.mid, self._connection.generation)
+        answer = (received.mid, connection.generation)
         if part is None:
             self.ignored += 1
         elif isinstance(part, tuple):
@@ -178,7 +184,7 @@ class Subscriber:
                             self._ready.put(message)
                     if key in self._unread:
                         return
-        self._connection.acknowledge(*answer)
+        connection.acknowledge(*answer)
 
     def _hear(self, who: tuple[str, str], payload: bytes) -> None:
         try:
