@@ -5,7 +5,7 @@ import { section, whole } from "../bundle.js";
 import { EdgeaeError } from "../errors.js";
 import type { Runtime } from "../session.js";
 import { Graph } from "../session.js";
-import { Schedule } from "./schedule.js";
+import { HopSchedule } from "./hop_schedule.js";
 import type { StreamSpec } from "./step.js";
 import { checkedBlock, Stream } from "./stream.js";
 
@@ -58,7 +58,7 @@ export class SignalDenoiser {
     argument("channels", channels, 1, MAX_CHANNELS);
     if (blockSamples !== undefined) argument("blockSamples", blockSamples, 1, MAX_RATE_HZ);
     const { rateHz, hopSamples, lookaheadHops } = this.spec;
-    const schedule = new Schedule(sampleRate, rateHz, hopSamples, lookaheadHops);
+    const schedule = new HopSchedule(sampleRate, rateHz, hopSamples, lookaheadHops);
     const keep = keptPart(attenuationLimitDb);
     return new Stream(
       this.step, this.spec, schedule, sampleRate, channels, linkChannels, keep, blockSamples,

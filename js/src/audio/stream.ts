@@ -1,9 +1,9 @@
 /** One signal on its way through a denoiser. */
 
 import type { Graph } from "../session.js";
-import { Detour } from "./detour.js";
+import { FullBand } from "./full_band.js";
 import { Fft, sqrtHann } from "./fft.js";
-import type { Schedule } from "./schedule.js";
+import type { HopSchedule } from "./hop_schedule.js";
 import type { StreamSpec } from "./step.js";
 import { ModelStep } from "./step.js";
 
@@ -17,7 +17,7 @@ const MAX_MAGNITUDE = 1000;
 interface Channel {
   /** Ends at the newest sample of the next hop. */
   readonly input: Float32Array;
-  readonly detour: Detour | undefined;
+  readonly fullBand: FullBand | undefined;
   readonly overlap: Float32Array;
   /** Of the newest frame, and of the one that the model has cleaned: (2, bins). */
   readonly noisy: Float32Array;
@@ -51,7 +51,7 @@ export class Stream {
   constructor(
     step: Graph,
     private readonly spec: StreamSpec,
-    private readonly schedule: Schedule,
+    private readonly schedule: HopSchedule,
     private readonly rateHz: number,
     channels: number,
     private readonly linkChannels: boolean,
@@ -74,10 +74,10 @@ export class Stream {
     const { toModel, toInput } = schedule;
     this.channels = Array.from({ length: channels }, () => {
       const input = new Float32Array(toModel ? history : Math.max(history, windowSamples));
-      const detour = toModel && toInput ? new Detour(schedule, toModel, toInput, input) : undefined;
+      const fullBand = toModel && toInput ? new FullBand(schedule, toModel, toInput, input) : undefined;
       const overlap = new Float32Array(hopSamples);
       const [noisy, clean] = [new Float32Array(windowSamples + 2), new Float32Array(windowSamples + 2)];
-      return { input, detour, overlap, noisy, clean };
+      return { input, fullBand, overlap, noisy, clean };
     });
     const room = this.delay + schedule.longestOutput();
     this.waiting = this.channels.map(() => new Float32Array(room));
@@ -153,15 +153,15 @@ export class Stream {
     for (const channel of this.channels) {
       channel.input.fill(0);
       channel.overlap.fill(0);
-      channel.detour?.reset();
+      channel.fullBand?.reset();
     }
     this.model.reset();
     for (const part of this.waiting) part.fill(0);
     // What hop 0 finds finished is the time before the signal: the delay begins with zeros.
-    this.waits = this.delay + this.schedule.outputsFor(-1);
+    this.waits = this.delay + this.schedule.outputsFinal(-1);
     this.fadedIn = this.ramp.length;
     this.received = this.emitted = this.hop = 0;
-    this.needed = this.schedule.inputsFor(0);
+    this.needed = this.schedule.inputsNeeded(0);
   }
 
   /** What is ready once these samples have come in. */
@@ -212,9 +212,9 @@ export class Stream {
   /** Runs one hop, the input buffers being full, and makes room in them for the next. */
   private async advance(): Promise<void> {
     const { hop, schedule, keep } = this;
-    const count = schedule.outputsFor(hop) - schedule.outputsFor(hop - 1);
-    const needed = schedule.inputsFor(hop + 1);
-    const dryStart = schedule.outputsFor(hop - 1) - schedule.inputsFor(hop);
+    const count = schedule.outputsFinal(hop) - schedule.outputsFinal(hop - 1);
+    const needed = schedule.inputsNeeded(hop + 1);
+    const dryStart = schedule.outputsFinal(hop - 1) - schedule.inputsNeeded(hop);
     const peaks = this.channels.map((channel) => this.analyze(channel));
     const { channels, model } = this;
     await model.run(
@@ -222,12 +222,12 @@ export class Stream {
       peaks,
       channels.map(({ clean }) => clean),
     );
-    this.judge();
+    this.updateGains();
     for (const [c, channel] of channels.entries()) {
-      const { input, detour } = channel;
+      const { input, fullBand } = channel;
       const out = this.waiting[c]!.subarray(this.waits, this.waits + count);
       this.synthesize(channel);
-      if (detour) detour.finish(hop, this.clean, out);
+      if (fullBand) fullBand.combine(hop, this.clean, out);
       else out.set(this.clean);
       if (keep) {
         const dry = input.length + dryStart;
@@ -241,26 +241,26 @@ export class Stream {
   }
 
   /** Makes the spectrum of a channel's newest frame; gives the frame's largest magnitude. */
-  private analyze({ input, detour, noisy }: Channel): number {
+  private analyze({ input, fullBand, noisy }: Channel): number {
     const { frame, window, spec } = this;
-    detour?.hear(this.hop);
-    const heard = detour?.heard ?? input;
-    const start = heard.length - spec.windowSamples;
+    fullBand?.resampleInput(this.hop);
+    const modelInput = fullBand?.modelInput ?? input;
+    const start = modelInput.length - spec.windowSamples;
     let peak = 0;
     for (let i = 0; i < frame.length; i++) {
-      peak = Math.max(peak, Math.abs(heard[start + i]!));
-      frame[i] = heard[start + i]! * window[i]!;
+      peak = Math.max(peak, Math.abs(modelInput[start + i]!));
+      frame[i] = modelInput[start + i]! * window[i]!;
     }
     this.fft.forward(frame, noisy);
     return peak;
   }
 
   /** Takes a step into the gains of what the model cannot hear; linked channels have one. */
-  private judge(): void {
+  private updateGains(): void {
     const { channels, linkChannels } = this;
-    const energies = channels.map(({ detour, noisy, clean }) => [
-      detour?.energy(noisy) ?? 0,
-      detour?.energy(clean) ?? 0,
+    const energies = channels.map(({ fullBand, noisy, clean }) => [
+      fullBand?.energy(noisy) ?? 0,
+      fullBand?.energy(clean) ?? 0,
     ]);
     const held = this.model.held;
     if (linkChannels) {
@@ -268,8 +268,8 @@ export class Stream {
       energies.fill(sum);
       held.fill(held.every(Boolean));
     }
-    for (const [c, { detour }] of channels.entries()) {
-      detour?.judge(energies[c]![0]!, energies[c]![1]!, held[c]!);
+    for (const [c, { fullBand }] of channels.entries()) {
+      fullBand?.updateGain(energies[c]![0]!, energies[c]![1]!, held[c]!);
     }
   }
 

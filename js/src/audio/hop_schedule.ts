@@ -6,10 +6,10 @@
 import { gcd, rateRatio, Resampler } from "./resample.js";
 
 /**
- * Hop number h (from 0) hears the window that ends at (h + 1) hopSamples - shift, at the model's
+ * Hop number h (from 0) takes the window that ends at (h + 1) hopSamples - shift, at the model's
  * rate, and completes the first half of the window that lies `lookaheadHops` back.
  */
-export class Schedule {
+export class HopSchedule {
   /** Both undefined where the input has the model's rate, or nearly. */
   readonly toModel: Resampler | undefined;
   readonly toInput: Resampler | undefined;
@@ -37,31 +37,31 @@ export class Schedule {
   }
 
   /** How many samples at the model's rate a hop needs. */
-  heard(hop: number): number {
+  modelSamplesNeeded(hop: number): number {
     return (hop + 1) * this.hopSamples - this.shift;
   }
 
   /** How many samples at the model's rate are final after a hop; negative before the first. */
-  cleaned(hop: number): number {
+  modelSamplesFinal(hop: number): number {
     return (hop - this.lookaheadHops) * this.hopSamples - this.shift;
   }
 
   /** How many input samples a hop needs. */
-  inputsFor(hop: number): number {
-    const heard = this.heard(hop);
-    return this.toModel ? this.toModel.inputsFor(heard) : heard;
+  inputsNeeded(hop: number): number {
+    const modelSamples = this.modelSamplesNeeded(hop);
+    return this.toModel ? this.toModel.inputsFor(modelSamples) : modelSamples;
   }
 
   /** How many output samples are final after a hop; negative before the first. */
-  outputsFor(hop: number): number {
-    const cleaned = this.cleaned(hop);
-    return this.toInput ? this.toInput.outputsFrom(cleaned) : cleaned;
+  outputsFinal(hop: number): number {
+    const modelSamples = this.modelSamplesFinal(hop);
+    return this.toInput ? this.toInput.outputsFrom(modelSamples) : modelSamples;
   }
 
   /** How many output samples are final once so many inputs have come in, likewise. */
   outputsAfter(inputs: number): number {
-    const heard = this.toModel ? this.toModel.outputsFrom(inputs) : inputs;
-    return this.outputsFor(Math.max(-1, Math.floor((heard + this.shift) / this.hopSamples) - 1));
+    const modelSamples = this.toModel ? this.toModel.outputsFrom(inputs) : inputs;
+    return this.outputsFinal(Math.max(-1, Math.floor((modelSamples + this.shift) / this.hopSamples) - 1));
   }
 
   /** The smallest lag that blocks of that size can keep; without one, that whole hops can. */
@@ -69,24 +69,24 @@ export class Schedule {
     if (blockSamples === undefined) {
       return this.most((hop) => {
         const samples = ((hop + 1) * this.periodSamples) / this.periodHops;
-        return Math.ceil(samples) - this.outputsFor(hop);
+        return Math.ceil(samples) - this.outputsFinal(hop);
       });
     }
     // The lag is largest at the last block that does not complete a hop. From period to period the
     // hops move against the blocks in steps of the common divisor, through every such step.
     const step = gcd(blockSamples, this.periodSamples);
     return this.most(
-      (hop) => Math.floor((this.inputsFor(hop) - 1) / step) * step - this.outputsFor(hop - 1),
+      (hop) => Math.floor((this.inputsNeeded(hop) - 1) / step) * step - this.outputsFinal(hop - 1),
     );
   }
 
   /** How many input samples a hop reaches back, its own included. */
   inputHistory(): number {
     return this.most((hop) => {
-      const dry = this.outputsFor(hop - 1);
+      const dry = this.outputsFinal(hop - 1);
       const { toModel } = this;
-      const wet = toModel ? toModel.position(this.heard(hop - 1)) - toModel.left : dry;
-      return this.inputsFor(hop) - Math.min(dry, wet);
+      const wet = toModel ? toModel.position(this.modelSamplesNeeded(hop - 1)) - toModel.left : dry;
+      return this.inputsNeeded(hop) - Math.min(dry, wet);
     });
   }
 
@@ -95,13 +95,13 @@ export class Schedule {
     const { toInput } = this;
     if (!toInput) return 0;
     return this.most(
-      (hop) => this.cleaned(hop) - toInput.position(this.outputsFor(hop - 1)) + toInput.left,
+      (hop) => this.modelSamplesFinal(hop) - toInput.position(this.outputsFinal(hop - 1)) + toInput.left,
     );
   }
 
   /** The most output samples that one hop completes. */
   longestOutput(): number {
-    return this.most((hop) => this.outputsFor(hop) - this.outputsFor(hop - 1));
+    return this.most((hop) => this.outputsFinal(hop) - this.outputsFinal(hop - 1));
   }
 
   private most(count: (hop: number) => number): number {

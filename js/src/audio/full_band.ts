@@ -1,16 +1,17 @@
 /**
- * The way of one channel at another rate to the model's rate and back, and what it cannot carry.
+ * One channel at another rate than the model's: there and back, and the band that this cannot
+ * carry.
  *
- * With x the input, h the input as the model hears it, c the model's output and g the gain of what
- * the model cannot hear, the output is g (x - back(h)) + back(c) = g x + back(c - g h). The gain is
- * the square root of output over input energy in the upper half of the band that the model hears,
+ * With x the input, h the input at the model's rate, c the model's output and g the gain of what
+ * lies outside the model's band, the output is g (x - back(h)) + back(c) = g x + back(c - g h). The gain is
+ * the square root of output over input energy in the upper half of the model's band,
  * averaged over 25 ms, never above 1.
  */
 
 import { sqrtHann } from "./fft.js";
 import type { Resampler } from "./resample.js";
 import { PASS_EDGE } from "./resample.js";
-import type { Schedule } from "./schedule.js";
+import type { HopSchedule } from "./hop_schedule.js";
 
 // About the onset of a consonant.
 const GAIN_TIME_S = 0.025;
@@ -18,9 +19,9 @@ const GAIN_TIME_S = 0.025;
 // silence: below it the gain goes to 1.
 const GAIN_FLOOR_DB = -94;
 
-export class Detour {
+export class FullBand {
   /** The input at the model's rate, from the oldest sample of the hop that a frame completes. */
-  readonly heard: Float32Array;
+  readonly modelInput: Float32Array;
   private readonly change: Float32Array;
   private readonly gains: Float32Array;
   private readonly fadeIn: Float32Array;
@@ -35,14 +36,14 @@ export class Detour {
 
   /** `noisy` is the stream's input buffer, which ends with the newest sample of a hop. */
   constructor(
-    private readonly schedule: Schedule,
+    private readonly schedule: HopSchedule,
     private readonly toModel: Resampler,
     private readonly toInput: Resampler,
     private readonly noisy: Float32Array,
   ) {
     const hop = schedule.hopSamples;
     this.inputHistory = noisy.length;
-    this.heard = new Float32Array((2 + schedule.lookaheadHops) * hop);
+    this.modelInput = new Float32Array((2 + schedule.lookaheadHops) * hop);
     this.change = new Float32Array(schedule.changeHistory());
     this.fadeIn = sqrtHann(2 * hop).subarray(0, hop).map((value) => value * value);
     this.gains = new Float32Array(2 + Math.ceil((toInput.right + 1) / hop));
@@ -57,7 +58,7 @@ export class Detour {
   }
 
   reset(): void {
-    this.heard.fill(0);
+    this.modelInput.fill(0);
     this.change.fill(0);
     this.gains.fill(1);
     this.energyIn = this.energyOut = 0;
@@ -65,21 +66,21 @@ export class Detour {
     for (let i = 0; i < this.schedule.lookaheadHops; i++) this.energies.push(0);
   }
 
-  /** Resamples the part of the input that a hop adds to `heard`. */
-  hear(hop: number): void {
-    const { schedule, heard } = this;
+  /** Resamples the part of the input that a hop adds to `modelInput`. */
+  resampleInput(hop: number): void {
+    const { schedule, modelInput } = this;
     const samples = schedule.hopSamples;
-    heard.copyWithin(0, samples);
-    const start = schedule.inputsFor(hop) - this.inputHistory;
-    const out = heard.subarray(heard.length - samples);
-    this.toModel.run(this.noisy, start, schedule.heard(hop - 1), out);
+    modelInput.copyWithin(0, samples);
+    const start = schedule.inputsNeeded(hop) - this.inputHistory;
+    const out = modelInput.subarray(modelInput.length - samples);
+    this.toModel.run(this.noisy, start, schedule.modelSamplesNeeded(hop - 1), out);
   }
 
   /**
    * Takes the energies of the newest noisy frame, and of the frame that the model cleaned, into the
    * gain; it stays where the model held its states.
    */
-  judge(noisy: number, clean: number, held: boolean): void {
+  updateGain(noisy: number, clean: number, held: boolean): void {
     this.energies.push(noisy);
     const entering = this.energies.shift()!;
     const weight = held ? 0 : this.weight;
@@ -91,23 +92,23 @@ export class Detour {
   }
 
   /** Writes the output samples of a hop, of which `clean` is what the hop finished. */
-  finish(hop: number, clean: Float32Array, out: Float32Array): void {
-    const { schedule, change, gains, heard, noisy, toInput } = this;
+  combine(hop: number, clean: Float32Array, out: Float32Array): void {
+    const { schedule, change, gains, modelInput, noisy, toInput } = this;
     const samples = schedule.hopSamples;
     change.copyWithin(0, samples);
     const last = gains[gains.length - 2]!;
     const gain = gains[gains.length - 1]!;
     for (let i = 0, to = change.length - samples; i < samples; i++, to++) {
       const faded = last + this.fadeIn[i]! * (gain - last);
-      change[to] = clean[i]! - faded * heard[i]!;
+      change[to] = clean[i]! - faded * modelInput[i]!;
     }
-    const first = schedule.outputsFor(hop - 1);
-    const cleaned = schedule.cleaned(hop);
-    toInput.run(change, cleaned - change.length, first, out);
-    const dry = first - (schedule.inputsFor(hop) - this.inputHistory);
+    const first = schedule.outputsFinal(hop - 1);
+    const final = schedule.modelSamplesFinal(hop);
+    toInput.run(change, final - change.length, first, out);
+    const dry = first - (schedule.inputsNeeded(hop) - this.inputHistory);
     for (let k = 0; k < out.length; k++) {
       // In hops from the end of what is final: the newest frame runs from -1 to 1.
-      const ticks = (first + k) * toInput.down - cleaned * toInput.up;
+      const ticks = (first + k) * toInput.down - final * toInput.up;
       out[k]! += this.gainAt(ticks / (toInput.up * samples)) * noisy[dry + k]!;
     }
   }
