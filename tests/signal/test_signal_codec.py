@@ -186,7 +186,7 @@ def test_every_cut_and_every_changed_bit_is_refused(codec, exact):
 
 def test_files_over_the_limits_are_refused_before_anything_is_decoded(codec, pulse):
     blob = codec.compress(pulse)
-    with pytest.raises(BitstreamError, match="allowed are 100 in all"):
+    with pytest.raises(BitstreamError, match="expected at most 100 in all"):
         codec.decompress(blob, limits=Limits(samples=100))
     with pytest.raises(BitstreamError, match="allowed are 10"):
         codec.decompress(blob, limits=Limits(file_bytes=10))

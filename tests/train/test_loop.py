@@ -210,7 +210,7 @@ def test_shipped_checkpoints_are_found_by_name():
     assert find_checkpoint("speech-denoiser") == SHIPPED / "speech-denoiser.pt"
     for name in ("photo-codec", "speech-denoiser"):
         config, _ = load_checkpoint(find_checkpoint(name))
-        assert config.task == name and config.optimize.precision in ("float32", "bfloat16")
+        assert config.task == name and config.optimize.precision in ("auto", "float32", "bfloat16")
 
 
 def test_a_run_says_which_checkpoint_it_began_with(line, tmp_path):
