@@ -157,7 +157,8 @@ class Detector:
         """The stretches of a signal that are stranger than the threshold; close ones are one.
 
         Args:
-            x, beats: as for `score`.
+            x, beats: as for `score`: numbers (samples,) or (samples, channels) in physical units,
+                and sample numbers (count,).
             threshold: instead of the detector's own.
 
         Raises:

@@ -34,7 +34,10 @@ class Scorer:
     spec: DetectionSpec
 
     def score(self, x: Array, beats: npt.NDArray[np.integer[Any]] | None) -> Scores:
-        """See `edgeae.detector.Detector.score`."""
+        """The scores of a signal, numbers (samples,) or (samples, channels) in physical units.
+
+        `beats` are sample numbers (count,); raises as `edgeae.detector.Detector.score`.
+        """
         signal = self.checked(x)
         if len(signal) < self.spec.window_samples:
             raise ValueError(

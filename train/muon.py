@@ -98,7 +98,8 @@ def _orthogonal_change(
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
-    """A matrix with the singular vectors of this one, and singular values of 0.7 to 1.2.
+    """A matrix (rows, columns) with the singular vectors of this one, and singular values of 0.7 to
+    1.2.
 
     Those below about a thousandth of the largest come out smaller. The polynomial is worked out on
     the products of rows with rows, or columns with columns, whichever are fewer.

@@ -19,7 +19,7 @@ __all__ = ["self_test", "typical_runs", "workloads"]
 # Calibration: noise of these standard deviations, in 8-bit values, on squares of the photo.
 CALIBRATION_LEVELS = (5, 15, 25, 50)
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 
 
 def workloads(denoiser: ImageDenoiser, *, source: Path | None = None) -> list[Workload]:
@@ -49,7 +49,7 @@ def workloads(denoiser: ImageDenoiser, *, source: Path | None = None) -> list[Wo
 
 
 def self_test(denoiser: ImageDenoiser) -> Iterator[str]:
-    """One line for each check of a picture made here; EdgeaeError says which one failed."""
+    """One line for each check of an image made here; EdgeaeError says which one failed."""
     rows, columns = np.mgrid[:93, :131]
     slope = np.stack([rows + columns, 220 - rows, 90 + columns], axis=-1)
     noisy = _noisy(slope.clip(0, 255).astype(np.uint8), 15)
@@ -60,7 +60,7 @@ def self_test(denoiser: ImageDenoiser) -> Iterator[str]:
                 f"self-test failed: {image.shape} {image.dtype} came back as "
                 f"{clean.shape} {clean.dtype}"
             )
-    yield "a noisy picture comes back in its shape, in 8 and in 16 bits, in color and in gray"
+    yield "a noisy image comes back in its shape, in 8 and in 16 bits, in color and in gray"
     hole = np.zeros(noisy.shape[:2], np.bool_)
     hole[40:60, 50:90] = True
     filled = denoiser.fill(noisy, hole)
@@ -83,7 +83,7 @@ def typical_runs(denoiser: ImageDenoiser, *, size: tuple[int, int]) -> int:
     return 1
 
 
-def _noisy(picture: Picture, sigma: float) -> Picture:
-    noise = np.random.default_rng(0).normal(0, sigma, picture.shape)
-    noisy: Picture = np.rint((picture + noise).clip(0, 255)).astype(np.uint8)
+def _noisy(image: Pixels, sigma: float) -> Pixels:
+    noise = np.random.default_rng(0).normal(0, sigma, image.shape)
+    noisy: Pixels = np.rint((image + noise).clip(0, 255)).astype(np.uint8)
     return noisy

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgeae.cli import options, pictures
+from edgeae.cli import image_restoration, options
 from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
@@ -114,13 +114,14 @@ def denoise(
         log=log,
     )
     settings.check()
-    if _are_pictures(sources, model):
+    if _are_images(sources, model):
         if stream or attenuation_limit is not None or any((rate, channels, pcm)):
             raise UsageError(
                 "--stream, --attenuation-limit, --rate, --channels and --pcm are for audio"
             )
-        asked = options.loading(model or pictures.MODEL, precision, provider, device, threads)
-        pictures.denoise_pictures(sources, target, asked, strength, settings)
+        chosen = model or image_restoration.MODEL
+        asked = options.loading(chosen, precision, provider, device, threads)
+        image_restoration.denoise_images(sources, target, asked, strength, settings)
         return
     if strength is not None:
         raise UsageError("--strength is for images, expected --attenuation-limit for audio")
@@ -188,7 +189,7 @@ def _series(
     folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
 
 
-def _are_pictures(sources: list[str], model: str | None) -> bool:
+def _are_images(sources: list[str], model: str | None) -> bool:
     """Whether a command is about images: its model is, or there is an image and no audio."""
     from edgeae import media
     from edgeae.bundle import find

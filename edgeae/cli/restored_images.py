@@ -1,4 +1,4 @@
-"""Picture files through a denoiser of images: cleaned, or their holes filled. One file a call.
+"""Image files through a denoiser of images: cleaned, or their holes filled. One file a call.
 
 The functions are picklable, so that a pool or a cluster can run them; they load their model once in
 each process.
@@ -20,7 +20,7 @@ from edgeae.errors import MediaError
 
 __all__ = ["SUFFIXES", "Cleaning", "Filling", "denoise_file", "fill_file"]
 
-# The files of a folder that are pictures.
+# The files of a folder that are images.
 SUFFIXES = media.IMAGE_SUFFIXES
 # A mask's pixel is a hole where it is brighter than this.
 _MIDDLE_GRAY = 127
@@ -28,7 +28,7 @@ _MIDDLE_GRAY = 127
 
 @dataclass(frozen=True)
 class Cleaning:
-    """How to denoise pictures: the noise's standard deviation in 8-bit values, None estimates."""
+    """How to denoise images: the noise's standard deviation in 8-bit values, None estimates."""
 
     loading: Loading
     strength: float | None = None
@@ -36,8 +36,8 @@ class Cleaning:
 
 @dataclass(frozen=True)
 class Filling:
-    """How to fill pictures: `mask` is a picture, white in holes, or a folder of such, which have
-    their pictures' names but for the suffix; `source` is the folder of these, if it is one."""
+    """How to fill images: `mask` is an image, white in holes, or a folder of such, which have
+    their images' names but for the suffix; `source` is the folder of these, if it is one."""
 
     loading: Loading
     mask: Path
@@ -45,7 +45,7 @@ class Filling:
 
 
 def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
-    """Denoises the picture in one file. Raises what reading, the denoiser and writing raise."""
+    """Denoises the image in one file. Raises what reading, the denoiser and writing raise."""
     image = media.read_image(job.source)
     model = loaded(how.loading)
     told = how.strength
@@ -60,7 +60,7 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
 
 
 def fill_file(how: Filling, job: Job, tick: Tick) -> Done:
-    """Fills the holes of the picture in one file. Raises what reading, filling and writing raise,
+    """Fills the holes of the image in one file. Raises what reading, filling and writing raise,
     and MediaError if the mask is not there or of another size."""
     image = media.read_image(job.source)
     file = _mask_file(how, job.source)
@@ -93,7 +93,7 @@ def _mask_file(how: Filling, source: Path) -> Path:
 
 
 def _written(job: Job, image: NDArray[Any], words: str) -> Done:
-    """Writes a picture with the EXIF, XMP and time of the one it was made from."""
+    """Writes an image with the EXIF, XMP and time of the one it was made from."""
     kept = media.read_image_metadata(job.source)
     notes = media.write_image(job.target, np.ascontiguousarray(image), exif=kept.exif, xmp=kept.xmp)
     media.keep_time(job.source, job.target)

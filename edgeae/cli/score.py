@@ -81,7 +81,7 @@ def score(
             print(line)
     if plot is not None:
         if plot.suffix.lower() == ".png":
-            data = score_plot.picture(series, scores, alarms, limit)
+            data = score_plot.image(series, scores, alarms, limit)
         else:
             data = score_plot.page(source.name, series, scores, alarms, limit).encode()
         media.atomic_write(plot, data)

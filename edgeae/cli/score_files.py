@@ -16,8 +16,8 @@ __all__ = ["as_json", "channel_name", "lines", "read_for"]
 
 
 def read_for(detector: Detector, source: Path, missing: str) -> Series:
-    """The series of a file with the channels of a detector, chosen by their names where both have
-    them.
+    """The series of a file, float32 (samples, channels) in physical units, with the channels of a
+    detector, chosen by their names where both have them.
 
     Raises:
         MediaError: it cannot be read, or lacks a channel.

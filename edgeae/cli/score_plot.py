@@ -1,4 +1,4 @@
-"""A signal, its scores and its alarms as a picture: a page that opens offline, or a PNG."""
+"""A signal, its scores and its alarms as an image: a page that opens offline, or a PNG."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edgeae.cli.score_files import channel_name
 from edgeae.detector import Alarm, Scores
 from edgeae.media.series import Series
 
-__all__ = ["SUFFIXES", "page", "picture"]
+__all__ = ["SUFFIXES", "page", "image"]
 
 SUFFIXES = (".html", ".png")
 WIDTH, PANEL, GAP, MARGIN = 1000, 110, 26, 10
@@ -25,7 +25,7 @@ SIGNAL, SCORE, LIMIT, BAND = "#00695c", "#3949ab", "#d84315", "#ffccbc"
 
 @dataclass(frozen=True)
 class _Panel:
-    """One curve: its name, and the lowest and highest value in each column of the picture."""
+    """One curve: its name, and the lowest and highest value in each column of the image."""
 
     name: str
     low: NDArray[np.float64]
@@ -85,12 +85,12 @@ def page(title: str, series: Series, scores: Scores, alarms: list[Alarm], thresh
     )
 
 
-def picture(series: Series, scores: Scores, alarms: list[Alarm], threshold: float) -> bytes:
+def image(series: Series, scores: Scores, alarms: list[Alarm], threshold: float) -> bytes:
     """The same curves as a PNG."""
     panels = _panels(series, scores, alarms, threshold)
     height = MARGIN + len(panels) * (PANEL + GAP)
-    image = Image.new("RGB", (WIDTH, height), "white")
-    draw = ImageDraw.Draw(image)
+    shown = Image.new("RGB", (WIDTH, height), "white")
+    draw = ImageDraw.Draw(shown)
     for left, right in _bands(series, alarms):
         draw.rectangle((left, 0, max(left + 1.5, right), height), fill=BAND)
     for index, panel in enumerate(panels):
@@ -104,7 +104,7 @@ def picture(series: Series, scores: Scores, alarms: list[Alarm], threshold: floa
             y = _height(panel, panel.limit, top)
             draw.line([(0, y), (WIDTH, y)], fill=LIMIT)
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    shown.save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -119,7 +119,7 @@ def _panels(series: Series, scores: Scores, alarms: list[Alarm], threshold: floa
 
 
 def _columns(values: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The lowest and highest value in each of the picture's columns."""
+    """The lowest and highest value in each of the image's columns."""
     edges = np.linspace(0, len(values), min(WIDTH, len(values)) + 1).astype(int)[:-1]
     low, high = np.minimum.reduceat(values, edges), np.maximum.reduceat(values, edges)
     return low.astype(np.float64), high.astype(np.float64)

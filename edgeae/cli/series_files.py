@@ -36,7 +36,7 @@ def check_target(target: Path) -> None:
 
 
 def series_at(source: Path, rate_hz: float | None, missing: str = "refuse") -> Series:
-    """The series of a file, in physical units, at the rate of a model.
+    """The series of a file, float32 (samples, channels) in physical units, at the rate of a model.
 
     Raises:
         MediaError: it cannot be read, or says another rate.

@@ -111,7 +111,8 @@ class BlockCoder:
     def decode_many(
         self, blocks: Sequence[bytes | memoryview], shapes: Sequence[Shape], level: int
     ) -> list[Symbols]:
-        """What `decode` gives for each block, in less time where they are small and many.
+        """What `decode` gives for each block, int32 (channels, h, w), in less time where they are
+        small and many. `shapes` are (h, w) of each.
 
         Raises:
             BitstreamError: one of them is damaged.

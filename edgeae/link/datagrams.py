@@ -113,7 +113,8 @@ class DatagramReceiver:
     def images(
         self, *, timeout_s: float | None = None
     ) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]]:
-        """Images and masks, see `ImageCodec.receive`, until for `timeout_s` nothing has come."""
+        """Images, uint8 (H, W), (H, W, 1) or (H, W, 3), and masks, bool (H, W), see
+        `ImageCodec.receive`, until for `timeout_s` nothing has come."""
         heard = time.monotonic()
         while True:
             self._socket.settimeout(self._idle_s / 4)

@@ -121,7 +121,8 @@ class Publisher:
         return min(self._max_payload_bytes, packet - _PACKET_BYTES - len(longest))
 
     def image(self, codec: ImageCodec, image: npt.NDArray[np.uint8], *, quality: float = 5) -> str:
-        """Sends an image as one file, or in packets if the file is larger than a payload.
+        """Sends an image, uint8 (H, W), (H, W, 1) or (H, W, 3), as one file, or in packets if the
+        file is larger than a payload.
 
         Gives the message's name. Raises as `ImageCodec.compress`, `ImageCodec.packets` and
         `codes` do.

@@ -89,7 +89,8 @@ def segments_of(samples: int, keys: int) -> list[slice]:
 
 
 def spread_mask(lost: Mask, halo: int, samples: int) -> Mask:
-    """The mask of samples that lost steps touch."""
+    """The mask (samples,) of samples that lost steps, True in `lost` (steps,), touch: they and
+    `halo` steps to each side."""
     steps = len(lost)
     counts = np.concatenate([[0], np.cumsum(lost)])
     place = np.arange(steps)

@@ -98,7 +98,7 @@ def read_exact(tables: ExactTables, content: SignalFile) -> Array:
 
 
 def as_dtype(values: npt.NDArray[Any], dtype: str) -> Array:
-    """Values as samples of a type, the nearest that it holds."""
+    """Values in their shape as samples of a type, such as "int16", the nearest that it holds."""
     kind = np.dtype(dtype)
     if kind.kind == "f":
         limit = np.finfo(kind).max

@@ -105,7 +105,8 @@ def matches(change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRul
 def refined(
     known: Matches, change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule
 ) -> Matches:
-    """Matches by the first channels of the steps themselves too, which must be known."""
+    """Matches of steps `first` to `last` by their own first channels too, which must be known in
+    `change` (channels, steps)."""
     begin = max(0, first - rule.furthest)
     here = np.clip(change[: rule.refine_channels, begin:last], -MATCH_LIMIT, MATCH_LIMIT)
     planes = here.astype(np.float32)

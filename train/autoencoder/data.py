@@ -240,8 +240,8 @@ def windows(values: Floats, length: int, hop: int, file: Path | str = "the serie
 
 
 def read_array(file: Path) -> Floats:
-    """The numbers of an NPY or NPZ file. Raises UnreadableFile, or ValueError for other than one
-    array of numbers."""
+    """The numbers of an NPY or NPZ file in its shape. Raises UnreadableFile, or ValueError for
+    other than one array of numbers."""
     try:
         loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

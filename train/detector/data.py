@@ -92,7 +92,7 @@ class NormalSeries:
 
     @property
     def validation(self) -> Floats:
-        """Windows of what is held back, none of them overlapping."""
+        """Windows (count, samples, channels) of what is held back, none of them overlapping."""
         length = self.training.shape[1]
         found = [cut(one.series, length, length) for one in self.held if one.beats is None]
         return np.concatenate(found) if found else self.training[-1000:]

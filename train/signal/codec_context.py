@@ -131,7 +131,7 @@ def later(planes: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 def signed(symbols: torch.Tensor) -> torch.Tensor:
-    """Symbols as the network sees them."""
+    """Symbols as the network sees them, in their shape: bounded and scaled."""
     return symbols.clamp(-SIGNED_LIMIT, SIGNED_LIMIT) * SIGNED_UNIT
 
 

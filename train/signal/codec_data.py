@@ -114,7 +114,7 @@ class Signals:
 
 
 def normalized(counts: npt.NDArray[Any]) -> Floats:
-    """A signal less its mean and over its deviation, float32."""
+    """A signal (samples,) less its mean and over its deviation, float32 (samples,)."""
     values = counts.astype(np.float64)
     values -= values.mean()
     scaled: Floats = (values / max(float(values.std()), 1e-6)).astype(np.float32)

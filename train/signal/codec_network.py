@@ -47,7 +47,7 @@ def folded(signal: torch.Tensor) -> torch.Tensor:
 
 
 def unfolded(phases: torch.Tensor) -> torch.Tensor:
-    """What `folded` was given."""
+    """Phases (N, 4, 1, T / 4) as the signal (N, T) that `folded` was given."""
     return phases[:, :, 0].transpose(1, 2).reshape(len(phases), -1)
 
 

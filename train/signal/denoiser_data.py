@@ -153,7 +153,8 @@ class SignalMixer:
         return np.stack([noisy for noisy, _ in pairs]), np.stack([clean for _, clean in pairs])
 
     def validation(self) -> dict[str, tuple[Floats, Floats]]:
-        """Held-out mixes of each kind of noise, as `batch` gives them."""
+        """Held-out mixes of each kind of noise, float32 (count, samples) noisy and clean, as
+        `batch` gives them."""
         rng = np.random.default_rng(1)
         found = {}
         for kind in self.kinds:

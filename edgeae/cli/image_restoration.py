@@ -1,4 +1,4 @@
-"""Pictures of the verb `denoise`, and the verb `fill`."""
+"""Images of the verb `denoise`, and the verb `fill`."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from edgeae.batch import Done, Job, Loading, Tick
     from edgeae.cli.folder import Settings
 
-__all__ = ["MODEL", "denoise_pictures", "fill"]
+__all__ = ["MODEL", "denoise_images", "fill"]
 
 MODEL = "photo-denoiser"
 
 
-def denoise_pictures(
+def denoise_images(
     sources: list[str],
     target: str,
     loading: Loading,
     strength: float | None,
     settings: Settings,
 ) -> None:
-    """Denoises picture files. Raises UsageError for what the command cannot mean."""
+    """Denoises image files. Raises UsageError for what the command cannot mean."""
     from edgeae.cli import restored_images
 
     how = restored_images.Cleaning(loading, strength)
@@ -37,16 +37,16 @@ def denoise_pictures(
 
 
 def fill(
-    source: Annotated[str, typer.Argument(metavar="IN", help="A picture or a folder of them.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="An image or a folder of them.")],
     mask: Annotated[
         Path,
         typer.Argument(
             metavar="MASK",
-            help="A picture of the same size, white where IN is to be filled; or a folder of such"
+            help="An image of the same size, white where IN is to be filled; or a folder of such"
             " with the names of IN's.",
         ),
     ],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="A picture or a folder.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="An image or a folder.")],
     model: Annotated[str, typer.Option(help="A bundled denoiser or a directory.")] = MODEL,
     precision: options.Precision = None,
     provider: options.Providers = None,
@@ -58,7 +58,7 @@ def fill(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Fill the holes of pictures, scratches or lettering, from what is around them.
+    """Fill the holes of images, scratches or lettering, from what is around them.
 
     Everything outside of MASK stays exactly as it is.
     """
