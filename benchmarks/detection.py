@@ -1,6 +1,6 @@
 """How well detectors tell what is not normal, beside principal components and isolation forest.
 
-    python -m benchmarks.detection ../shared/data [PART ...] --json FILE.json
+    python -m benchmarks.detection FOLDER [PART ...] --json FILE.json
 
 Parts: `beats` (ventricular beats against normal ones on DS2, the bundle `beat-detector`), `skab`,
 `smd`, `fan` (with the noisy room) and `ceiling_fan`, each with a detector trained here on its

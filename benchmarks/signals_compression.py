@@ -7,7 +7,7 @@ between qualities, record by record. The wavelet codec is bior6.8 in 6 levels wi
 the same step: a real coder needs a little more. Beats are found before and after by a QRS detector
 after Pan and Tompkins (1985).
 
-    python -m benchmarks.signals_compression ../shared/data/ecg --json results.json
+    python -m benchmarks.signals_compression FOLDER --json results.json
 
 needs scipy, and PyWavelets and pysz for the systems beside.
 """

@@ -1,6 +1,6 @@
 """How well the ECG denoiser restores DS2 from real noise, beside filters and wavelet shrinkage.
 
-    python -m benchmarks.signals_denoising ../shared/data/ecg --json FILE.json
+    python -m benchmarks.signals_denoising FOLDER --json FILE.json
 
 The protocol. Clean: lead 0 of each record of DS2, some minutes of it, freed of its own wander by a
 Butterworth high-pass of second order at 0.5 Hz, forwards and backwards; with `--raw` only its mean

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgeae.image.latent import Latent
     from edgeae.inspection import info
     from edgeae.loading import decompress, load
+    from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
 __version__ = "0.2.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "Detector": "edgeae.detector",
     "ImageCodec": "edgeae.image.codec",
     "ImageDenoiser": "edgeae.image.denoiser",
+    "SignalCodec": "edgeae.signal.codec",
     "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
     "Latent": "edgeae.image.latent",
@@ -55,6 +57,7 @@ __all__ = [
     "Detector",
     "ImageCodec",
     "ImageDenoiser",
+    "SignalCodec",
     "SignalDenoiser",
     "EdgeaeError",
     "Latent",
