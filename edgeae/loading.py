@@ -190,7 +190,9 @@ def _first_that_reads(data: bytes, function: str, **options: Any) -> Any:
     refused: BitstreamError | None = None
     for door in doors:
         try:
-            return getattr(import_module(door.module), function)(data, **options)
+            # Not every kind has files that no model is needed for.
+            if (read := getattr(import_module(door.module), function, None)) is not None:
+                return read(data, **options)
         except BitstreamError as error:
             refused = refused or error
     raise refused or BitstreamError("this is not an .eae file")

@@ -21,6 +21,7 @@ from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, plain_coding
 from edgeae.cli.options import in_words_of_the_command
+from edgeae.coding.rate import DEFAULT_QUALITY
 from edgeae.image.file import read_metadata
 from edgeae.image.header import Metadata
 from edgeae.loading import file_codec_id, file_info
@@ -81,6 +82,8 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
         "max_bytes": how.max_bytes,
         "lossless": how.lossless,
     }
+    if how.quality is None and how.max_bytes is None and not how.lossless:
+        asked["quality"] = DEFAULT_QUALITY
     found = media.read_image_metadata(source)
     if not how.strip and (found.exif or found.xmp):
         asked["metadata"] = Metadata(found.exif, found.xmp)

@@ -51,7 +51,7 @@ FORMS = {
     "manifest": 2,
     "sound": 3,
     "picture": 2,
-    "series": 1,
+    "series": 2,
     "signal": 3,
     "signal packets": 2,
 }

@@ -163,7 +163,7 @@ def test_tiles_without_a_hole_are_not_run(tmp_path):
         ([1, 2], TypeError, "image is list, expected a uint8 or uint16 array"),
         (np.zeros((8, 8, 3), np.float32), TypeError, "dtype float32, expected uint8 or uint16"),
         (np.zeros((8, 8, 2), np.uint8), ValueError, "shape"),
-        (np.zeros((0, 8, 3), np.uint8), ValueError, "no pixels"),
+        (np.zeros((0, 8, 3), np.uint8), ValueError, "at least one pixel"),
     ],
 )
 def test_what_is_no_image_is_refused(blur, image, error, words):

@@ -188,7 +188,7 @@ def test_files_over_the_limits_are_refused_before_anything_is_decoded(codec, pul
     blob = codec.compress(pulse)
     with pytest.raises(BitstreamError, match="expected at most 100 in all"):
         codec.decompress(blob, limits=Limits(samples=100))
-    with pytest.raises(BitstreamError, match="allowed are 10"):
+    with pytest.raises(BitstreamError, match="expected at most 10"):
         codec.decompress(blob, limits=Limits(file_bytes=10))
 
 
