@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 torch = pytest.importorskip("torch")
+# torchrun's agents give each other fixed times, which a machine that runs other tests overruns.
+pytestmark = pytest.mark.skipif(
+    "EDGEAE_NODES" not in os.environ,
+    reason="set EDGEAE_NODES=1 on a machine that does nothing else",
+)
 
 ROOT = Path(__file__).parents[2]
 
