@@ -27,7 +27,7 @@ def model(codec_path):
 @pytest.fixture
 def one_thread():
     """torch on one thread and from one seed, so that results are the same everywhere."""
-    import torch
+    torch = pytest.importorskip("torch")
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

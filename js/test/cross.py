@@ -73,7 +73,7 @@ def make(folder: Path) -> None:
         same = image.ndim == 3 and image.shape[2] > 1
         written = {}
         for quality in (1, 4.5, 9):
-            blob = codec.compress(image, quality=quality)
+            blob = codec.compress(image, quality=quality, lossless=False)
             keep(name, "file", [blob], codec.decompress(blob))
             written[str(quality)] = blob.hex()
             if len(blob) > 60 and blob[1:2] == b"E":
