@@ -17,6 +17,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,16 @@ from edgeae.coding.rate import QUALITIES
 from edgeae.errors import BitstreamError
 from edgeae.image.header import CHANNELS, Header, Limits, Metadata, checked
 
-__all__ = ["MAGIC", "ExactFile", "falls_short", "looks_plain", "read", "read_header", "write"]
+__all__ = [
+    "MAGIC",
+    "ExactFile",
+    "falls_short",
+    "looks_plain",
+    "read",
+    "read_header",
+    "read_metadata",
+    "write",
+]
 
 Image = npt.NDArray[np.uint8]
 
@@ -75,11 +85,23 @@ def looks_plain(image: Image) -> bool:
     part = pixels[top : top + rows, : pixels.shape[1] // 2 * 2]
     if part.shape[0] < 2 or part.shape[1] < 2:
         return False
-    alike = (part[:, 1:] == part[:, :-1]).all(axis=2).mean()
-    height, width = part.shape[0] // 2, part.shape[1] // 2
-    blocks = part[: 2 * height].reshape(height, 2, width, 2, -1).astype(np.float32)
-    lost = ((blocks - blocks.mean(axis=(1, 3), keepdims=True)) ** 2).mean()
-    return bool(alike > _ALIKE or lost > 255**2 * 10 ** (-_HALF_RESOLUTION_DB / 10))
+    # Every photograph is looked at: whole planes and sums, a sixth of the time of reductions.
+    same = part[:, 1:] == part[:, :-1]
+    if np.logical_and.reduce([same[..., i] for i in range(same.shape[2])]).mean() > _ALIKE:
+        return True
+    part = part[: part.shape[0] // 2 * 2]
+    sums = np.add(part[::2, ::2], part[::2, 1::2], dtype=np.uint16)
+    sums += part[1::2, ::2]
+    sums += part[1::2, 1::2]
+    # What a mean of four values loses of their squares; float64 holds these whole numbers exactly.
+    lost = (_energy(part) - _energy(sums) / 4) / part.size
+    return lost > 255**2 * 10 ** (-_HALF_RESOLUTION_DB / 10)
+
+
+def _energy(values: npt.NDArray[Any]) -> float:
+    """The sum of the squares of whole numbers."""
+    flat = values.astype(np.float64).ravel()
+    return float(flat @ flat)
 
 
 def falls_short(image: Image, restored: Image, quality: float) -> bool:
@@ -125,13 +147,40 @@ def read_header(data: bytes, limits: Limits | None = None) -> Header:
     return _header(data, limits or Limits())[0]
 
 
+def read_metadata(data: bytes, limits: Limits | None = None) -> Metadata:
+    """The EXIF and XMP of a whole exact file, of which no row is unpacked.
+
+    Raises:
+        BitstreamError: not an exact file, cut off, damaged, or over a limit.
+    """
+    return _described(data, limits or Limits())[1]
+
+
 def read(data: bytes, limits: Limits | None = None) -> ExactFile:
     """The image of an exact file, in memory bounded by its size.
 
     Raises:
         BitstreamError: not an exact file, cut off, damaged, or over a limit.
     """
-    limits = limits or Limits()
+    header, metadata, position = _described(data, limits or Limits())
+    body, flags = memoryview(data)[:-_CRC_BYTES], data[len(MAGIC)]
+    channels = max(1, header.channels)
+    size = (header.height, header.width)
+    if not flags & _PALETTE:
+        image = _inflated(body[position:], size, channels, *_RAW[channels])
+        return ExactFile(_shaped(image, header), metadata)
+    count, position = _taken(body, position, 1)
+    palette, position = _taken(body, position, (count[0] + 1) * channels)
+    colors = np.frombuffer(palette, np.uint8).reshape(-1, channels)
+    bits = _index_bits(len(colors))
+    indexes = _inflated(body[position:], size, bits / 8, "P", _RAW_INDEX[bits])
+    if int(indexes.max()) >= len(colors):
+        raise BitstreamError("the file names a color that its palette does not hold")
+    return ExactFile(_shaped(colors[indexes], header), metadata)
+
+
+def _described(data: bytes, limits: Limits) -> tuple[Header, Metadata, int]:
+    """The header and the metadata of a file whose checksum is right, and where they end."""
     if len(data) > limits.file_bytes:
         raise BitstreamError(
             f"the file has {len(data)} bytes, expected {limits.file_bytes} at most"
@@ -148,20 +197,7 @@ def read(data: bytes, limits: Limits | None = None) -> ExactFile:
             length, position = read_varint(body, position)
             part, position = _taken(body, position, length)
         parts.append(part)
-    metadata = Metadata(*parts)
-    channels = max(1, header.channels)
-    size = (header.height, header.width)
-    if not flags & _PALETTE:
-        image = _inflated(body[position:], size, channels, *_RAW[channels])
-        return ExactFile(_shaped(image, header), metadata)
-    count, position = _taken(body, position, 1)
-    palette, position = _taken(body, position, (count[0] + 1) * channels)
-    colors = np.frombuffer(palette, np.uint8).reshape(-1, channels)
-    bits = _index_bits(len(colors))
-    indexes = _inflated(body[position:], size, bits / 8, "P", _RAW_INDEX[bits])
-    if int(indexes.max()) >= len(colors):
-        raise BitstreamError("the file names a color that its palette does not hold")
-    return ExactFile(_shaped(colors[indexes], header), metadata)
+    return header, Metadata(*parts), position
 
 
 def _header(data: bytes, limits: Limits) -> tuple[Header, int]:

@@ -162,7 +162,7 @@ def read_metadata(data: bytes, limits: Limits | None = None) -> Metadata:
         BitstreamError: not an .eae file, cut off, damaged, or over a limit.
     """
     if data.startswith(exact.MAGIC):
-        return exact.read(data, limits).metadata
+        return exact.read_metadata(data, limits)
     return read(data, limits).metadata
 
 
