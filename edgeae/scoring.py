@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -12,6 +11,7 @@ import numpy.typing as npt
 
 from edgeae.detection import DetectionSpec, Scores
 from edgeae.errors import EdgeaeError
+from edgeae.exclusive import Exclusive
 from edgeae.runtime import Graph
 from edgeae.signal.beats import BeatFinder, Prematurity
 
@@ -101,7 +101,7 @@ class DetectorStream:
     def __init__(self, scorer: Scorer) -> None:
         """Made by `Detector.stream`."""
         self._scorer, self._spec = scorer, scorer.spec
-        self._in_use = threading.Lock()
+        self._exclusive = Exclusive()
         self._begin()
 
     def __reduce__(self) -> NoReturn:
@@ -120,11 +120,8 @@ class DetectorStream:
 
     def reset(self) -> None:
         """Forgets the signal: the stream is as new."""
-        self._hold()
-        try:
+        with self._exclusive:
             self._begin()
-        finally:
-            self._in_use.release()
 
     def process(self, block: Array) -> Scores:
         """The windows that are whole with this block; their starts count from the first block.
@@ -136,28 +133,18 @@ class DetectorStream:
             TypeError, ValueError: as `Detector.score`; they leave the stream as it was.
             RuntimeError: another thread is using the stream.
         """
-        self._hold()
-        try:
+        with self._exclusive:
             return self._take(self._scorer.checked(block), last=False)
-        finally:
-            self._in_use.release()
 
     def flush(self) -> Scores:
         """The windows that only the end makes known; then the stream is as new.
 
         The last window ends with the signal's last sample, so that no sample is left out.
         """
-        self._hold()
-        try:
+        with self._exclusive:
             rest = self._take(np.empty((0, self._spec.channels)), last=True)
             self._begin()
             return rest
-        finally:
-            self._in_use.release()
-
-    def _hold(self) -> None:
-        if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("the stream is in use by another thread, expected one at a time")
 
     def _take(self, block: Array, *, last: bool) -> Scores:
         self._kept = np.concatenate([self._kept, block])

@@ -111,6 +111,7 @@ LOW = (
 )
 ROOMS = {
     "edgeae/errors.py": ("edgeae.",),
+    "edgeae/exclusive.py": ("edgeae.",),
     "edgeae/onnx_check.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/bundle.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
     "edgeae/runtime.py": (*LOW, "edgeae.coding"),

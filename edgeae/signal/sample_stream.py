@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -14,6 +12,7 @@ import numpy.typing as npt
 
 from edgeae.bundle import MAX_LOOKAHEAD_SAMPLES, Bundle
 from edgeae.errors import BundleError, EdgeaeError
+from edgeae.exclusive import Exclusive
 from edgeae.runtime import Graph
 from edgeae.signal.samples import whole_number
 
@@ -157,7 +156,7 @@ class SampleStream:
         hop = spec.hop_samples
         self._ahead = hop - math.gcd(block_samples, hop) if block_samples else 0
         self.delay = spec.lookahead_samples + self._ahead
-        self._in_use = threading.Lock()
+        self._exclusive = Exclusive()
         self._begin()
 
     def __reduce__(self) -> NoReturn:
@@ -171,7 +170,7 @@ class SampleStream:
         Raises:
             RuntimeError: another thread is using the stream.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._begin()
 
     def _begin(self) -> None:
@@ -203,7 +202,7 @@ class SampleStream:
             RuntimeError: another thread is using the stream, or the last call was interrupted.
             EdgeaeError: the graph failed to run, or gave NaN or infinity.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             block = check_samples(block, self._spec.unit)
             channels = 1 if block.ndim == 1 else block.shape[1]
@@ -228,7 +227,7 @@ class SampleStream:
             ValueError: more or fewer; TypeError: no whole number.
             RuntimeError, EdgeaeError: as `process`.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             frames = whole_number(frames, "frames", 0, MAX_GAP_S * self._spec.rate_hz)
             self._take(np.tile(self._last, (frames, 1)))
@@ -242,7 +241,7 @@ class SampleStream:
         Raises:
             RuntimeError, EdgeaeError: as `process`.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             rest = self._received + self.delay - self._emitted
             hop = self._spec.hop_samples
@@ -252,16 +251,6 @@ class SampleStream:
             last = self._give(rest)
             self._begin()
             return last
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Holds the stream for one call; whoever comes meanwhile is refused, not kept waiting."""
-        if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("the stream is in use by another thread, expected one at a time")
-        try:
-            yield
-        finally:
-            self._in_use.release()
 
     def _check_whole(self) -> None:
         if self._interrupted:

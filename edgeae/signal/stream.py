@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import numpy as np
 
+from edgeae.exclusive import Exclusive
 from edgeae.runtime import Graph
 from edgeae.signal.full_band import FullBand, drop_oldest
 from edgeae.signal.hop_schedule import HopSchedule
@@ -53,7 +51,7 @@ class Stream:
     ) -> None:
         """Made by `SignalDenoiser.stream`, which checks the arguments."""
         self.delay = delay
-        self._in_use = threading.Lock()
+        self._exclusive = Exclusive()
         self._window_samples = spec.window_samples
         self._schedule = schedule
         self._rate_hz = rate_hz
@@ -92,7 +90,7 @@ class Stream:
         Raises:
             RuntimeError: another thread is using the stream.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._begin()
 
     def _begin(self) -> None:
@@ -127,7 +125,7 @@ class Stream:
             RuntimeError: another thread is using the stream, or the last call was interrupted.
             EdgeaeError: the graph failed to run, or gave NaN or infinity.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             block = check_audio(block)
             channels = 1 if block.ndim == 1 else block.shape[1]
@@ -159,7 +157,7 @@ class Stream:
             ValueError: more or fewer; TypeError: no whole number.
             RuntimeError, EdgeaeError: as `process`.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             frames = whole_number(frames, "frames", 0, MAX_GAP_S * self._rate_hz)
             self._interrupted = True
@@ -182,7 +180,7 @@ class Stream:
         Raises:
             RuntimeError, EdgeaeError: as `process`.
         """
-        with self._exclusive():
+        with self._exclusive:
             self._check_whole()
             self._interrupted = True
             rest = self._received + self.delay - self._emitted
@@ -196,16 +194,6 @@ class Stream:
             clean = as_given(out, self._dtype, self._one_dimensional)
             self._begin()
             return clean
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """Holds the stream for one call; whoever comes meanwhile is refused, not kept waiting."""
-        if not self._in_use.acquire(blocking=False):
-            raise RuntimeError("the stream is in use by another thread, expected one at a time")
-        try:
-            yield
-        finally:
-            self._in_use.release()
 
     def _check_whole(self) -> None:
         """Raises RuntimeError if a call ended in the middle of a block."""
