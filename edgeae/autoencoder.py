@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError, EdgeaeError
+from edgeae.opening import report_of
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 from edgeae.window_stream import WindowStream
@@ -303,12 +304,7 @@ class Autoencoder:
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self.precision, self.graphs)
 
     def _items(self, x: Array) -> tuple[Floats, bool]:
         """Items (N, *shape) as the encoder takes them, and whether one was given."""

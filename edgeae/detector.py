@@ -12,6 +12,7 @@ import numpy.typing as npt
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.detection import Alarm, Scores, detection_spec, merged
 from edgeae.errors import BundleError
+from edgeae.opening import report_of
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 from edgeae.scoring import DetectorStream, Scorer
@@ -179,9 +180,4 @@ class Detector:
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self.precision, self.graphs)

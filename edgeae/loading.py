@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgeae.bundle import Bundle, bundled_with_codec_id, find
+from edgeae.coding.container import as_bytes
 from edgeae.errors import BitstreamError, BundleError
 from edgeae.providers import Provider
 
@@ -155,9 +156,7 @@ def decompress(blob: bytes, **options: Any) -> Any:
         BitstreamError: not an .eae file, cut off, damaged or over a limit.
         UnknownCodec: no bundled codec has this id.
     """
-    if not isinstance(blob, bytes | bytearray | memoryview):
-        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
-    data = bytes(blob)
+    data = as_bytes(blob)
     if codec_id := file_codec_id(data, **options):
         return _bundled_codec(codec_id).decompress(data, **options)
     return _first_that_reads(data, "decompress_exact", **options)

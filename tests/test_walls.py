@@ -123,6 +123,7 @@ ROOMS = {
     "edgeae/detection.py": (*LOW, "edgeae.loading"),
     "edgeae/detector.py": (*LOW, "edgeae.loading"),
     "edgeae/inspection.py": LOW,
+    "edgeae/opening.py": (*LOW, "edgeae.coding", "edgeae.loading"),
     # Beats of a heart are found where signals are at home.
     "edgeae/scoring.py": (*(room for room in LOW if room != "edgeae.signal"), "edgeae.loading"),
     "edgeae/onnx_wire.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),

@@ -24,6 +24,7 @@ import struct
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from edgeae.errors import BitstreamError
 
@@ -31,6 +32,7 @@ __all__ = [
     "DONE",
     "FRAME_BYTES",
     "Chunk",
+    "as_bytes",
     "first_chunk",
     "read",
     "read_varint",
@@ -71,6 +73,13 @@ class Chunk:
     def critical(self) -> bool:
         """Whether a reader that does not know the type must refuse the file."""
         return self.kind[:1].isupper()
+
+
+def as_bytes(blob: Any) -> bytes:
+    """A file that a caller gave, as bytes. Raises TypeError for anything else."""
+    if not isinstance(blob, bytes | bytearray | memoryview):
+        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
+    return bytes(blob)
 
 
 def write(magic: bytes, chunks: Iterable[Chunk]) -> bytes:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.coding.batched import batched_graphs
 from edgeae.coding.block import BlockCoder
+from edgeae.coding.container import as_bytes
 from edgeae.coding.context import ContextModel, Symbols
 from edgeae.coding.latent import check_ports, latent_spec, read_tables
 from edgeae.coding.rate import (
@@ -46,6 +47,7 @@ from edgeae.image.packets import PacketHeader, gather
 from edgeae.image.pixels import Region
 from edgeae.image.tiles import Analysis, Synthesis, Tile, Window
 from edgeae.image.without_model import decompress_exact, file_codec_id, file_info
+from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 
@@ -101,16 +103,15 @@ class ImageCodec:
         self._spec = spec = latent_spec(bundle)
         tables, steps = read_tables(bundle, spec)
 
-        def graph(role: str) -> Graph:
-            there = bundle.manifest.graphs.get(role, {})
-            kind = self.precision if self.precision in there else "fp32"
-            return Graph(
-                bundle.graph(role, kind),
-                providers=providers,
-                device=device,
-                threads=threads,
-                strict=strict,
-            )
+        graph = functools.partial(
+            graph_of,
+            bundle,
+            precision=self.precision,
+            providers=providers,
+            device=device,
+            threads=threads,
+            strict=strict,
+        )
 
         encoder, decoder = graph("encoder"), graph("decoder")
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
@@ -286,7 +287,7 @@ class ImageCodec:
             UnknownCodec: written by another codec; a file that keeps its image exactly never is.
             TypeError, ValueError: blob, errors or region are not as above.
         """
-        data = file.as_bytes(blob)
+        data = as_bytes(blob)
         if errors not in ("strict", "conceal"):
             raise ValueError(f"errors is {errors!r}, expected 'strict' or 'conceal'")
         if data.startswith(exact.MAGIC):
@@ -493,7 +494,7 @@ class ImageCodec:
             TypeError: blob is no bytes.
             BitstreamError, UnknownCodec: as for `decompress`.
         """
-        data = file.as_bytes(blob)
+        data = as_bytes(blob)
         content = file.read(data, limits)
         header = content.header
         self._check_id(header.codec_id)
@@ -531,12 +532,7 @@ class ImageCodec:
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self.precision, self.graphs)
 
     def _layout(self, header: Header, side: int, limits: Limits | None) -> list[Tile]:
         """The tiles of an image, as the decoder sees them. Raises BitstreamError if they are more

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError
 from edgeae.image.pixels import parts
 from edgeae.image.tiles import Tile, pad_to_stride, scaled, tiles
+from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 
@@ -88,15 +90,15 @@ class ImageDenoiser:
         }
         self.precision = bundle.precision(precision)
 
-        def graph(role: str) -> Graph:
-            kind = self.precision if self.precision in manifest.graphs.get(role, {}) else "fp32"
-            return Graph(
-                bundle.graph(role, str(kind)),
-                providers=providers,
-                device=device,
-                threads=threads,
-                strict=strict,
-            )
+        graph = functools.partial(
+            graph_of,
+            bundle,
+            precision=self.precision,
+            providers=providers,
+            device=device,
+            threads=threads,
+            strict=strict,
+        )
 
         self._denoiser, self._estimator = graph("denoiser"), graph("estimator")
         _check_ports(self._denoiser, (3, 1, 1))
@@ -222,12 +224,7 @@ class ImageDenoiser:
 
     def report(self) -> dict[str, Any]:
         """What was loaded and where it runs: {"bundle": id, "name", "precision", "graphs"}."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self.precision, self.graphs)
 
     def _checked_strength(self, strength: float | None) -> float | None:
         if strength is None:

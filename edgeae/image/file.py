@@ -31,7 +31,6 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edgeae.coding import container
 from edgeae.coding.container import Chunk, read_varint, varint
@@ -51,7 +50,6 @@ __all__ = [
     "MAGIC",
     "SMALL_MAGIC",
     "ImageFile",
-    "as_bytes",
     "read",
     "read_header",
     "read_metadata",
@@ -206,13 +204,6 @@ def salvage(data: bytes, limits: Limits | None = None) -> ImageFile:
     if found is None:
         raise BitstreamError("this is not an .eae file, or nothing is left of its header")
     return ImageFile(found, blocks, alpha if found.channels == 4 else None, _metadata(chunks))
-
-
-def as_bytes(blob: Any) -> bytes:
-    """A file that a caller gave, as bytes. Raises TypeError for anything else."""
-    if not isinstance(blob, bytes | bytearray | memoryview):
-        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
-    return bytes(blob)
 
 
 def _allowed(data: bytes, limits: Limits | None) -> Limits:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find, reopened
+from edgeae.coding.container import as_bytes
 from edgeae.coding.rate import (
     DEFAULT_QUALITY,
     LEVELS,
@@ -23,6 +25,7 @@ from edgeae.coding.rate import (
     quality_of_level,
 )
 from edgeae.errors import BitstreamError, BundleError, UnknownCodec
+from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 from edgeae.signal import codec_file as file
@@ -85,16 +88,15 @@ class SignalCodec:
         self._spec = spec = latent_spec(bundle)
         tables, self._exact_tables, steps = read_tables(bundle, spec)
 
-        def graph(role: str) -> Graph:
-            there = manifest.graphs.get(role, {})
-            kept = self.precision if self.precision in there else "fp32"
-            return Graph(
-                bundle.graph(role, kept),
-                providers=providers,
-                device=device,
-                threads=threads,
-                strict=strict,
-            )
+        graph = functools.partial(
+            graph_of,
+            bundle,
+            precision=self.precision,
+            providers=providers,
+            device=device,
+            threads=threads,
+            strict=strict,
+        )
 
         encoder, decoder = graph("encoder"), graph("decoder")
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
@@ -197,7 +199,7 @@ class SignalCodec:
             BitstreamError: not a file of a signal, cut off, damaged or over a limit.
             UnknownCodec: another codec wrote it.
         """
-        content = file.read(_as_bytes(blob), limits)
+        content = file.read(as_bytes(blob), limits)
         self._check_id(content.header.codec_id)
         if content.header.exact:
             return read_exact(self._exact_tables, content)
@@ -247,7 +249,7 @@ class SignalCodec:
             TypeError, BitstreamError, UnknownCodec: as for `decompress`.
             ValueError: the file holds exact samples, which have no latent.
         """
-        content = file.read(_as_bytes(blob), limits)
+        content = file.read(as_bytes(blob), limits)
         self._check_id(content.header.codec_id)
         if content.header.exact:
             raise ValueError("the file holds exact samples, expected a latent")
@@ -348,12 +350,7 @@ class SignalCodec:
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self.precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self.precision, self.graphs)
 
     def __repr__(self) -> str:
         manifest = self.bundle.manifest
@@ -580,9 +577,3 @@ def file_info(data: bytes) -> dict[str, Any]:
         "level": None if header.exact else header.level,
         "codec_id": header.codec_id.hex(),
     }
-
-
-def _as_bytes(blob: Any) -> bytes:
-    if not isinstance(blob, bytes | bytearray | memoryview):
-        raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
-    return bytes(blob)

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError
+from edgeae.opening import report_of
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 from edgeae.signal.hop_schedule import hop_schedule
@@ -251,12 +252,7 @@ class SignalDenoiser:
 
     def report(self) -> dict[str, Any]:
         """What was loaded and where it runs: {"bundle": id, "name", "precision", "graphs"}."""
-        return {
-            "bundle": self.bundle.id,
-            "name": self.bundle.manifest.name,
-            "precision": self._precision,
-            "graphs": {role: graph.report() for role, graph in self.graphs.items()},
-        }
+        return report_of(self.bundle, self._precision, self.graphs)
 
 
 def _spec(bundle: Bundle) -> StreamSpec | SampleSpec:
