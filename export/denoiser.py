@@ -23,6 +23,7 @@ from export.parity import ExportError, check_close
 from export.quantize import quantize
 from train.config import Config
 from train.denoiser.damage import Damage, damaged
+from train.denoiser.interpolation import smooth_fill
 from train.denoiser.network import LEVEL_REACH, LEVEL_STRIDE, PhotoDenoiser, spread_level
 
 TASK = "denoiser"
@@ -146,6 +147,9 @@ def _calibration_inputs(
         true = torch.from_numpy(np.ascontiguousarray(left.level[None, None]))
         level = spread_level(torch.nn.functional.avg_pool2d(true, LEVEL_STRIDE)).numpy()
         known = left.known[None, None].astype(np.float32)
+        if network.config.smooth_holes:
+            filled = smooth_fill(torch.from_numpy(pixels), torch.from_numpy(known))
+            pixels = filled.numpy()
         inputs.append({"pixels": pixels, "level": blind if i % 2 else level, "known": known})
     return inputs
 

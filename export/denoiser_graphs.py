@@ -27,7 +27,8 @@ def denoiser_graph(network: PhotoDenoiser) -> tuple[onnx.ModelProto, list[str]]:
     writer = GraphWriter()
     half = writer.weight(np.float32(0.5))
     centered = writer.node("Sub", "pixels", half)
-    seen = writer.node("Mul", centered, "known")
+    smooth = network.config.smooth_holes
+    seen = centered if smooth else writer.node("Mul", centered, "known")
     everything = writer.node("Concat", seen, "level", "known", axis=1)
     # The network sees levels times a gain, which goes into the weights.
     gains = torch.tensor([1.0, 1.0, 1.0, LEVEL_GAIN, 1.0])
@@ -51,7 +52,8 @@ def denoiser_graph(network: PhotoDenoiser) -> tuple[onnx.ModelProto, list[str]]:
         in_float += [joined, *kept]
     left = _conv(writer, writer.node("Relu", x), network.leave, pads=[1, 1, 1, 1])
     change = writer.node("DepthToSpace", left, blocksize=2, mode="CRD")
-    total = writer.node("Add", writer.node("Add", seen, half), change)
+    around = "pixels" if smooth else writer.node("Add", seen, half)
+    total = writer.node("Add", around, change)
     model = writer.model(
         "denoiser",
         [("pixels", (1, 3, *_SHAPE)), ("level", (1, 1, *_SHAPE)), ("known", (1, 1, *_SHAPE))],
@@ -120,7 +122,8 @@ def _unshuffled(conv: nn.Conv2d) -> torch.Tensor:
 
 
 def _makers(model: onnx.ModelProto, output: str) -> list[str]:
-    """The node that makes a value, and the Add before it."""
+    """The node that makes a value, and the Add before it, if there is one."""
     by_output = {node.output[0]: node for node in model.graph.node}
     last = by_output[output]
-    return [last.name, by_output[last.input[0]].name]
+    before = by_output.get(last.input[0])
+    return [last.name] if before is None else [last.name, before.name]

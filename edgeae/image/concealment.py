@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeae.image.tiles import Tile
 
-__all__ = ["fill", "lost_latents"]
+__all__ = ["fill", "lost_latents", "quartered"]
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -49,8 +49,8 @@ def _filled(values: Floats, weights: Floats, levels: int) -> Floats:
         return values
     height, width = weights.shape
     even = (0, height % 2), (0, width % 2)
-    sums = _quartered(np.pad(values * weights, ((0, 0), *even)))
-    counts = _quartered(np.pad(weights, even))
+    sums = quartered(np.pad(values * weights, ((0, 0), *even)))
+    counts = quartered(np.pad(weights, even))
     means = (sums / np.maximum(counts, 1e-6)).astype(np.float32)
     coarse = _filled(means, np.minimum(counts, 1).astype(np.float32), levels - 1)
     pulled = coarse.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]
@@ -64,8 +64,8 @@ def _filled(values: Floats, weights: Floats, levels: int) -> Floats:
     return found
 
 
-def _quartered(values: Floats) -> Floats:
-    """Sums of squares of four."""
+def quartered(values: Floats) -> Floats:
+    """Sums of each 2x2 values, float32 (..., h, w) with even sides to (..., h / 2, w / 2)."""
     rows = values[..., 0::2, :] + values[..., 1::2, :]
     sums: Floats = rows[..., 0::2] + rows[..., 1::2]
     return sums

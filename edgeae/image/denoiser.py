@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.errors import BundleError
+from edgeae.image.interpolation import smooth_fill
 from edgeae.image.pixels import parts
 from edgeae.image.tiles import Tile, pad_to_stride, scaled, tiles
 from edgeae.opening import graph_of, report_of
@@ -176,7 +177,8 @@ class ImageDenoiser:
     def fill(self, image: Pixels, mask: Mask) -> Pixels:
         """The image with its holes filled from what is around them, of its shape and dtype.
 
-        Everything outside of the mask stays exactly as it is, transparency everywhere.
+        The holes are filled smoothly first, and the model adds what lacks. Everything outside of
+        the mask stays exactly as it is, transparency everywhere.
 
         Args:
             image: as for `denoise`; what is in holes does not matter.
@@ -193,7 +195,8 @@ class ImageDenoiser:
             return filled
         stride = self._spec.stride
         known = np.pad(~hole, _padding(hole.shape, stride), mode="edge").astype(np.float32)
-        for tile, planes, level in self._seen(colors, 0.0, within=hole):
+        smooth = smooth_fill(colors, hole)
+        for tile, planes, level in self._seen(smooth, 0.0, within=hole):
             seen = known[scaled(tile.seen_rows, stride), scaled(tile.seen_columns, stride)]
             found = self._restored(tile, planes, level, seen[None, None])
             rows, columns = _inside(tile, stride, image)

@@ -10,8 +10,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgeae.image import interpolation
 from train.config import Config, config_from_dict
 from train.denoiser.damage import Damage, damaged, hole_mask
+from train.denoiser.interpolation import smooth_fill
 from train.denoiser.network import (
     LEVEL_REACH,
     LEVEL_STRIDE,
@@ -26,8 +28,11 @@ from train.muon import Muon, orthogonal
 
 SIZES = [
     DenoiserNetwork(channels=(8, 8, 8), blocks=(1, 1, 2), level_channels=8),
-    DenoiserNetwork(channels=(8, 8), blocks=(0, 1), level_channels=8),
+    DenoiserNetwork(channels=(8, 8), blocks=(0, 1), level_channels=8, smooth_holes=True),
 ]
+
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +123,48 @@ def test_what_a_hole_holds_does_not_matter():
     with torch.no_grad():
         one, two = (network.restore(p, 0 * known, known) for p in (pixels, other))
     assert torch.equal(one, two)
+
+
+def test_a_network_of_smooth_holes_begins_with_them():
+    network = PhotoDenoiser(SIZES[1])
+    pixels, known = torch.rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32)
+    known[:, :, 10:20, 10:20] = 0
+    seen = smooth_fill(pixels, known)
+    with torch.no_grad():
+        found = network.restore(seen, 0 * known, known)
+        torch.testing.assert_close(found, seen)
+        # What is a hole is told apart from what is known.
+        one, other = (lively(network).restore(seen, 0 * known, k) for k in (known, known * 0 + 1))
+    assert not torch.equal(one, other)
+
+
+def test_training_and_package_fill_holes_alike():
+    rng = np.random.default_rng(0)
+    for height, width in ((40, 57), (128, 128), (1, 9)):
+        image = rng.normal(0, 900, (height, width, 3)).cumsum(axis=1) + 30_000
+        image = image.clip(0, 65_535).astype(np.uint16)
+        hole = rng.random((height, width)) < 0.2
+        hole[height // 3 : height // 3 + 30, 5:8] = True
+        pixels = torch.from_numpy(image.transpose(2, 0, 1)[None] / np.float32(65_535))
+        known = torch.from_numpy(~hole[None, None]).float()
+        found = smooth_fill(pixels, known)[0].numpy().transpose(1, 2, 0)
+        ours = interpolation.smooth_fill(image, hole) / np.float32(65_535)
+        np.testing.assert_allclose(found, ours, atol=2e-4)
+        np.testing.assert_array_equal(found[~hole], ours[~hole])
+
+
+def test_a_batch_with_holes_has_smooth_ones():
+    config = smoke()
+    damage = Damage(holes=1.0, clean_holes=1.0)
+    network = dataclasses.replace(config.network, smooth_holes=True)
+    data = dataclasses.replace(config.data, damage=damage)
+    recipe = DenoiserRecipe(dataclasses.replace(config, network=network, data=data), CPU)
+    clean, pixels, level, known, *_ = recipe.batch(np.random.default_rng(0))
+    assert (known == 0).any() and (level == 0).all()
+    hole = (known == 0).expand_as(pixels)
+    assert torch.equal(pixels[~hole], clean[~hole])
+    assert not torch.equal(pixels[hole], clean[hole])
+    torch.testing.assert_close(pixels, smooth_fill(clean, known))
 
 
 def test_damage_is_of_the_level_that_is_told():

@@ -25,7 +25,7 @@ class Damage:
     """Of how many pictures what is done to; the shares of noise kinds are of those with noise.
 
     `highest_level` is the largest standard deviation of noise, in 8-bit values. Sensor noise grows
-    with brightness; camera noise is also smeared by demosaicing and by JPEG. `gray` pictures have
+    with brightness; camera noise went through a camera's own processing too. `gray` pictures have
     the same noise in all colors.
     """
 
@@ -102,48 +102,119 @@ def _share(clean: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _camera(clean: Floats, rng: np.random.Generator, sigma: np.float32) -> tuple[Floats, Floats]:
-    """Noise that a camera's own processing has smeared, and its level."""
-    # Cameras are less noisy than test sets: most levels lie below 20 of 255.
-    sigma = np.float32(sigma * rng.uniform(0.1, 0.6))
-    noise = rng.standard_normal(clean.shape, np.float32)
-    # Red and blue are interpolated from a quarter of the sites, green from half of them.
-    for channel, extra in enumerate((0.25, 0.0, 0.25)):
-        noise[:, :, channel] = _smeared(noise[:, :, channel], rng.uniform(0, 0.8) + extra)
-    if rng.random() < 0.5:
-        # White balance and the color matrix mix colors and make blue and red noisier.
-        mixing = np.eye(3) + rng.uniform(-0.3, 0.3, (3, 3))
-        noise = noise @ mixing.astype(np.float32)
-    if rng.random() < 0.3:
-        coarse = _smeared(rng.standard_normal(clean.shape[:2], np.float32), rng.uniform(1, 2.5))
-        noise += np.float32(rng.uniform(0, 0.6)) * coarse[:, :, None]
-    noise /= max(1e-6, float(noise.std()))
-    level = sigma * np.sqrt(_share(clean, rng))
-    pixels = (clean + level * noise).clip(0, 1)
-    variance = level[:, :, 0] ** 2
+    """Noise as a camera makes it from that of its sensor, and its level.
+
+    Photons and the amplifier make noise at every site of a Bayer pattern in linear light; white
+    balance, interpolation of the missing colors, a color matrix, the tone curve, the camera's own
+    smoothing and JPEG make of it what a file holds (Brooks et al. 2019, "Unprocessing Images for
+    Learned Raw Denoising", section 3). What the steps do to the picture itself is in the clean
+    picture too and left out.
+    """
+    # Cameras are less noisy than test sets: 1 to 15 of 255, small levels as often as large ones.
+    wanted = min(sigma, np.float32(np.exp(rng.uniform(0, np.log(15))) / 255))
+    linear = clean.clip(0, 1) ** np.float32(2.2)
+    noise = _demosaiced(_sensor(linear, rng), rng)
+    noise = noise @ _color_matrix(rng).T
+    # The tone curve's slope, bounded where it is steepest, in the shadows.
+    slope = np.minimum(
+        np.float32(1 / 2.2) * (linear + np.float32(1e-3)) ** np.float32(1 / 2.2 - 1), np.float32(3)
+    )
+    noise *= slope
     if rng.random() < 0.6:
-        before = pixels
-        pixels = _through_jpeg(pixels, int(rng.integers(70, 99)))
-        variance = variance * 0.9 + 0.5 * _rms(pixels - before) ** 2
-    return pixels, np.sqrt(variance).astype(np.float32)
+        noise = _smoothed_by_camera(noise, rng)
+    noise *= wanted / max(np.float32(1e-6), _rms(noise))
+    pixels = (clean + noise).clip(0, 1)
+    if rng.random() < 0.75:
+        pixels = _through_jpeg(pixels, int(rng.integers(80, 100)))
+    error = np.square(pixels - clean).mean(axis=2)
+    return pixels, np.sqrt(_smeared(error, 4.0)).astype(np.float32)
 
 
-def _smeared(noise: Floats, spread: float) -> Floats:
-    """Noise (H, W) through a Gaussian of `spread` pixels, with the same variance as before."""
+def _sensor(linear: Floats, rng: np.random.Generator) -> Floats:
+    """Noise (H, W) at the sites of a Bayer pattern, red first, after white balance; its scale is
+    any."""
+    gains = np.array([rng.uniform(1.6, 2.6), 1.0, rng.uniform(1.3, 2.2)], np.float32)
+    site = _sites(linear.shape[:2])
+    light = np.take_along_axis(linear, site[:, :, None], axis=2)[:, :, 0]
+    gain = gains[site]
+    # Of the variance of white, the amplifier's part.
+    read = np.float32(np.exp(rng.uniform(np.log(1e-3), np.log(0.1))))
+    deviation = gain * np.sqrt(light / gain + read)
+    return deviation * rng.standard_normal(light.shape, np.float32)
+
+
+def _demosaiced(raw: Floats, rng: np.random.Generator) -> Floats:
+    """Colors (H, W, 3) of a Bayer pattern (H, W): green from its neighbors, red and blue so too, or
+    as differences to green, as most cameras do."""
+    site = _sites(raw.shape)
+    cross = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
+    square = np.outer([0.5, 1, 0.5], [0.5, 1, 0.5]).astype(np.float32)
+    green = _filtered(np.where(site == 1, raw, 0), cross)
+    share = np.float32(rng.choice([0.0, 1.0, 1.0]))
+    colors = [green]
+    for color in (0, 2):
+        sites = np.where(site == color, raw - share * green, 0)
+        colors.append(share * green + _filtered(sites, square))
+    return np.stack([colors[1], colors[0], colors[2]], axis=2)
+
+
+def _sites(shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
+    """The color of each site of a Bayer pattern: 0 red, 1 green, 2 blue."""
+    return np.add.outer(np.arange(shape[0]) % 2, np.arange(shape[1]) % 2)
+
+
+def _color_matrix(rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """From a sensor's colors to those of a file, (3, 3): rows sum to 1, so that gray stays gray."""
+    usual = np.array([[1.7, -0.55, -0.15], [-0.25, 1.55, -0.3], [-0.05, -0.55, 1.6]])
+    usual += rng.normal(0, 0.1, (3, 3))
+    usual /= usual.sum(axis=1, keepdims=True)
+    strength = rng.uniform(0.1, 1)
+    return (strength * usual + (1 - strength) * np.eye(3)).astype(np.float32)
+
+
+def _smoothed_by_camera(noise: Floats, rng: np.random.Generator) -> Floats:
+    """Noise (H, W, 3) whose light is smoothed a little and sharpened, and whose color more."""
+    light = noise @ np.array([0.3, 0.6, 0.1], np.float32)
+    color = noise - light[:, :, None]
+    left, spread = np.float32(rng.uniform(0.1, 1)), rng.uniform(0.5, 2.5)
+    for channel in range(3):
+        smooth = _smeared(color[:, :, channel], spread)
+        color[:, :, channel] = left * color[:, :, channel] + (1 - left) * smooth
+    smooth = _smeared(light, rng.uniform(0.3, 1.2))
+    # Above 1 sharpens.
+    kept = np.float32(rng.uniform(0.2, 1.5))
+    light = smooth + kept * (light - smooth)
+    return light[:, :, None] + color
+
+
+def _filtered(values: Floats, kernel: Floats) -> Floats:
+    """Values (H, W) through a symmetric kernel (3, 3)."""
+    wide = np.pad(values, 1, mode="reflect")
+    height, width = values.shape
+    found = np.zeros_like(values)
+    for row in range(3):
+        for column in range(3):
+            found += kernel[row, column] * wide[row : row + height, column : column + width]
+    return found
+
+
+def _smeared(values: Floats, spread: float) -> Floats:
+    """Values (H, W) through a Gaussian of `spread` pixels."""
     if spread < 0.2:
-        return noise
+        return values
     reach = max(1, int(np.ceil(2.5 * spread)))
     taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / spread) ** 2)
-    taps = (taps / np.sqrt((taps**2).sum())).astype(np.float32)
+    taps = (taps / taps.sum()).astype(np.float32)
     for axis in (0, 1):
         width = [(0, 0), (0, 0)]
         width[axis] = (reach, reach)
-        wide = np.pad(noise, width, mode="reflect")
-        size = noise.shape[axis]
-        smeared = np.zeros_like(noise)
+        wide = np.pad(values, width, mode="reflect")
+        size = values.shape[axis]
+        smeared = np.zeros_like(values)
         for i, tap in enumerate(taps):
             smeared += tap * wide.take(range(i, i + size), axis=axis)
-        noise = smeared
-    return noise
+        values = smeared
+    return values
 
 
 def _through_jpeg(pixels: Floats, quality: int) -> Floats:

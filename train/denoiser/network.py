@@ -29,12 +29,14 @@ class DenoiserNetwork:
 
     `channels` are those at 1/2, 1/4, 1/8, ... of the resolution and `blocks` the residual blocks
     there on the way down; on the way up there are as many, but for the coarsest level.
-    `level_channels` are those of the network that estimates the noise level.
+    `level_channels` are those of the network that estimates the noise level. With `smooth_holes`
+    the network is given holes filled smoothly and adds what lacks; without, it sees nothing there.
     """
 
     channels: tuple[int, ...] = (32, 80, 128)
     blocks: tuple[int, ...] = (1, 1, 2)
     level_channels: int = 32
+    smooth_holes: bool = False
 
     @property
     def stride(self) -> int:
@@ -127,11 +129,14 @@ class PhotoDenoiser(nn.Module):
         """Pixels without noise and holes, (N, 3, H, W).
 
         Args:
-            pixels: (N, 3, H, W) in [0, 1], anything in holes.
+            pixels: (N, 3, H, W) in [0, 1], in holes what `train.denoiser.interpolation` gives, or
+                with a network without `smooth_holes` anything.
             level: standard deviation of the noise on the same scale, (N, 1, H, W).
             known: 1 where pixels are known, 0 in holes, (N, 1, H, W).
         """
-        seen = (pixels - 0.5) * known
+        seen = pixels - 0.5
+        if not self.config.smooth_holes:
+            seen = seen * known
         x = torch.relu(
             self.enter(F.pixel_unshuffle(torch.cat((seen, LEVEL_GAIN * level, known), 1), 2))
         )

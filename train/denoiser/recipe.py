@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from train.config import Config
 from train.denoiser.damage import Damage, damaged, hole_mask
+from train.denoiser.interpolation import smooth_fill
 from train.denoiser.network import LEVEL_STRIDE, DenoiserNetwork, PhotoDenoiser
 from train.image.data import PhotoData, Photos
 from train.image.pack import PackedPhotos, write_pack
@@ -83,6 +84,7 @@ class DenoiserRecipe:
         clean, pixels, level, known = (
             torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2) for part in parts
         )
+        pixels, known = self._seen(pixels, known.float()), known.float()
         # The level is told, and estimated, for squares.
         level = F.avg_pool2d(level, LEVEL_STRIDE)
         # Some users know the level only roughly.
@@ -92,10 +94,14 @@ class DenoiserRecipe:
             clean,
             pixels,
             level,
-            known.float(),
+            known,
             torch.from_numpy(wrong),
             torch.from_numpy(estimated),
         )
+
+    def _seen(self, pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
+        """Pixels (N, 3, H, W) as the network is given them."""
+        return smooth_fill(pixels, known) if self.config.network.smooth_holes else pixels
 
     def loss(
         self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
@@ -144,7 +150,8 @@ class DenoiserRecipe:
         side = clean.shape[2]
         masks = [~hole_mask((side, side), rng) for _ in range(len(clean))]
         known = torch.from_numpy(np.stack(masks)[:, None]).float()
-        figures["hole_db"] = self._psnr_db(network, clean, clean, 0 * ones, known)
+        seen = self._seen(clean, known)
+        figures["hole_db"] = self._psnr_db(network, clean, seen, 0 * ones, known)
         figures["score"] = 60 - float(np.mean(list(figures.values())))
         return figures
 
