@@ -2,15 +2,15 @@
 
     python -m benchmarks.entropy_models FOLDER --json OUT.json
 
-- static: one table for each latent channel and quality, fitted to the first half of the pictures.
+- static: one table for each latent channel and quality, fitted to the first half of the images.
 - explicit: for each slice and each square of 2 x 2 latents the best scale index is sent, coded
   given its left neighbor's, and names the table.
 - context: what ships, integer contexts of symbols already decoded.
 
-All are measured on the second half of the pictures. The symbols are those that the codec chose, so
+All are measured on the second half of the images. The symbols are those that the codec chose, so
 rounding is in favor of the shipped way by a little.
 
-The coder alone is timed on the symbols of the first picture as one block, repeated to a million:
+The coder alone is timed on the symbols of the first image as one block, repeated to a million:
 millions of symbols per CPU second of one thread, contexts and tables already known.
 """
 
@@ -131,19 +131,19 @@ def explicit_bytes(training: list[Ints], held_out: list[Ints], slices: list[slic
 
 
 def measure(
-    codec: edgeae.ImageCodec, pictures: list[npt.NDArray[np.uint8]]
+    codec: edgeae.ImageCodec, images: list[npt.NDArray[np.uint8]]
 ) -> list[dict[str, Any]]:
     """One row for each quality: bytes of the three ways."""
     spec = (codec.bundle.manifest.latent or {})["slices"]
     ends = np.cumsum([part["channels"] for part in spec])
     slices = [slice(int(e) - p["channels"], int(e)) for e, p in zip(ends, spec, strict=True)]
-    half = len(pictures) // 2
+    half = len(images) // 2
     rows = []
     for quality in QUALITIES:
         symbols = [
-            codec.encode(picture, quality=quality).symbols.astype(np.int64) for picture in pictures
+            codec.encode(image, quality=quality).symbols.astype(np.int64) for image in images
         ]
-        context = sum(len(codec.compress(picture, quality=quality)) for picture in pictures[half:])
+        context = sum(len(codec.compress(image, quality=quality)) for image in images[half:])
         static = static_bytes(symbols[:half], symbols[half:])
         explicit = explicit_bytes(symbols[:half], symbols[half:], slices)
         rows.append(
@@ -189,15 +189,15 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", type=Path, help="pictures, none of them used in training")
+    parser.add_argument("folder", type=Path, help="images, none of them used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     arguments = parser.parse_args()
     files = sorted(f for f in arguments.folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
     codec = edgeae.ImageCodec.load(arguments.model)
-    pictures = [read_image(file) for file in files]
-    rows = measure(codec, pictures)
-    speed = coder_speed(codec.encode(pictures[0], quality=5).symbols.astype(np.int64))
+    images = [read_image(file) for file in files]
+    rows = measure(codec, images)
+    speed = coder_speed(codec.encode(images[0], quality=5).symbols.astype(np.int64))
     table = Table("quality", "static", "explicit", "context", "context against the better")
     for row in rows:
         saved = row["context"] / min(row["static"], row["explicit"]) - 1
@@ -212,7 +212,7 @@ def main() -> None:
         result = {
             "command": "python -m benchmarks.entropy_models FOLDER --json OUT.json",
             "bundle": {"name": codec.bundle.manifest.name, "id": codec.bundle.id},
-            "pictures": [file.name for file in files],
+            "images": [file.name for file in files],
             "machine": machine(),
             "versions": versions(("edgeae", "numpy", "onnxruntime")),
             "rows": rows,

@@ -1,9 +1,9 @@
-"""What the largest pictures cost: time and memory for a square of many megapixels, both ways.
+"""What the largest images cost: time and memory for a square of many megapixels, both ways.
 
-    python -m benchmarks.large_picture [--side 16000] [--picture FILE] --json OUT.json
+    python -m benchmarks.large_picture [--side 16000] [--image FILE] --json OUT.json
 
-The picture is one photograph repeated, by default the one of the demo. Memory is what the process
-held at its peak beyond what it held with the picture and the loaded model.
+The image is one photograph repeated, by default the one of the demo. Memory is what the process
+held at its peak beyond what it held with the image and the loaded model.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--side", type=int, default=16_000, help="pixels a side")
-    parser.add_argument("--picture", type=Path, help="the photograph to repeat")
+    parser.add_argument("--image", type=Path, help="the photograph to repeat")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args(arguments)
-    report = measure(options.model, options.side, options.picture)
+    report = measure(options.model, options.side, options.image)
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(report, indent=1) + "\n")
@@ -49,45 +49,45 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def measure(model: str, side: int, source: Path | None) -> dict[str, Any]:
-    """Seconds, bytes and peak memory of one picture (side, side, 3)."""
+    """Seconds, bytes and peak memory of one image (side, side, 3)."""
     part = read_image(source or ASSETS / "photo.webp")
     part = part[:side, :side]
     # Filled in place: a copy made on the way would hide what comes later below its own peak.
-    picture = np.empty((side, side, 3), np.uint8)
+    image = np.empty((side, side, 3), np.uint8)
     for top in range(0, side, part.shape[0]):
         for left in range(0, side, part.shape[1]):
-            hole = picture[top : top + part.shape[0], left : left + part.shape[1]]
+            hole = image[top : top + part.shape[0], left : left + part.shape[1]]
             hole[:] = part[: hole.shape[0], : hole.shape[1]]
     codec = edgeae.ImageCodec.load(model)
     codec.decompress(codec.compress(part))  # first calls allocate
     before = _peak_bytes()
-    blob, encode_seconds = _timed(lambda: codec.compress(picture))
+    blob, encode_seconds = _timed(lambda: codec.compress(image))
     encoded = _peak_bytes()
     limits = Limits(pixels=side * side, pixels_per_byte=side * side)
     restored, decode_seconds = _timed(lambda: codec.decompress(blob, limits=limits))
     decoded = _peak_bytes()
     quality_db = float(
-        np.mean([psnr_db(a, b) for a, b in zip(_strips(picture), _strips(restored), strict=True)])
+        np.mean([psnr_db(a, b) for a, b in zip(_strips(image), _strips(restored), strict=True)])
     )
     return {
-        "what": "one large picture",
+        "what": "one large image",
         "bundle": {"name": codec.bundle.manifest.name, "id": codec.bundle.id},
         "machine": machine(),
         "versions": versions(("edgeae", "numpy", "onnxruntime")),
         "side_pixels": side,
-        "picture_bytes": picture.nbytes,
+        "image_bytes": image.nbytes,
         "file_bytes": len(blob),
         "psnr_db": round(quality_db, 2),
         "encode_cpu_seconds": round(encode_seconds, 1),
         "decode_cpu_seconds": round(decode_seconds, 1),
         "encode_peak_bytes": encoded - before,
-        # The picture that comes back is as large as the one that went in.
-        "decode_peak_bytes_beyond_picture": max(0, decoded - encoded - picture.nbytes),
+        # The image that comes back is as large as the one that went in.
+        "decode_peak_bytes_beyond_image": max(0, decoded - encoded - image.nbytes),
     }
 
 
-def _strips(picture: np.ndarray) -> list[np.ndarray]:
-    return np.array_split(picture, max(1, len(picture) // 1000))
+def _strips(image: np.ndarray) -> list[np.ndarray]:
+    return np.array_split(image, max(1, len(image) // 1000))
 
 
 def _timed(call: Callable[[], Result]) -> tuple[Result, float]:

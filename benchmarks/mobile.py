@@ -7,7 +7,7 @@ and QNN have ("portable"), rounded to half precision after every operator, as NP
 compute ("fp16"), and in whole numbers, 16-bit activations and 8-bit weights ("a16w8"). The speech
 denoiser hears every recording: SI-SDR and PESQ-WB against the clean one, and the SI-SDR of its
 output against the shipped graph's. The photo codec, encoder and decoder replaced together, takes
-the pictures of 768x512 pixels at qualities 3, 5 and 7: PSNR and bytes, means over all.
+the images of 768x512 pixels at qualities 3, 5 and 7: PSNR and bytes, means over all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("noisy", type=Path, help="folder of noisy recordings at 16 kHz")
     parser.add_argument("clean", type=Path, help="folder of the clean recordings, same names")
-    parser.add_argument("photos", type=Path, help="folder of pictures")
+    parser.add_argument("photos", type=Path, help="folder of images")
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--speech-model", default="speech-denoiser")
     parser.add_argument("--photo-model", default="photo-codec")
@@ -170,19 +170,19 @@ def speech_rows(
 
 
 def photo_rows(
-    files: Mapping[str, Mapping[str, Path]], bundle: Bundle, pictures: Sequence[Path]
+    files: Mapping[str, Mapping[str, Path]], bundle: Bundle, images: Sequence[Path]
 ) -> list[Row]:
-    """A row for each form: means over the pictures of the right size and the qualities."""
-    images = [image for image in map(read_image, pictures) if image.shape[:2] == SIZE]
+    """A row for each form: means over the images of the right size and the qualities."""
+    sized = [image for image in map(read_image, images) if image.shape[:2] == SIZE]
     rows = []
     for form, by_role in files.items():
         codec = ImageCodec(bundle, precision=SHIPPED)
-        # A bundle's own graphs have free shapes; in this benchmark every picture has one.
+        # A bundle's own graphs have free shapes; in this benchmark every image has one.
         encoder, decoder = (_graph(by_role[role], form) for role in ("encoder", "decoder"))
         codec._analysis = replace(codec._analysis, graph=encoder)
         codec._synthesis = replace(codec._synthesis, graph=decoder)
         quality_db, size_bytes = [], []
-        for image in _progress(f"photos, {form}", images):
+        for image in _progress(f"photos, {form}", sized):
             for quality in QUALITIES:
                 blob = codec.compress(image, quality=quality)
                 size_bytes.append(len(blob))
@@ -190,7 +190,7 @@ def photo_rows(
         rows.append(
             {
                 "form": form,
-                "pictures": len(images),
+                "images": len(sized),
                 "psnr_db": round(float(np.mean(quality_db)), 3),
                 "bytes": round(float(np.mean(size_bytes)), 1),
             }

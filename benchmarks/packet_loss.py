@@ -4,9 +4,9 @@
         --plot docs/packet_loss.png
 
 Losses follow Gilbert's model (1960), the usual case of Elliott's: a link is good and loses nothing,
-or bad and loses all, and changes state at random from packet to packet. Each picture of FOLDER is
+or bad and loses all, and changes state at random from packet to packet. Each image of FOLDER is
 sent at quality 5 in packets of at most 1200 bytes, and what arrives is received; its PSNR is that
-of the whole picture, concealed parts among it. Speech is the recording of the package's demo,
+of the whole image, concealed parts among it. Speech is the recording of the package's demo,
 denoised as a stream in blocks of 20 ms; a lost block is skipped (`Stream.skip`), or a block of
 zeros takes its place, which clicks. Speech quality is SI-SDR against the clean recording, which
 does not hear clicks. What the masks call exact is compared with what arrives without loss: a
@@ -49,11 +49,11 @@ Lost = NDArray[np.bool_]
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packet_loss", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("folder", type=Path, help="pictures")
+    parser.add_argument("folder", type=Path, help="images")
     parser.add_argument("--codec", default="photo-codec")
     parser.add_argument("--denoiser", default="speech-denoiser")
-    parser.add_argument("--images", type=int, help="only the first so many pictures")
-    parser.add_argument("--runs", type=int, default=3, help="patterns of loss for each picture")
+    parser.add_argument("--images", type=int, help="only the first so many images")
+    parser.add_argument("--runs", type=int, default=3, help="patterns of loss for each image")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument(
         "--keep", action="store_true",
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     files = files[: options.images] if options.images else files
     if not files:
-        sys.exit(f"{options.folder} holds no pictures")
+        sys.exit(f"{options.folder} holds no images")
     codec = edgeae.ImageCodec.load(options.codec)
     denoiser = edgeae.SignalDenoiser.load(options.denoiser)
     graphs = {"photos": hashes(codec.bundle), "speech": hashes(denoiser.bundle)}
@@ -119,7 +119,7 @@ def patterns() -> list[tuple[float, float]]:
 
 
 def photos(codec: edgeae.ImageCodec, files: Sequence[Path], *, runs: int) -> dict[str, Any]:
-    """Mean PSNR of what arrives, over pictures and patterns, for each loss and burst."""
+    """Mean PSNR of what arrives, over images and patterns, for each loss and burst."""
     found: dict[tuple[float, float], list[tuple[float, float, float]]] = {}
     sent = sent_bytes = file_bytes = pixels = nothing = 0
     for number, file in enumerate(track(files, "photos")):
@@ -144,14 +144,14 @@ def photos(codec: edgeae.ImageCodec, files: Sequence[Path], *, runs: int) -> dic
                 row = (psnr_db(image, received), 1 - float(mask.mean()), float(lost.mean()))
                 found.setdefault((loss, burst), []).append(row)
     return {
-        "pictures": len(files),
+        "images": len(files),
         "runs": runs,
         "quality": QUALITY,
         "packet_bytes": PACKET_BYTES,
-        "packets_per_picture": round(sent / len(files), 1),
+        "packets_per_image": round(sent / len(files), 1),
         "bpp_packets": round(8 * sent_bytes / pixels, 4),
         "bpp_files": round(8 * file_bytes / pixels, 4),
-        "pictures_of_which_nothing_came": nothing,
+        "images_of_which_nothing_came": nothing,
         "points": [
             {
                 "loss": loss,
@@ -274,7 +274,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes[1].annotate("noisy, nothing lost", (0.98, level), xycoords=("axes fraction", "data"),
                      ha="right", va="bottom", color="gray")  # fmt: skip
     axes[0].set_title(
-        f"{report['photos']['pictures']} photographs of {report['folder']}, quality {QUALITY}"
+        f"{report['photos']['images']} photographs of {report['folder']}, quality {QUALITY}"
     )
     axes[1].set_title("a noisy recording, denoised as it arrives")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("unpacked", type=Path, help="folder with the packages' contents")
-    parser.add_argument("out", type=Path, help="where the pictures go")
+    parser.add_argument("out", type=Path, help="where the images go")
     arguments = parser.parse_args()
     found = {name: find(arguments.unpacked, name) for name in PHOTOS}
     missing = [name for name, file in found.items() if file is None]
@@ -65,7 +65,7 @@ def main() -> None:
     for file in found.values():
         assert file is not None
         shrunk(file).save(arguments.out / f"{file.stem.lower()}.png")
-    print(f"{len(found)} pictures in {arguments.out}")
+    print(f"{len(found)} images in {arguments.out}")
 
 
 def find(folder: Path, name: str) -> Path | None:
@@ -74,11 +74,11 @@ def find(folder: Path, name: str) -> Path | None:
 
 
 def shrunk(file: Path) -> Image.Image:
-    """The picture, halved if it was stored with loss, and at most 768 pixels a side."""
-    picture = _read(file)
-    scale = min(1.0 if file.suffix != ".jpg" else 0.5, LONGEST_PIXELS / max(picture.size))
-    size = (round(picture.width * scale), round(picture.height * scale))
-    return picture if scale == 1 else picture.resize(size, Image.Resampling.LANCZOS)
+    """The image, halved if it was stored with loss, and at most 768 pixels a side."""
+    image = _read(file)
+    scale = min(1.0 if file.suffix != ".jpg" else 0.5, LONGEST_PIXELS / max(image.size))
+    size = (round(image.width * scale), round(image.height * scale))
+    return image if scale == 1 else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _read(file: Path) -> Image.Image:

@@ -126,18 +126,18 @@ def stereo_rows(result: Mapping[str, Any]) -> list[Row]:
 
 
 def large_picture_rows(result: Mapping[str, Any]) -> list[Row]:
-    """One row for a picture of many megapixels."""
+    """One row for an image of many megapixels."""
     side = result["side_pixels"]
     return [
         {
             "pixels": f"{side:,} x {side:,}",
-            "picture": f"{result['picture_bytes'] / 1e6:.0f} MB",
+            "image": f"{result['image_bytes'] / 1e6:.0f} MB",
             "file": f"{result['file_bytes'] / 1e6:.1f} MB",
             "PSNR": f"{result['psnr_db']:.1f} dB",
             "encode": f"{result['encode_cpu_seconds']:.0f} s, "
             f"{result['encode_peak_bytes'] / 1e6:.0f} MB",
             "decode": f"{result['decode_cpu_seconds']:.0f} s, "
-            f"{result['decode_peak_bytes_beyond_picture'] / 1e6:.0f} MB",
+            f"{result['decode_peak_bytes_beyond_image'] / 1e6:.0f} MB",
         }
     ]
 
@@ -177,7 +177,7 @@ def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
     """A row for each part of `python -m tests.soak.volumes` that was run to its end."""
     found: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
         "mutants": lambda r: (
-            "mutated files, packets, graphs, manifests, sounds and pictures",
+            "mutated files, packets, graphs, manifests, sounds and images",
             f"no exception but `EdgeaeError`; the slowest {1000 * r['slowest_s']:.0f} ms",
         ),
         "flips": lambda r: (
@@ -291,7 +291,7 @@ PUBLISHED = (
     ),
     Published(
         "public_photos.json",
-        "**Photos of other origin**: 22 pictures from public packages"
+        "**Photos of other origin**: 22 images from public packages"
         " (`benchmarks/public_photos.py`), many of them close-ups.",
         "python -m benchmarks.rate_distortion FOLDER --no-ms-ssim"
         " --json benchmarks/results/public_photos.json",
@@ -300,7 +300,7 @@ PUBLISHED = (
     ),
     Published(
         "large_picture.json",
-        "**A large picture**: time and memory beyond the picture itself, one thread.",
+        "**A large image**: time and memory beyond the image itself, one thread.",
         "python -m benchmarks.large_picture --json benchmarks/results/large_picture.json",
         large_picture_rows,
         "photo-codec",

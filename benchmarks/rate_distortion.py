@@ -2,7 +2,7 @@
 
     python -m benchmarks.rate_distortion FOLDER --json OUT.json [--plot OUT.png]
 
-Every point encodes each picture to a file, takes its size, decodes the file and compares.
+Every point encodes each image to a file, takes its size, decodes the file and compares.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from edgeae.bench.machine import machine, versions
 from edgeae.media import IMAGE_SUFFIXES, read_image
 from edgeae.metrics import bits_per_pixel, ms_ssim, psnr_db
 
-Picture = NDArray[np.uint8]
+Pixels = NDArray[np.uint8]
 Curve = Sequence[float] | NDArray[np.float64]
 ANCHOR = "JPEG"
 METHOD = (
     "BD-rate: Bjontegaard (VCEG-M33, 2001) with PCHIP in place of the cubic: log rate as a"
     " monotone piecewise cubic of quality, integrated over the quality that both curves reach; the"
     " mean difference is the rate saved at equal quality, negative is better. Once on averaged"
-    " curves (at each setting the mean bits per pixel and the mean quality over the pictures), once"
-    " as the mean of each picture's own. Quality is RGB PSNR, or MS-SSIM (mean of R, G, B) as"
+    " curves (at each setting the mean bits per pixel and the mean quality over the images), once"
+    " as the mean of each image's own. Quality is RGB PSNR, or MS-SSIM (mean of R, G, B) as"
     " -10 log10(1 - MS-SSIM). Bits per pixel are file sizes. Times are CPU milliseconds of the"
     " process, every codec held to one thread, at the setting nearest to 0.5 bits per pixel."
 )
@@ -58,13 +58,13 @@ class Contender:
 
     name: str
     settings: tuple[float, ...]
-    encode: Callable[[Picture, float, Path], None]
-    decode: Callable[[Path], Picture]
+    encode: Callable[[Pixels, float, Path], None]
+    decode: Callable[[Path], Pixels]
 
 
 @dataclass(frozen=True)
 class Point:
-    """One picture at one setting."""
+    """One image at one setting."""
 
     bpp: float
     psnr_db: float
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     files = sorted(p for p in options.folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     files = files[: options.images] if options.images else files
     if not files:
-        sys.exit(f"{options.folder} holds no pictures")
+        sys.exit(f"{options.folder} holds no images")
     bundle = _bundle(options.model) if options.precision else None
     contenders = _contenders(options)
     progress = Console(stderr=True)
@@ -87,14 +87,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         measured = measure(
             contenders,
-            track(files, "pictures", console=progress, disable=not progress.is_terminal),
+            track(files, "images", console=progress, disable=not progress.is_terminal),
             structure=not options.no_ms_ssim,
         )
     report = {
         "what": "rate-distortion, real file sizes",
         "method": METHOD,
         "folder": options.folder.name,
-        "pictures": [path.name for path in files],
+        "images": [path.name for path in files],
         "bundle": bundle,
         "machine": machine(),
         "versions": versions(PACKAGES) | {name: features.version(name) for name in LIBRARIES},
@@ -121,19 +121,19 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
 def measure(
     contenders: Sequence[Contender], files: Any, *, structure: bool
 ) -> dict[str, list[list[Point]]]:
-    """For each contender the points [picture][setting]."""
+    """For each contender the points [image][setting]."""
     measured: dict[str, list[list[Point]]] = {c.name: [] for c in contenders}
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "picture"
+        target = Path(folder) / "image"
         _warm_up(contenders, target)
         for path in files:
-            picture = read_image(path)
-            if picture.shape[2] != 3:
-                sys.exit(f"{path} has {picture.shape[2]} channels: RGB is needed")
+            image = read_image(path)
+            if image.shape[2] != 3:
+                sys.exit(f"{path} has {image.shape[2]} channels: RGB is needed")
             for contender in contenders:
                 measured[contender.name].append(
                     [
-                        _point(contender, setting, picture, target, structure)
+                        _point(contender, setting, image, target, structure)
                         for setting in contender.settings
                     ]
                 )
@@ -143,7 +143,7 @@ def measure(
 def _measure_in_processes(
     options: argparse.Namespace, files: Sequence[Path]
 ) -> dict[str, list[list[Point]]]:
-    """What `measure` finds, one process for each share of the pictures."""
+    """What `measure` finds, one process for each share of the images."""
     jobs = min(options.jobs, len(files))
     shares = [files[first::jobs] for first in range(jobs)]
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
@@ -160,17 +160,17 @@ def _measure_share(
 
 
 def _point(
-    contender: Contender, setting: float, picture: Picture, target: Path, structure: bool
+    contender: Contender, setting: float, image: Pixels, target: Path, structure: bool
 ) -> Point:
     start = time.process_time()
-    contender.encode(picture, setting, target)
+    contender.encode(image, setting, target)
     encoded = time.process_time()
     restored = contender.decode(target)
     decoded = time.process_time()
     return Point(
-        bpp=bits_per_pixel(target.stat().st_size, picture.shape),
-        psnr_db=psnr_db(picture, restored),
-        ms_ssim_db=-10 * math.log10(1 - ms_ssim(picture, restored)) if structure else math.nan,
+        bpp=bits_per_pixel(target.stat().st_size, image.shape),
+        psnr_db=psnr_db(image, restored),
+        ms_ssim_db=-10 * math.log10(1 - ms_ssim(image, restored)) if structure else math.nan,
         encode_ms=1000 * (encoded - start),
         decode_ms=1000 * (decoded - encoded),
     )
@@ -215,7 +215,7 @@ def peer_contenders(names: Sequence[str]) -> Iterator[Contender]:
 
 
 # Up to more than 2 bits per pixel on photographs. Below 10 JPEG's colors collapse, and every other
-# codec would gain points from a range that nobody uses. Below 19 libjxl halves the picture.
+# codec would gain points from a range that nobody uses. Below 19 libjxl halves the image.
 _JPEG_QUALITIES = (10, 14, 20, 28, 38, 50, 62, 72, 80, 86, 91, 94)
 _AVIF_QUALITIES = (5, 12, 20, 28, 36, 44, 52, 60, 68, 76, 84, 90)
 _JXL_QUALITIES = (19, 25, 35, 45, 55, 65, 75, 84, 90, 94)
@@ -223,16 +223,16 @@ _JXL_QUALITIES = (19, 25, 35, 45, 55, 65, 75, 84, 90, 94)
 
 def _pillow_encoder(
     container: str, options: dict[str, Any]
-) -> Callable[[Picture, float, Path], None]:
-    def encode(picture: Picture, setting: float, target: Path) -> None:
-        Image.fromarray(picture).save(target, container, quality=int(setting), **options)
+) -> Callable[[Pixels, float, Path], None]:
+    def encode(image: Pixels, setting: float, target: Path) -> None:
+        Image.fromarray(image).save(target, container, quality=int(setting), **options)
 
     return encode
 
 
-def _pillow_decoder(source: Path) -> Picture:
-    with Image.open(source) as picture:
-        return np.asarray(picture.convert("RGB"))
+def _pillow_decoder(source: Path) -> Pixels:
+    with Image.open(source) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def our_contenders(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
@@ -240,11 +240,11 @@ def our_contenders(model: str, precisions: Sequence[str]) -> Iterator[Contender]
         codec = edgeae.ImageCodec.load(model, precision=precision)
 
         def encode(
-            picture: Picture, setting: float, target: Path, codec: edgeae.ImageCodec = codec
+            image: Pixels, setting: float, target: Path, codec: edgeae.ImageCodec = codec
         ) -> None:
-            target.write_bytes(codec.compress(picture, quality=setting))
+            target.write_bytes(codec.compress(image, quality=setting))
 
-        def decode(source: Path, codec: edgeae.ImageCodec = codec) -> Picture:
+        def decode(source: Path, codec: edgeae.ImageCodec = codec) -> Pixels:
             return codec.decompress(source.read_bytes())
 
         name = f"edgeae {precision}"
@@ -279,9 +279,9 @@ def summary(
             )
             for a, b in zip(anchor, measured, strict=True)
         ]
-        figures[f"bd_rate_{quality[:-3]}_per_picture_percent"] = [_rounded(value) for value in each]
+        figures[f"bd_rate_{quality[:-3]}_per_image_percent"] = [_rounded(value) for value in each]
         finite = [value for value in each if math.isfinite(value)]
-        figures[f"bd_rate_{quality[:-3]}_mean_of_pictures_percent"] = _rounded(
+        figures[f"bd_rate_{quality[:-3]}_mean_of_images_percent"] = _rounded(
             float(np.mean(finite)) if finite else math.nan
         )
     figures["psnr_db_at_bpp"] = {
@@ -354,7 +354,7 @@ def _rounded(value: float) -> float | None:
 
 def table(report: dict[str, Any]) -> Table:
     """The report as a table for the terminal."""
-    out = Table(title=f"{len(report['pictures'])} pictures of {report['folder']}, real file sizes")
+    out = Table(title=f"{len(report['images'])} images of {report['folder']}, real file sizes")
     out.add_column("codec")
     rates = [f"dB at\n{rate} bpp" for rate in RATES_BPP]
     for title in ("BD-rate\nPSNR", "BD-rate\nMS-SSIM", *rates, "encode\nms", "decode\nms"):
@@ -406,7 +406,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axis.set(xlabel="bits per pixel, whole files", ylabel=titles[quality], xlim=(0, 2))
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
-    figure.suptitle(f"{len(report['pictures'])} pictures of {report['folder']}")
+    figure.suptitle(f"{len(report['images'])} images of {report['folder']}")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -428,7 +428,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.rate_distortion",
         description="Rate-distortion of a codec bundle beside JPEG, WebP, AVIF and JPEG XL.",
     )
-    parser.add_argument("folder", type=Path, help="pictures, none of them used in training")
+    parser.add_argument("folder", type=Path, help="images, none of them used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--precision", type=_names, default=["int8", "fp32"], metavar="A,B")
     parser.add_argument(
@@ -440,9 +440,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, help="where to write every figure")
     parser.add_argument("--plot", type=Path, help="where to write the curves as PNG")
-    parser.add_argument("--jobs", type=int, default=1, help="processes that share the pictures")
-    parser.add_argument("--images", type=int, help="only the first so many pictures")
-    parser.add_argument("--no-ms-ssim", action="store_true", help="PSNR only, and any picture size")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that share the images")
+    parser.add_argument("--images", type=int, help="only the first so many images")
+    parser.add_argument("--no-ms-ssim", action="store_true", help="PSNR only, and any image size")
     return parser
 
 

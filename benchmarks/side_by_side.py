@@ -1,4 +1,4 @@
-"""Crops side by side: what each codec makes of the same pictures in the same number of bytes.
+"""Crops side by side: what each codec makes of the same images in the same number of bytes.
 
     python -m benchmarks.side_by_side OUT.png PICTURE... [--bpp 0.5]
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rate_distortion import Contender, Picture, our_contenders, peer_contenders
+from benchmarks.rate_distortion import Contender, Pixels, our_contenders, peer_contenders
 from edgeae.media import read_image
 from edgeae.metrics import psnr_db
 
@@ -32,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("out", type=Path, help="the picture to write, .png")
-    parser.add_argument("pictures", type=Path, nargs="+", help="pictures not used in training")
+    parser.add_argument("out", type=Path, help="the image to write, .png")
+    parser.add_argument("images", type=Path, nargs="+", help="images not used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--bpp", type=float, default=0.5, help="bits per pixel of every file")
     options = parser.parse_args(arguments)
     ours = next(our_contenders(options.model, ["int8"]))
     contenders = [ours, *peer_contenders(PEERS)]
-    draw(options.out, options.pictures, contenders, options.bpp)
+    draw(options.out, options.images, contenders, options.bpp)
 
 
 def draw(out: Path, files: Sequence[Path], contenders: Sequence[Contender], bpp: float) -> None:
@@ -58,16 +58,16 @@ def draw(out: Path, files: Sequence[Path], contenders: Sequence[Contender], bpp:
         squeeze=False,
     )
     for row, file in zip(axes, files, strict=True):
-        picture = read_image(file)
-        top, left = busiest(picture, CROP_SIDE)
+        image = read_image(file)
+        top, left = busiest(image, CROP_SIDE)
         window = (slice(top, top + CROP_SIDE), slice(left, left + CROP_SIDE))
-        row[0].imshow(picture[window], interpolation="nearest")
+        row[0].imshow(image[window], interpolation="nearest")
         row[0].set_title(f"original, {file.stem}", fontsize=9)
-        budget = int(bpp * picture.shape[0] * picture.shape[1] / 8)
+        budget = int(bpp * image.shape[0] * image.shape[1] / 8)
         for axis, contender in zip(row[1:], contenders, strict=True):
-            restored, size = finest(contender, picture, budget)
+            restored, size = finest(contender, image, budget)
             axis.imshow(restored[window], interpolation="nearest")
-            title = f"{contender.name}\n{size:,} bytes, {psnr_db(picture, restored):.1f} dB"
+            title = f"{contender.name}\n{size:,} bytes, {psnr_db(image, restored):.1f} dB"
             axis.set_title(title, fontsize=9)
         for axis in row:
             axis.set_axis_off()
@@ -76,17 +76,17 @@ def draw(out: Path, files: Sequence[Path], contenders: Sequence[Contender], bpp:
     pyplot.close(figure)
 
 
-def finest(contender: Contender, picture: Picture, budget_bytes: int) -> tuple[Picture, int]:
-    """The picture at the finest setting that fits, and its size; at the coarsest if none does."""
+def finest(contender: Contender, image: Pixels, budget_bytes: int) -> tuple[Pixels, int]:
+    """The image at the finest setting that fits, and its size; at the coarsest if none does."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "picture"
+        target = Path(folder) / "image"
         settings = list(_settings(contender))
         low, high = 0, len(settings)
         while high - low > 1:
             middle = (low + high) // 2
-            contender.encode(picture, settings[middle], target)
+            contender.encode(image, settings[middle], target)
             low, high = (middle, high) if target.stat().st_size <= budget_bytes else (low, middle)
-        contender.encode(picture, settings[low], target)
+        contender.encode(image, settings[low], target)
         return contender.decode(target), target.stat().st_size
 
 
@@ -96,14 +96,14 @@ def _settings(contender: Contender) -> Iterator[float]:
     yield from np.arange(low, high + 1 / steps, 1 / steps).tolist()
 
 
-def busiest(picture: Picture, side: int) -> tuple[int, int]:
+def busiest(image: Pixels, side: int) -> tuple[int, int]:
     """Top and left of the square with the most detail, on a grid of half its side."""
-    if min(picture.shape[:2]) < side:
-        sys.exit(f"pictures must be at least {side} pixels a side")
-    light = picture.mean(axis=2)
+    if min(image.shape[:2]) < side:
+        sys.exit(f"images must be at least {side} pixels a side")
+    light = image.mean(axis=2)
     detail = np.abs(np.diff(light, axis=0))[:, :-1] + np.abs(np.diff(light, axis=1))[:-1]
-    tops = range(0, picture.shape[0] - side + 1, side // 2)
-    lefts = range(0, picture.shape[1] - side + 1, side // 2)
+    tops = range(0, image.shape[0] - side + 1, side // 2)
+    lefts = range(0, image.shape[1] - side + 1, side // 2)
     return max(
         ((t, x) for t in tops for x in lefts),
         key=lambda at: detail[at[0] : at[0] + side, at[1] : at[1] + side].mean(),

@@ -1,9 +1,9 @@
-"""Many small pictures: files a second against processes, beside AVIF and JPEG in the same pool.
+"""Many small images: files a second against processes, beside AVIF and JPEG in the same pool.
 
     python -m benchmarks.throughput [--files 2000] [--jobs 1 2] [--growth 10 100 1000 10000] \
         [--ray 1 2] --json benchmarks/results/throughput.json
 
-The pictures are pieces of the package's photo. Every row is a command of its own, `edgeae compress
+The images are pieces of the package's photo. Every row is a command of its own, `edgeae compress
 --jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it; the
 best of `--repeats` counts. Memory is the largest resident set of any process of the command. At
 the end a run is killed in the middle and goes on with `--skip-existing`.
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--files", type=int, default=2000, help="pictures")
+    parser.add_argument("--files", type=int, default=2000, help="images")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2], help="processes")
     parser.add_argument("--growth", type=int, nargs="*", default=[10, 100, 1000, 10_000])
     parser.add_argument(
@@ -80,27 +80,27 @@ def measure(
     """Seconds, files a second and memory of every pool and number of files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        pictures = make_pictures(folder / "pictures", files)
+        images = make_images(folder / "images", files)
         rows = [
             _row(system, count, files, _best(work, repeats, folder))
             for count in jobs
-            for system, work in _systems(model, pictures, count).items()
+            for system, work in _systems(model, images, count).items()
         ]
         for count in actors:
-            work = functools.partial(_compress_on_ray, model, pictures, count)
+            work = functools.partial(_compress_on_ray, model, images, count)
             rows.append(_row("edgeae on Ray", count, files, _best(work, repeats, folder)))
         grown = []
         for number in growth:
-            some = make_pictures(folder / f"{number}", number)
+            some = make_images(folder / f"{number}", number)
             work = functools.partial(_compress, model, some, max(jobs))
             grown.append(_row("edgeae", max(jobs), number, _best(work, 1, folder)))
-        resumed = kill_and_resume(model, pictures, folder / "killed", max(jobs))
+        resumed = kill_and_resume(model, images, folder / "killed", max(jobs))
     one, most = (
         next(row for row in rows if (row["system"], row["jobs"]) == ("edgeae", count))
         for count in (min(jobs), max(jobs))
     )
     return {
-        "what": "throughput of many small pictures",
+        "what": "throughput of many small images",
         "machine": machine(),
         "versions": versions(("edgeae", "numpy", "onnxruntime", "Pillow")),
         "files": files,
@@ -112,7 +112,7 @@ def measure(
     }
 
 
-def make_pictures(folder: Path, count: int) -> Path:
+def make_images(folder: Path, count: int) -> Path:
     """The folder, with so many different square pieces of the package's photo as PNG."""
     photo = read_image(ASSETS / "photo.webp")
     rng = np.random.default_rng(0)
@@ -123,16 +123,16 @@ def make_pictures(folder: Path, count: int) -> Path:
     return folder
 
 
-def kill_and_resume(model: str, pictures: Path, out: Path, jobs: int) -> dict[str, int]:
+def kill_and_resume(model: str, images: Path, out: Path, jobs: int) -> dict[str, int]:
     """Kills a run once it has written some files, and goes on: files before, and at the end."""
-    process = subprocess.Popen(_command(model, pictures, out, jobs), stdout=subprocess.PIPE)
+    process = subprocess.Popen(_command(model, images, out, jobs), stdout=subprocess.PIPE)
     if process.stdout is not None:
         process.stdout.readline()
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = len(list(out.glob("*.eae")))
     subprocess.run(
-        [*_command(model, pictures, out, jobs), "--skip-existing"],
+        [*_command(model, images, out, jobs), "--skip-existing"],
         check=True,
         capture_output=True,
     )
@@ -140,39 +140,39 @@ def kill_and_resume(model: str, pictures: Path, out: Path, jobs: int) -> dict[st
 
 
 def peer_file(suffix: str, options: dict[str, int], job: Job, tick: Tick) -> Done:
-    """Encodes one picture with Pillow, as `edgeae.cli.image_files.compress_file` does with ours."""
+    """Encodes one image with Pillow, as `edgeae.cli.image_files.compress_file` does with ours."""
     from PIL import Image
 
-    with Image.open(job.source) as picture:
-        picture.convert("RGB").save(job.target.with_suffix(suffix), **options)  # type: ignore[arg-type]
+    with Image.open(job.source) as image:
+        image.convert("RGB").save(job.target.with_suffix(suffix), **options)  # type: ignore[arg-type]
     return Done("", job.source.stat().st_size, job.target.with_suffix(suffix).stat().st_size)
 
 
-def _systems(model: str, pictures: Path, jobs: int) -> dict[str, Callable[[Path], int]]:
+def _systems(model: str, images: Path, jobs: int) -> dict[str, Callable[[Path], int]]:
     systems: dict[str, Callable[[Path], int]] = {
-        "edgeae": functools.partial(_compress, model, pictures, jobs)
+        "edgeae": functools.partial(_compress, model, images, jobs)
     }
     for name in PEERS:
-        systems[name] = functools.partial(_compress_peer, name, pictures, jobs)
+        systems[name] = functools.partial(_compress_peer, name, images, jobs)
     return systems
 
 
-def _compress(model: str, pictures: Path, jobs: int, out: Path) -> int:
-    subprocess.run(_command(model, pictures, out, jobs), check=True, capture_output=True)
+def _compress(model: str, images: Path, jobs: int, out: Path) -> int:
+    subprocess.run(_command(model, images, out, jobs), check=True, capture_output=True)
     return _bytes(out)
 
 
-def _compress_on_ray(model: str, pictures: Path, actors: int, out: Path) -> int:
+def _compress_on_ray(model: str, images: Path, actors: int, out: Path) -> int:
     script = [sys.executable, "-m", "benchmarks.throughput_ray"]
-    arguments = [model, str(pictures), str(out), str(actors)]
+    arguments = [model, str(images), str(out), str(actors)]
     subprocess.run([*script, *arguments], check=True, capture_output=True)
     return _bytes(out)
 
 
-def _compress_peer(name: str, pictures: Path, jobs: int, out: Path) -> int:
+def _compress_peer(name: str, images: Path, jobs: int, out: Path) -> int:
     suffix, options = PEERS[name]
     out.mkdir()
-    tasks = [Job(path, out / path.name) for path in sorted(pictures.iterdir())]
+    tasks = [Job(path, out / path.name) for path in sorted(images.iterdir())]
     work = functools.partial(peer_file, suffix, options)
     for outcome in execute(tasks, work, processes=jobs):
         if outcome.done is None:
@@ -180,9 +180,9 @@ def _compress_peer(name: str, pictures: Path, jobs: int, out: Path) -> int:
     return _bytes(out)
 
 
-def _command(model: str, pictures: Path, out: Path, jobs: int) -> list[str]:
+def _command(model: str, images: Path, out: Path, jobs: int) -> list[str]:
     asked = ["--model", model, "--jobs", str(jobs)]
-    return [sys.executable, "-m", "edgeae", "compress", str(pictures), str(out), *asked]
+    return [sys.executable, "-m", "edgeae", "compress", str(images), str(out), *asked]
 
 
 def _best(work: Callable[[Path], int], repeats: int, folder: Path) -> tuple[float, int, int]:

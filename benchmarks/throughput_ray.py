@@ -1,6 +1,6 @@
 """One run of `benchmarks.throughput` on Ray, in a process of its own: start, read, compress, write.
 
-python -m benchmarks.throughput_ray MODEL PICTURES OUT WORKERS
+python -m benchmarks.throughput_ray MODEL IMAGES OUT WORKERS
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ STORE_BYTES = 1 << 28
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Compress a folder's pictures with so many actors, and write a file for each."""
+    """Compress a folder's images with so many actors, and write a file for each."""
     import ray
 
-    model, pictures, folder, workers = sys.argv[1:] if arguments is None else arguments
+    model, images, folder, workers = sys.argv[1:] if arguments is None else arguments
     out = Path(folder)
     out.mkdir()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         logging_level=logging.ERROR,
     )
     ray.data.DataContext.get_current().enable_progress_bars = False
-    rows = ray.data.read_images(pictures, include_paths=True).map_batches(
+    rows = ray.data.read_images(images, include_paths=True).map_batches(
         Compress,
         fn_constructor_kwargs={"model": model},
         concurrency=int(workers),

@@ -2,7 +2,7 @@
 
     python -m benchmarks.training_curve CHECKPOINT --json OUT.json [--plot OUT.png]
 
-Every validation holds rate and quality at three levels on pictures that training held out. Each is
+Every validation holds rate and quality at three levels on images that training held out. Each is
 set against the last one: BD-rate in percent, negative is better, so that the curve ends at zero.
 """
 

@@ -31,7 +31,7 @@ TASK = "denoiser"
 # Pixels of the side of what is worked on at a time.
 TILE = 1024
 # How many damaged pictures activation ranges are taken from, and how many the last check sees.
-CALIBRATION_INPUTS, VERIFIED_PICTURES = 24, 12
+CALIBRATION_INPUTS, VERIFIED_IMAGES = 24, 12
 # What int8 may lose under Gaussian noise of these standard deviations, in 8-bit values.
 INT8_BUDGET_DB, VERIFIED_LEVELS = 0.15, (15, 25, 50)
 _TOLERANCE = 1e-4
@@ -116,7 +116,7 @@ def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
     models = {p: ImageDenoiser.load(bundle, precision=p) for p in ("fp32", "int8")}
     for sigma in VERIFIED_LEVELS:
         found: dict[str, list[float]] = {name: [] for name in models}
-        for i, picture in enumerate(pictures[:VERIFIED_PICTURES]):
+        for i, picture in enumerate(pictures[:VERIFIED_IMAGES]):
             noise = np.random.default_rng((sigma, i)).normal(0, sigma, picture.shape)
             noisy = np.rint((picture + noise).clip(0, 255)).astype(np.uint8)
             for name, model in models.items():

@@ -30,7 +30,7 @@ from export.quantize import quantize
 from export.tables import count_symbols, fit_tables, logistic_tables
 from train.config import Config
 from train.entropy_model import CENTERED_SLICES, SliceContext
-from train.image.data import made_pictures, middle_square, read_photos, spread
+from train.image.data import made_images, middle_square, read_photos, spread
 from train.image.network import STRIDE, Analysis, PhotoCodec, PhotoNetwork
 
 # Latents a side of the square that is coded on its own: 1024 pixels.
@@ -39,11 +39,11 @@ TILE = 64
 CALIBRATION_LEVELS = (0, 8, 16, 24, 32, 40, 48, 56, 64)
 # How many inputs activation ranges are taken from.
 CALIBRATION_INPUTS = 24
-# Calibration: squares cut from the middle of at most so many pictures, of so many made ones where
+# Calibration: squares cut from the middle of at most so many images, of so many made ones where
 # no folder is given; and so many of them for the last check.
-CALIBRATION_PICTURES, CALIBRATION_SIDE = 48, 256
-MADE_PICTURES, MADE_CALIBRATION = 40, 16
-VERIFIED_PICTURES = 12
+CALIBRATION_IMAGES, CALIBRATION_SIDE = 48, 256
+MADE_IMAGES, MADE_CALIBRATION = 40, 16
+VERIFIED_IMAGES = 12
 _SMALLEST_SIDE = 128
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.02
@@ -52,48 +52,48 @@ INT8_BUDGET_DB, INT8_BUDGET_BYTES = 0.15, 0.02
 
 TASK = "codec"
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
-def calibration(folders: tuple[str, ...]) -> list[Picture]:
-    """Squares (side, side, 3) from the middle of pictures spread over folders, as many as there
-    are, up to 48; of pictures made in code for ("synthetic",).
+def calibration(folders: tuple[str, ...]) -> list[Pixels]:
+    """Squares (side, side, 3) from the middle of images spread over folders, as many as there
+    are, up to 48; of images made in code for ("synthetic",).
 
     Raises ValueError if there is none.
     """
     side = CALIBRATION_SIDE // STRIDE * STRIDE
     if folders == ("synthetic",):
-        pictures, most = made_pictures(MADE_PICTURES), MADE_CALIBRATION
+        images, most = made_images(MADE_IMAGES), MADE_CALIBRATION
     else:
-        pictures, skipped = read_photos(folders, smallest=min(CALIBRATION_SIDE, _SMALLEST_SIDE))
-        most = CALIBRATION_PICTURES
-        if not pictures:
+        images, skipped = read_photos(folders, smallest=min(CALIBRATION_SIDE, _SMALLEST_SIDE))
+        most = CALIBRATION_IMAGES
+        if not images:
             reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
             raise ValueError(
-                f"0 pictures of {_SMALLEST_SIDE} pixels or more a side found in "
+                f"0 images of {_SMALLEST_SIDE} pixels or more a side found in "
                 f"{', '.join(folders)}, expected at least 1 for calibration"
                 + (f" (left out {reasons})" if reasons else "")
             )
-    chosen = spread(len(pictures), min(most, len(pictures)))
-    return [middle_square(pictures[i], side) for i in chosen]
+    chosen = spread(len(images), min(most, len(images)))
+    return [middle_square(images[i], side) for i in chosen]
 
 
 def export_model(
-    config: Config, weights: dict[str, torch.Tensor], out: Path, pictures: Sequence[Picture]
+    config: Config, weights: dict[str, torch.Tensor], out: Path, images: Sequence[Pixels]
 ) -> dict[str, Any]:
     """What a codec's manifest needs, with all files written; see `export_photo_codec`."""
     network = PhotoCodec(config.network)
     network.load_state_dict(weights)
-    return export_photo_codec(network, config.network, out, pictures)
+    return export_photo_codec(network, config.network, out, images)
 
 
-def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
+def verify(bundle: Path, images: Sequence[Pixels]) -> dict[str, Any]:
     """What the written bundle is worth, found through the package; see `verify_photo_codec`."""
-    return verify_photo_codec(bundle, pictures[:VERIFIED_PICTURES])
+    return verify_photo_codec(bundle, images[:VERIFIED_IMAGES])
 
 
 def export_photo_codec(
-    network: PhotoCodec, config: PhotoNetwork, out: Path, pictures: Sequence[Picture]
+    network: PhotoCodec, config: PhotoNetwork, out: Path, images: Sequence[Pixels]
 ) -> dict[str, Any]:
     """What a codec's manifest needs, with all files written into the folder `out`.
 
@@ -101,7 +101,7 @@ def export_photo_codec(
         network: trained.
         config: its sizes.
         out: an existing folder.
-        pictures: calibration pictures, uint8 (H, W, 3), sides multiples of 16.
+        images: calibration images, uint8 (H, W, 3), sides multiples of 16.
 
     Raises:
         ExportError: a graph disagrees with torch, or integer contexts cost more than their budget.
@@ -111,7 +111,7 @@ def export_photo_codec(
     network = network.eval().cpu().float()
     for part in (network.analysis, network.synthesis):
         part.half().float()
-    floats = [_planes(picture) for picture in pictures]
+    floats = [_planes(image) for image in images]
     with torch.no_grad():
         latents = [network.analysis(torch.from_numpy(planes)).numpy()[0] for planes in floats]
         steps = network.steps(torch.linspace(0, 1, LEVELS))[:, :, 0, 0].numpy()
@@ -156,8 +156,8 @@ def export_photo_codec(
     }
 
 
-def _planes(picture: Picture) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
+def _planes(image: Pixels) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32) / np.float32(255)
 
 
 def _slices(network: PhotoCodec) -> list[context.SliceSpec]:
@@ -293,7 +293,7 @@ def _fit(
     latents: Sequence[npt.NDArray[np.float32]],
     steps: npt.NDArray[np.float32],
 ) -> entropy.Tables:
-    """Tables from what the context model's indices stand for on the calibration pictures."""
+    """Tables from what the context model's indices stand for on the calibration images."""
     start = logistic_tables()
     counts = np.zeros((TABLES, entropy.ALPHABET))
     for level in CALIBRATION_LEVELS:
@@ -331,7 +331,7 @@ def _check_contexts(
     return round(cost, 5)
 
 
-def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
+def verify_photo_codec(bundle: Path, images: Sequence[Pixels]) -> dict[str, Any]:
     """What the int8 graphs cost, through the shipped package.
 
     Raises:
@@ -342,12 +342,12 @@ def verify_photo_codec(bundle: Path, pictures: Sequence[Picture]) -> dict[str, A
         codec = ImageCodec.load(bundle, precision=precision)
         sizes, qualities = [], []
         for quality in (3, 5, 7):
-            for picture in pictures:
-                blob = codec.compress(picture, quality=quality)
+            for image in images:
+                blob = codec.compress(image, quality=quality)
                 restored = codec.decompress(blob)
                 sizes.append(len(blob))
-                qualities.append(psnr_db(picture, restored))
-        if not np.array_equal(restored, codec.decode(codec.encode(picture, quality=quality))):
+                qualities.append(psnr_db(image, restored))
+        if not np.array_equal(restored, codec.decode(codec.encode(image, quality=quality))):
             raise ExportError(
                 f"{precision}: decompress(compress(x)) differs from decode(encode(x))"
             )

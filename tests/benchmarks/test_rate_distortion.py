@@ -52,11 +52,11 @@ def test_a_run_over_a_folder_writes_every_figure(tmp_path, capsys) -> None:
     out = tmp_path / "out" / "figures.json"
     main([str(tmp_path / "in"), "--precision", "", "--peers", "webp", "--json", str(out)])
     report = json.loads(out.read_text())
-    assert report["pictures"] == ["1.png"] and report["bundle"] is None
+    assert report["images"] == ["1.png"] and report["bundle"] is None
     assert report["codecs"]["JPEG"]["bd_rate_psnr_percent"] == 0
     webp = report["codecs"]["WebP"]
     assert -80 < webp["bd_rate_psnr_percent"] < 0
-    assert webp["bd_rate_psnr_per_picture_percent"] == [webp["bd_rate_psnr_percent"]]
+    assert webp["bd_rate_psnr_per_image_percent"] == [webp["bd_rate_psnr_percent"]]
     assert webp["encode_ms"] > 0 and report["versions"]["pillow"] and report["machine"]["cores"]
     assert "WebP" in capsys.readouterr().out
 
@@ -95,6 +95,6 @@ def test_a_large_picture_is_measured(tmp_path) -> None:
     media.write_image(tmp_path / "waves.png", waves(96, 128))
     bundle = tiny.tiny_codec_bundle(tmp_path / "tiny")
     report = large_picture.measure(str(bundle), 300, tmp_path / "waves.png")
-    assert report["picture_bytes"] == 300 * 300 * 3
-    assert 0 < report["file_bytes"] < report["picture_bytes"]
+    assert report["image_bytes"] == 300 * 300 * 3
+    assert 0 < report["file_bytes"] < report["image_bytes"]
     assert report["encode_peak_bytes"] >= 0 and report["psnr_db"] > 10

@@ -128,7 +128,7 @@ def test_calibration_takes_what_is_there(count, tmp_path, monkeypatch):
 
 def test_calibration_is_checked_before_anything_is_computed(own_run, smoke_run, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="0 pictures of 128 pixels .* expected at least 1"):
+    with pytest.raises(ValueError, match="0 images of 128 pixels .* expected at least 1"):
         exporting.export(
             smoke_run / "best.pt", tmp_path / "out", calibration=(str(tmp_path / "empty"),)
         )

@@ -329,7 +329,7 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(smoke_run, tmp_path, monke
     [
         (["gone.pt", "out"], "no checkpoint at gone.pt"),
         (["garbage.pt", "out"], "garbage.pt is not a readable checkpoint"),
-        (["last.pt", "out", "--calibration", "empty"], "0 pictures of .* found in empty"),
+        (["last.pt", "out", "--calibration", "empty"], "0 images of .* found in empty"),
     ],
 )
 def test_what_cannot_be_exported_is_said_in_one_line(

@@ -20,7 +20,7 @@ from export.parity import ExportError
 from train.checkpoint import load_checkpoint
 from train.denoiser.damage import Damage
 from train.denoiser.network import DenoiserNetwork, PhotoDenoiser
-from train.image.data import made_pictures
+from train.image.data import made_images
 
 CONFIG = """
 name = "small"
@@ -72,7 +72,7 @@ def test_the_package_gives_what_torch_gives(bundle):
     network = PhotoDenoiser(config.network)
     network.load_state_dict(state["averaged"])
     network = network.half().float().eval()
-    picture = made_pictures(1)[0][:96, :120]
+    picture = made_images(1)[0][:96, :120]
     pixels = torch.from_numpy(picture.transpose(2, 0, 1)[None].astype(np.float32) / 255)
     ones = torch.ones_like(pixels[:, :1])
     with torch.no_grad():
@@ -93,7 +93,7 @@ def test_a_graph_that_disagrees_with_torch_is_not_exported(tmp_path, monkeypatch
         return graph, in_float
 
     monkeypatch.setattr(denoiser, "denoiser_graph", wrong)
-    pictures = [picture[:64, :64] for picture in made_pictures(2)]
+    pictures = [picture[:64, :64] for picture in made_images(2)]
     with pytest.raises(ExportError, match="away from torch"):
         export_photo_denoiser(network, tmp_path, pictures, Damage())
 
@@ -101,4 +101,4 @@ def test_a_graph_that_disagrees_with_torch_is_not_exported(tmp_path, monkeypatch
 def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
     monkeypatch.setattr(denoiser, "INT8_BUDGET_DB", -1.0)
     with pytest.raises(ExportError, match="int8 loses .* dB at sigma 15, allowed -1.0 dB"):
-        verify(bundle, [picture[:64, :64] for picture in made_pictures(2)])
+        verify(bundle, [picture[:64, :64] for picture in made_images(2)])

@@ -22,7 +22,7 @@ from train.denoiser.network import (
     spread_level,
 )
 from train.denoiser.recipe import DenoiserRecipe
-from train.image.data import made_pictures
+from train.image.data import made_images
 from train.loop import train
 from train.muon import Muon, orthogonal
 
@@ -168,7 +168,7 @@ def test_a_batch_with_holes_has_smooth_ones():
 
 
 def test_damage_is_of_the_level_that_is_told():
-    picture = made_pictures(1)[0]
+    picture = made_images(1)[0]
     plain = Damage(sensor=0, camera=0, jpeg=0, holes=0, gray=0)
     for seed in range(12):
         clean, left = damaged(picture, np.random.default_rng(seed), plain)
@@ -179,7 +179,7 @@ def test_damage_is_of_the_level_that_is_told():
 
 @pytest.mark.parametrize("kind", ["sensor", "camera", "jpeg"])
 def test_other_damage_is_about_of_the_level_that_is_told(kind):
-    picture = made_pictures(1)[0]
+    picture = made_images(1)[0]
     shares = dict.fromkeys(("sensor", "camera", "jpeg", "holes", "gray"), 0.0) | {kind: 1.0}
     ratios = []
     for seed in range(20):
@@ -192,7 +192,7 @@ def test_other_damage_is_about_of_the_level_that_is_told(kind):
 
 
 def test_gray_pictures_have_the_same_noise_in_all_colors():
-    picture = made_pictures(1)[0]
+    picture = made_images(1)[0]
     only = Damage(sensor=0, camera=0, jpeg=0, holes=0, gray=1)
     clean, left = damaged(picture, np.random.default_rng(0), only)
     for pixels in (clean, left.pixels):

@@ -75,7 +75,7 @@ def test_a_broken_picture_is_left_out_by_its_name(tmp_path):
 
 def test_where_every_picture_is_broken_the_error_says_why(tmp_path):
     (tmp_path / "a.png").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"0 pictures .*expected at least 2 \(left out a.png: "):
+    with pytest.raises(ValueError, match=r"0 images .*expected at least 2 \(left out a.png: "):
         Photos(PhotoData((str(tmp_path),), crop_pixels=48))
 
 
@@ -178,7 +178,7 @@ def test_batches_are_those_of_their_seed():
 
 def test_too_few_pictures_are_refused(tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "one.png")
-    with pytest.raises(ValueError, match="1 pictures of .*, expected at least 2"):
+    with pytest.raises(ValueError, match="1 images of .*, expected at least 2"):
         Photos(PhotoData((str(tmp_path),), crop_pixels=32, held_out=1))
 
 

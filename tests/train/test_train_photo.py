@@ -483,7 +483,7 @@ def test_a_time_budget_ends_a_run_with_a_checkpoint(tmp_path, monkeypatch, capsy
         ([CONFIGS / "smoke-speech.toml", "--photos", "."], "--photos is not for the task speech"),
         ([SMOKE, "--resume"], "no checkpoint at .*last.pt"),
         ([SMOKE, "--start-from", "gone.pt"], "no checkpoint at gone.pt"),
-        ([CONFIGS / "photo-codec.toml"], "0 pictures of 256 pixels .* found in no folders"),
+        ([CONFIGS / "photo-codec.toml"], "0 images of 256 pixels .* found in no folders"),
     ],
 )
 def test_what_cannot_be_trained_is_said_in_one_line(

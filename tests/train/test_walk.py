@@ -23,7 +23,7 @@ pytest.importorskip("onnxruntime")
 
 import soundfile
 
-from train.image.data import made_pictures
+from train.image.data import made_images
 from train.speech.made import made_noise, made_voice
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def photos(folder):
     from PIL import Image
 
     folder.mkdir()
-    for i, picture in enumerate(made_pictures(12)):
+    for i, picture in enumerate(made_images(12)):
         Image.fromarray(picture).save(folder / f"photo-{i:02}.{'png' if i % 2 else 'jpg'}")
     (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff")
 

@@ -1,4 +1,4 @@
-"""Photographs for training: folders of pictures in memory, or pictures made in code."""
+"""Photographs for training: folders of images in memory, or images made in code."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ SUFFIXES = frozenset(
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # What Pillow may try to open: as in `edgeae.media`, which says why.
 _FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "PPM", "GIF", "JPEG2000")
-# A crop needs no more detail than this, and a thousand larger pictures would not fit in memory.
+# A crop needs no more detail than this, and a thousand larger images would not fit in memory.
 _MOST_PIXELS = 2**23
 _MADE_BESIDE_HELD_OUT = 24
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class PhotoData:
-    """Where pictures come from and how crops are cut.
+    """Where images come from and how crops are cut.
 
     A crop is cut at up to `max_downscale` times its size and scaled down, which both augments and
-    takes away what a lossy source left in the finest detail. Of few pictures `held_out_share` are
+    takes away what a lossy source left in the finest detail. Of few images `held_out_share` are
     held out for validation, of many `held_out`. `pack`, a file that `python -m train.pack` wrote,
     takes the place of `folders`.
     """
@@ -59,26 +59,26 @@ class Photos:
     """Photographs held in memory as uint8 (H, W, 3), split into training and held-out ones."""
 
     def __init__(self, config: PhotoData) -> None:
-        """Raises ValueError if there are fewer than two pictures that a crop fits into."""
+        """Raises ValueError if there are fewer than two images that a crop fits into."""
         self.config = config
         self.skipped: dict[str, str] = {}
         if config.folders == ("synthetic",):
-            pictures = made_pictures(config.held_out + _MADE_BESIDE_HELD_OUT)
+            images = made_images(config.held_out + _MADE_BESIDE_HELD_OUT)
             count = config.held_out
         else:
-            pictures, self.skipped = read_photos(config.folders, smallest=config.crop_pixels)
-            if len(pictures) < 2:
+            images, self.skipped = read_photos(config.folders, smallest=config.crop_pixels)
+            if len(images) < 2:
                 raise ValueError(
-                    f"{len(pictures)} pictures of {config.crop_pixels} pixels or more a side found "
+                    f"{len(images)} images of {config.crop_pixels} pixels or more a side found "
                     f"in {', '.join(config.folders) or 'no folders'}, expected at least 2"
                     f"{_reasons(self.skipped)}"
                 )
-            share = max(1, round(len(pictures) * config.held_out_share))
+            share = max(1, round(len(images) * config.held_out_share))
             count = min(config.held_out, share)
-        held = set(spread(len(pictures), count))
-        self.training = [p for i, p in enumerate(pictures) if i not in held]
-        self.validation = [p for i, p in enumerate(pictures) if i in held]
-        # A picture is drawn as often as its area says, within reason: large ones hold more crops.
+        held = set(spread(len(images), count))
+        self.training = [p for i, p in enumerate(images) if i not in held]
+        self.validation = [p for i, p in enumerate(images) if i in held]
+        # An image is drawn as often as its area says, within reason: large ones hold more crops.
         area = np.array([min(p.shape[0] * p.shape[1], 1_000_000) for p in self.training], float)
         self._chance = area / area.sum()
 
@@ -99,14 +99,14 @@ class Photos:
             crops[i] = self.crop(self.training[index], rng)
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
-    def crop(self, picture: Picture, rng: np.random.Generator) -> Picture:
-        """A random crop of a picture, scaled down and mirrored by chance, (crop, crop, 3)."""
+    def crop(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """A random crop of an image, scaled down and mirrored by chance, (crop, crop, 3)."""
         crop = self.config.crop_pixels
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         scale = min(rng.uniform(1.0, self.config.max_downscale), height / crop, width / crop)
         side = int(crop * scale)
         top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
-        cut = picture[top : top + side, left : left + side]
+        cut = image[top : top + side, left : left + side]
         if side != crop:
             resized = Image.fromarray(cut).resize((crop, crop), Image.Resampling.BICUBIC)
             cut = np.asarray(resized)
@@ -116,8 +116,8 @@ class Photos:
         return np.rot90(cut, int(rng.integers(4))) if rng.random() < 0.1 else cut
 
     def held_out_crops(self, side: int) -> torch.Tensor:
-        """The centre of every held-out picture at half size, uint8 (pictures, 3, side, side)."""
-        crops = [middle_square(picture, side) for picture in self.validation]
+        """The centre of every held-out image at half size, uint8 (images, 3, side, side)."""
+        crops = [middle_square(image, side) for image in self.validation]
         return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
@@ -126,18 +126,18 @@ def spread(count: int, chosen: int) -> list[int]:
     return [int(i) for i in np.linspace(0, count - 1, chosen).round()]
 
 
-def middle_square(picture: Picture, side: int) -> Picture:
-    """The centre of a picture at half size, or larger where it is small: uint8 (side, side, 3)."""
-    height, width = picture.shape[:2]
+def middle_square(image: Pixels, side: int) -> Pixels:
+    """The centre of an image at half size, or larger where it is small: uint8 (side, side, 3)."""
+    height, width = image.shape[:2]
     factor = max(min(height / side, width / side, 2.0), 1e-6)
     size = (max(side, round(width / factor)), max(side, round(height / factor)))
-    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     top, left = (small.shape[0] - side) // 2, (small.shape[1] - side) // 2
     return small[top : top + side, left : left + side]
 
 
-def read_photos(folders: Sequence[str], *, smallest: int) -> tuple[list[Picture], dict[str, str]]:
-    """The pictures in folders, RGB and upright, in the order of their paths; and those left out,
+def read_photos(folders: Sequence[str], *, smallest: int) -> tuple[list[Pixels], dict[str, str]]:
+    """The images in folders, RGB and upright, in the order of their paths; and those left out,
     by name, with the reason: unreadable, or a side under `smallest` pixels."""
     files = sorted(
         file
@@ -147,17 +147,17 @@ def read_photos(folders: Sequence[str], *, smallest: int) -> tuple[list[Picture]
     )
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(_read_rgb, files))
-    pictures: list[Picture] = []
+    images: list[Pixels] = []
     skipped: dict[str, str] = {}
-    for file, picture in zip(files, found, strict=True):
-        if isinstance(picture, str):
-            skipped[file.name] = picture
-        elif min(picture.shape[:2]) < smallest:
-            height, width = picture.shape[:2]
+    for file, image in zip(files, found, strict=True):
+        if isinstance(image, str):
+            skipped[file.name] = image
+        elif min(image.shape[:2]) < smallest:
+            height, width = image.shape[:2]
             skipped[file.name] = f"{width} x {height} pixels, expected {smallest} a side"
         else:
-            pictures.append(picture)
-    return pictures, skipped
+            images.append(image)
+    return images, skipped
 
 
 def _reasons(skipped: dict[str, str]) -> str:
@@ -166,15 +166,15 @@ def _reasons(skipped: dict[str, str]) -> str:
     return f" (left out {'; '.join(shown)}{more})" if skipped else ""
 
 
-def _read_rgb(file: Path) -> Picture | str:
-    """One picture, or in a word why there is none."""
+def _read_rgb(file: Path) -> Pixels | str:
+    """One image, or in a word why there is none."""
     try:
         formats = pillow_formats(file)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; a broken picture is an exception
-            with Image.open(file, formats=formats) as picture:
-                picture.draft("RGB", _drafted(picture.size))
-                upright = ImageOps.exif_transpose(picture).convert("RGB")
+            warnings.simplefilter("ignore")  # of odd metadata; a broken image is an exception
+            with Image.open(file, formats=formats) as image:
+                image.draft("RGB", _drafted(image.size))
+                upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
     while upright.width * upright.height > _MOST_PIXELS:
@@ -202,22 +202,22 @@ def _drafted(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def made_pictures(count: int) -> list[Picture]:
-    """Pictures made in code, (256, 256, 3): for tests and machines without data."""
-    return [_made_picture(seed) for seed in range(count)]
+def made_images(count: int) -> list[Pixels]:
+    """Images made in code, (256, 256, 3): for tests and machines without data."""
+    return [_made_image(seed) for seed in range(count)]
 
 
-def _made_picture(seed: int, side: int = 256) -> Picture:
-    """A picture made in code: smooth light, hard-edged shapes and a little texture."""
+def _made_image(seed: int, side: int = 256) -> Pixels:
+    """An image made in code: smooth light, hard-edged shapes and a little texture."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:side, 0:side] / side
-    picture = np.zeros((side, side, 3))
+    image = np.zeros((side, side, 3))
     for channel in range(3):
         a, b, c = rng.uniform(-1, 1, 3)
-        picture[..., channel] = 0.5 + 0.3 * (a * x + b * y) + 0.1 * np.sin(9 * c * (x + y))
+        image[..., channel] = 0.5 + 0.3 * (a * x + b * y) + 0.1 * np.sin(9 * c * (x + y))
     for _ in range(12):
         cx, cy, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.03, 0.25)
         inside = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
-        picture[inside] = rng.uniform(0, 1, 3) + 0.1 * np.sin(60 * x[inside])[:, None]
-    picture += rng.normal(0, 0.02, (side, side, 1))
-    return (picture.clip(0, 1) * 255).round().astype(np.uint8)
+        image[inside] = rng.uniform(0, 1, 3) + 0.1 * np.sin(60 * x[inside])[:, None]
+    image += rng.normal(0, 0.02, (side, side, 1))
+    return (image.clip(0, 1) * 255).round().astype(np.uint8)

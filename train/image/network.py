@@ -132,7 +132,7 @@ class PhotoCodec(nn.Module):
     def forward(
         self, pixels: torch.Tensor, level: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Restored pixels and the bits of every picture (N,), differentiable.
+        """Restored pixels and the bits of every image (N,), differentiable.
 
         Rounding is straight-through for the distortion, and uniform noise for the rate (Minnen and
         Singh 2020).

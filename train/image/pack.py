@@ -136,7 +136,7 @@ class PackedPhotos:
         return found
 
     def held_out_crops(self, side: int) -> torch.Tensor:
-        """The centre of every held-out picture, uint8 (pictures, 3, side, side)."""
+        """The centre of every held-out image, uint8 (images, 3, side, side)."""
         there = self.index["held_out_side"]
         if side > there:
             raise ValueError(f"the pack's held-out crops have {there} pixels, expected {side}")

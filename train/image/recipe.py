@@ -78,7 +78,7 @@ class ImageRecipe:
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Rate and quality at three levels on the held-out pictures; the score is the mean loss."""
+        """Rate and quality at three levels on the held-out images; the score is the mean loss."""
         figures: dict[str, float] = {}
         losses = []
         for quality in (2, 5, 8):
