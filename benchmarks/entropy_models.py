@@ -130,9 +130,7 @@ def explicit_bytes(training: list[Ints], held_out: list[Ints], slices: list[slic
     return total
 
 
-def measure(
-    codec: edgeae.ImageCodec, images: list[npt.NDArray[np.uint8]]
-) -> list[dict[str, Any]]:
+def measure(codec: edgeae.ImageCodec, images: list[npt.NDArray[np.uint8]]) -> list[dict[str, Any]]:
     """One row for each quality: bytes of the three ways."""
     spec = (codec.bundle.manifest.latent or {})["slices"]
     ends = np.cumsum([part["channels"] for part in spec])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,18 @@ def smoke_run(tmp_path_factory):
         assert main() == 0
     torch.set_num_threads(before)
     return out
+
+
+@pytest.fixture(autouse=True)
+def one_table_of_operators():
+    """torch's exporter makes its table of some thousand operators anew for each graph, which takes
+    longer than the graphs of these tests; here it is made once in a process."""
+    if "torch" in sys.modules and importlib.util.find_spec("onnxscript"):
+        _share_the_table()
+
+
+@functools.cache
+def _share_the_table():
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    ONNXRegistry.from_torchlib = staticmethod(functools.cache(ONNXRegistry.from_torchlib))

@@ -134,10 +134,14 @@ def test_equal_trials_stand_on_the_front_together():
 
 
 @pytest.fixture
-def search(one_thread):
+def search(one_thread, monkeypatch):
     pytest.importorskip("optuna", reason="the search needs Optuna")
+    from train.search import trial
     from train.search.__main__ import main
 
+    # How well times are taken is not what is tested.
+    monkeypatch.setattr(trial, "_TIMED_S", 0.01)
+    monkeypatch.setattr(trial, "_TIMINGS", 1)
     return lambda *arguments: main([str(part) for part in arguments])
 
 
