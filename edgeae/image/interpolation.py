@@ -72,7 +72,8 @@ class _Neighbors:
         near = _spread(hidden)
         wide = _spread(near)
         rings = hidden, near & ~hidden, wide & ~near
-        self._places: npt.NDArray[np.int64] = np.concatenate([np.flatnonzero(ring) for ring in rings])
+        places = [np.flatnonzero(ring) for ring in rings]
+        self._places: npt.NDArray[np.int64] = np.concatenate(places)
         self._hidden, self._near = int(hidden.sum()), int(near.sum())
         order = np.full(hidden.size, -1, np.int32)
         order[self._places] = np.arange(len(self._places), dtype=np.int32)
