@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,10 @@ __all__ = ["Alarm", "DetectionSpec", "Scores", "detection_spec", "merged"]
 Floats = npt.NDArray[np.float32]
 
 MAX_WINDOW_SAMPLES, MAX_CHANNELS, MAX_PAST = 1 << 20, 4096, 1 << 16
+# Scores are logarithms: what is added to them or compared with them is no larger.
+MAX_LEVEL = 1e6
+# Beats are found in a band up to 18 Hz, by filters whose length grows with the rate.
+BEATS_HZ = 40.0, 20_000.0
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ def detection_spec(
             raise wrong(key, value, f"a whole number, {least} to {most}")
         return value
 
-    def number(key: str, value: Any) -> float:
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise wrong(key, value, "a finite number")
+    def number(key: str, value: Any, most: float = MAX_LEVEL) -> float:
+        if type(value) not in (int, float) or not abs(value) <= most:  # NaN too
+            raise wrong(key, value, f"a number of at most {most:g}, either way")
         return float(value)
 
     if layout.get("kind") != "signal":
@@ -116,13 +119,15 @@ def detection_spec(
         raise wrong("layout.shape", shape, "[samples, channels]")
     window = whole("layout.shape[0]", shape[0], 1, MAX_WINDOW_SAMPLES)
     rate = layout.get("sample_rate_hz")
-    if rate is not None and not number("sample_rate_hz", rate) > 0:
+    if rate is not None and not number("sample_rate_hz", rate, 1e12) > 0:
         raise wrong("sample_rate_hz", rate, "a positive number")
     beats = section.get("beats", False)
     if type(beats) is not bool:
         raise wrong("beats", beats, "true or false")
-    if beats and rate is None:
-        raise wrong("sample_rate_hz", rate, "a positive number, as it is a detector of beats")
+    low, high = BEATS_HZ
+    if beats and not (rate is not None and low <= rate <= high):
+        told = f"{low:g} to {high:g}, as it is a detector of beats"
+        raise wrong("sample_rate_hz", rate, told)
     return DetectionSpec(
         window_samples=window,
         channels=whole("layout.shape[1]", shape[1], 1, MAX_CHANNELS),

@@ -88,10 +88,13 @@ def self_test(codec: SignalCodec) -> Iterator[str]:
 
 
 def typical_runs(codec: SignalCodec, *, size: tuple[int, int]) -> int:
-    """Compresses and decompresses a made pulse at all qualities; `size` is that of images."""
-    signal = made_pulse(3000, codec.sample_rate_hz)
+    """Compresses a made pulse at several qualities and decodes its latents; the second number of
+    `size` is its samples."""
+    signal = made_pulse(size[1], codec.sample_rate_hz)
     for quality in CALIBRATION_QUALITIES:
-        codec.decompress(codec.compress(signal, quality=quality))
+        latent = codec.encode(signal, quality=quality)
+        codec.pack(latent)
+        codec.decode(latent)
     return 1
 
 

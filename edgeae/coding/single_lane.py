@@ -9,7 +9,7 @@ blocks, works in vectors instead.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,7 +83,7 @@ class FineTables:
         """What each symbol costs, float64 (tables, 64), without its open bits."""
         return PRECISION_BITS - np.log2(self.frequencies.astype(np.float64))
 
-    def events(self, values: Ints, tables: Ints) -> list[Symbol]:
+    def events(self, values: Ints, tables: Ints) -> Iterator[Symbol]:
         """What coding the values needs, in order.
 
         Args:
@@ -92,23 +92,28 @@ class FineTables:
         """
         shifts = self.shifts[tables].astype(np.int64)
         symbols = np.minimum(values >> shifts, ESCAPE)
-        frequencies = self.frequencies[tables, symbols].tolist()
-        starts = self.starts[tables, symbols].tolist()
-        events = list(zip(frequencies, starts, strict=True))
-        if not shifts.any() and not (symbols == ESCAPE).any():
-            return events
-        found: list[Symbol] = []
-        done = 0
-        for place in np.flatnonzero((shifts > 0) | (symbols == ESCAPE)).tolist():
-            found += events[done : place + 1]
-            done = place + 1
-            value, shift = int(values[place]), int(shifts[place])
+        spot = tables * ALPHABET + symbols
+        frequencies, starts = self.frequencies.take(spot), self.starts.take(spot)
+        # Behind some symbols stand others: what they leave open.
+        places = np.flatnonzero((shifts > 0) | (symbols == ESCAPE))
+        behind: list[Symbol] = []
+        counts = []
+        for value, shift in zip(values[places].tolist(), shifts[places].tolist(), strict=True):
+            before = len(behind)
             if value >> shift >= ESCAPE:
                 beyond = (value >> shift) - ESCAPE
-                put_bits(found, beyond.bit_length(), _LENGTH_BITS)
-                put_bits(found, beyond, beyond.bit_length())
-            put_bits(found, value & ((1 << shift) - 1), shift)
-        return found + events[done:]
+                put_bits(behind, beyond.bit_length(), _LENGTH_BITS)
+                put_bits(behind, beyond, beyond.bit_length())
+            put_bits(behind, value & ((1 << shift) - 1), shift)
+            counts.append(len(behind) - before)
+        if behind:
+            here = np.repeat(places + 1, counts)
+            more = np.array(behind, np.int64).T
+            frequencies, starts = (
+                np.insert(frequencies.astype(np.int64), here, more[0]),
+                np.insert(starts, here, more[1]),
+            )
+        return zip(frequencies.tolist(), starts.tolist(), strict=True)
 
     @cached_property
     def rows(self) -> list[tuple[list[int], int]]:
@@ -128,7 +133,7 @@ def put_bits(events: list[Symbol], value: int, bits: int) -> None:
         bits -= some
 
 
-def encode(events: Sequence[Symbol]) -> bytes:
+def encode(events: Iterable[Symbol]) -> bytes:
     """The block of these events, in the order in which a decoder gets them back."""
     out = bytearray()
     low, width = 0, _TOP

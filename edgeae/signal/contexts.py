@@ -18,7 +18,15 @@ import numpy.typing as npt
 from edgeae.coding.context import FRACTIONS, MIDDLE_UNITS, SCALES, SYMBOL_LIMIT
 from edgeae.errors import BitstreamError, BundleError
 from edgeae.runtime import Graph
-from edgeae.signal.matches import Matches, MatchRule, changes, matches, refined
+from edgeae.signal.matches import (
+    Matches,
+    MatchRule,
+    changes,
+    matches,
+    matches_of_both_kinds,
+    past_distances,
+    refined,
+)
 
 __all__ = ["TABLES", "Contexts", "Distribution", "Past", "code_values", "symbols_of"]
 
@@ -26,7 +34,7 @@ __all__ = ["TABLES", "Contexts", "Distribution", "Past", "code_values", "symbols
 TABLES = SCALES * FRACTIONS
 SIGNED_LIMIT = 1023
 # Steps that are worked on at a time.
-_CHUNK_STEPS = 256
+_CHUNK_STEPS = 1024
 
 Symbols = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -132,12 +140,12 @@ class Contexts:
         setting = _setting(level)
         summary = self._summary(symbols, first, setting)
         change = changes(symbols)
-        by_past = matches(change, first, last, self._rule)
-        by_step = refined(by_past, change, first, last, self._rule)
+        by_past, by_step = matches_of_both_kinds(change, first, last, self._rule)
+        early = self._inputs(symbols, first, last, by_past, by_past)
+        late = self._inputs(symbols, first, last, by_past, by_step)
         found, begin = [], 0
         for head, own in zip(self._heads, self.slices, strict=True):
-            second = by_step if begin >= self._rule.refine_channels else by_past
-            inputs = self._inputs(symbols, first, last, by_past, second)
+            inputs = late if begin >= self._rule.refine_channels else early
             known = _planes(symbols[:begin, first:last])
             found.append(self._head(head, own, setting, summary, inputs, known))
             begin += own
@@ -166,13 +174,15 @@ class Contexts:
         setting = _setting(level)
         for step in range(before, before + steps):
             summary = self._summary(symbols[:, : step + 1], step, setting)
-            by_past = matches(change, step, step + 1, self._rule)
-            second = by_past
-            begin = 0
+            distances = past_distances(change, step, step + 1, self._rule)
+            by_past = matches(distances, change, step + 1, self._rule)
+            inputs = self._inputs(symbols, step, step + 1, by_past, by_past)
+            refines, begin = True, 0
             for head, own in zip(self._heads, self.slices, strict=True):
-                if second is by_past and begin >= self._rule.refine_channels:
-                    second = refined(by_past, change, step, step + 1, self._rule)
-                inputs = self._inputs(symbols, step, step + 1, by_past, second)
+                if refines and begin >= self._rule.refine_channels:
+                    by_step = refined(distances, change, step + 1, self._rule)
+                    inputs = self._inputs(symbols, step, step + 1, by_past, by_step)
+                    refines = False
                 known = _planes(symbols[:begin, step : step + 1])
                 part = self._head(head, own, setting, summary, inputs, known)
                 values = take(Distribution(part.index[:, 0], part.middle[:, 0]))

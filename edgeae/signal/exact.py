@@ -229,7 +229,7 @@ def _coded(tables: ExactTables, inputs: Ints, wanted: Ints, coefficients: Ints) 
     short, long = error_bins(np.abs(MIDDLE_UNITS * wanted - middle))
     values, fractions = centered(wanted, middle)
     scale = tables.scales[short, long].astype(np.int64)
-    return tables.fine.events(values, scale * FRACTIONS + fractions)
+    return list(tables.fine.events(values, scale * FRACTIONS + fractions))
 
 
 def _base(samples: Ints, first: int) -> Ints:

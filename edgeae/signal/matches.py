@@ -7,12 +7,22 @@ products may be worked out in float32 and are exact in any order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MATCHES", "MatchRule", "Matches", "changes", "matches", "refined"]
+__all__ = [
+    "MATCHES",
+    "MatchRule",
+    "Matches",
+    "changes",
+    "matches",
+    "matches_of_both_kinds",
+    "past_distances",
+    "refined",
+]
 
 MATCHES = 3
 MATCH_LIMIT = 255
@@ -20,6 +30,12 @@ MATCH_LIMIT = 255
 NO_MATCH = 31
 # Beyond every distance, with and without what refines it, and what has been taken.
 _FAR, _TAKEN = 1 << 29, (1 << 31) - 1
+# Rows worked on at a time: their distances then stay in a processor's near memory.
+_ROWS = 64
+# Products of matrices with so many multiplications are worked out by one thread in OpenBLAS, which
+# numpy brings (interface/gemm.c: SMP_THRESHOLD_MIN * GEMM_MULTITHREAD_THRESHOLD). More threads
+# take several times the processor's time for such small ones.
+_ONE_THREAD = 1 << 18
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -53,15 +69,52 @@ class Matches:
     """The best matches of some steps.
 
     Attributes:
-        distances: of every pair looked at, int32 (rows, columns), the latest column first.
         changes: of the symbols that followed each match, float32 (MATCHES, channels, rows); zero
             where there is none.
         nearness: floor(log2(1 + distance)), float32 (MATCHES, rows).
     """
 
-    distances: Ints
     changes: Floats
     nearness: Floats
+
+
+class _Steps:
+    """Steps as the factors of a product that gives their squared distances, the latest first.
+
+    |a - b|^2 is |a|^2 * 1 + 1 * |b|^2 - 2 a * b: norms come along as two channels more.
+    """
+
+    def __init__(self, change: npt.NDArray[np.int32], last: int, count: int) -> None:
+        """Of the `count` steps of `change` (channels, steps) before the step `last`, clipped; zeros
+        stand before the first."""
+        there = np.zeros((len(change), count), np.float32)
+        known = change[:, max(0, last - count) : last]
+        there[:, : known.shape[1]] = known[:, ::-1]
+        np.clip(there, -MATCH_LIMIT, MATCH_LIMIT, out=there)
+        norms = np.square(there).sum(axis=0, keepdims=True)
+        ones = np.ones_like(norms)
+        self.rows = np.ascontiguousarray(np.concatenate([there, norms, ones]).T)
+        self.columns = np.concatenate([-2 * there, ones, norms])
+
+    def distances(self, skip: int, rows: int, columns: int) -> Ints:
+        """Squared distances, int32 (rows + 1, columns), of rows to columns, both from the step that
+        lies so many before the last; the last row is none."""
+        left, right = self.rows[skip : skip + rows], self.columns[:, skip : skip + columns]
+        found = np.zeros((rows + 1, columns), np.float32)
+        some = max(1, _ONE_THREAD // right.size)
+        for begin in range(0, rows, some):
+            end = min(rows, begin + some)
+            np.matmul(left[begin:end], right, out=found[begin:end])
+        return found.astype(np.int32)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best matches of rows: how many steps back each lies, beyond the nearest lag, and its
+    distance; (MATCHES, rows) both, whole numbers."""
+
+    place: npt.NDArray[np.intp]
+    distance: Ints
 
 
 def changes(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
@@ -72,76 +125,109 @@ def changes(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return found
 
 
-def matches(change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule) -> Matches:
-    """Matches of the steps `first` to `last` (exclusive) by the steps before them.
+def matches_of_both_kinds(
+    change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule
+) -> tuple[Matches, Matches]:
+    """Matches of the steps `first` to `last` (exclusive) of `change` (channels, steps) by the steps
+    before them, and by their own first channels too: what `matches` and `refined` give."""
+    count = last - first
+    steps = _Steps(change, last, count + rule.furthest + len(rule.history))
+    own = _Steps(change[: rule.refine_channels], last, count + rule.furthest)
+    by_past, by_step = [], []
+    for end in range(last, first, -_ROWS):
+        rows = min(_ROWS, end - first)
+        distances = _past(steps, end, last - end, rows, rule)
+        by_step.append(_best(_with_own(distances, own, last - end, rule)))
+        by_past.append(_best(distances))
+    return _followed(by_past, change, last, rule), _followed(by_step, change, last, rule)
+
+
+def matches(distances: Ints, change: npt.NDArray[np.int32], last: int, rule: MatchRule) -> Matches:
+    """Matches of the steps before the step `last`, by what `past_distances` gives of them."""
+    return _followed([_best(distances.copy())], change, last, rule)
+
+
+def refined(distances: Ints, change: npt.NDArray[np.int32], last: int, rule: MatchRule) -> Matches:
+    """As `matches`, by the steps' own first channels too, which must be known in `change`."""
+    own = _Steps(change[: rule.refine_channels], last, len(distances) + rule.furthest)
+    return _followed([_best(_with_own(distances, own, 0, rule))], change, last, rule)
+
+
+def past_distances(change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule) -> Ints:
+    """How far what came before each step is from what came before the steps before it, int32 (rows,
+    lags): the latest step first, lags from the nearest on.
 
     Args:
         change: what `changes` gives of all steps known, int32 (channels, steps); before them there
             is nothing but zeros, or at least `rule.reach` steps are here.
-        first, last: rows; those of `change` before `last` - 1 must be known.
+        first, last: the steps; those of `change` before `last` - 1 must be known.
         rule: of the model.
     """
+    rows = last - first
+    steps = _Steps(change, last, rows + rule.furthest + len(rule.history))
+    return _past(steps, last, 0, rows, rule)
+
+
+def _past(steps: _Steps, last: int, skip: int, rows: int, rule: MatchRule) -> Ints:
     back = len(rule.history)
-    begin = max(0, first - rule.furthest)
-    columns = last - begin
-    # Column j is step begin - back + j.
-    there = np.zeros((len(change), columns + back), np.float32)
-    earliest = max(0, begin - back)
-    part = np.clip(change[:, earliest:last], -MATCH_LIMIT, MATCH_LIMIT)
-    there[:, back + earliest - begin :] = part
-    error = _distances(there[:, first - begin :], there)
-    count = last - first
-    distance = np.zeros((count, columns), np.int32)
+    error = steps.distances(skip, rows + back, rows + rule.furthest + back)
+    found = np.zeros((rows, rule.furthest - rule.nearest + 1), np.int32)
     for k, weight in enumerate(rule.history, 1):
-        start = back - k
-        distance += np.int32(weight) * error[start : start + count, start : start + columns]
-    # From the latest step backwards: of equal distances the first is taken.
-    distance = distance[:, ::-1]
-    lag = np.arange(first, last)[:, None] - np.arange(last - 1, begin - 1, -1)[None, :]
-    distance[(lag < rule.nearest) | (lag > rule.furthest)] = _FAR
-    return _found(distance, change, last)
+        part = _by_lag(error, k, rows, rule)
+        found += part if weight == 1 else np.int32(weight) * part
+    if last - rows < rule.furthest:
+        # Before the first step there is none to match.
+        lags = np.arange(rule.nearest, rule.furthest + 1)
+        found[lags[None, :] > np.arange(last - 1, last - 1 - rows, -1)[:, None]] = _FAR
+    return found
 
 
-def refined(
-    known: Matches, change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule
-) -> Matches:
-    """Matches of steps `first` to `last` by their own first channels too, which must be known in
-    `change` (channels, steps)."""
-    begin = max(0, first - rule.furthest)
-    here = np.clip(change[: rule.refine_channels, begin:last], -MATCH_LIMIT, MATCH_LIMIT)
-    planes = here.astype(np.float32)
-    more = _distances(planes[:, first - begin :], planes[:, ::-1])
-    more *= np.int32(rule.refine_weight)
-    more += known.distances
-    return _found(more, change, last)
+def _with_own(distances: Ints, own: _Steps, skip: int, rule: MatchRule) -> Ints:
+    rows = len(distances)
+    error = own.distances(skip, rows, rows + rule.furthest)
+    more: Ints = np.int32(rule.refine_weight) * _by_lag(error, 0, rows, rule)
+    more += distances
+    return more
 
 
-def _distances(rows: Floats, columns: Floats) -> Ints:
-    """Squared distances, int32 (rows, columns), of steps (channels, rows) and (channels,
-    columns)."""
-    norms = [np.square(part).sum(axis=0) for part in (rows, columns)]
-    found = rows.T @ (-2 * columns)
-    found += norms[0][:, None]
-    found += norms[1][None, :]
-    whole: Ints = found.astype(np.int32)
-    return whole
+def _by_lag(error: Ints, earlier: int, rows: int, rule: MatchRule) -> Ints:
+    """A view (rows, lags) of squared distances: of the steps so many earlier than each row's.
+
+    Rows and columns go backwards alike, so that a lag lies one column further in every next row: in
+    memory the rows of this view are longer by one.
+    """
+    width = error.shape[1] + 1
+    begin = earlier * width + rule.nearest
+    longer = error.reshape(-1)[begin : begin + rows * width].reshape(rows, width)
+    return longer[:, : rule.furthest - rule.nearest + 1]
 
 
-def _found(distances: Ints, change: npt.NDArray[np.int32], last: int) -> Matches:
-    """The best of each row; columns go from step `last` - 1 backwards."""
-    count = len(distances)
-    best = np.zeros((MATCHES, len(change), count), np.float32)
-    nearness = np.full((MATCHES, count), NO_MATCH, np.float32)
-    left, rows = distances.copy(), np.arange(count)
+def _best(left: Ints) -> _Best:
+    """The best of each row of distances (rows, lags), which are taken out of `left`."""
+    count, lags = left.shape
+    rows = np.arange(0, count * lags, lags)
+    place, distance = np.empty((MATCHES, count), np.intp), np.empty((MATCHES, count), np.int32)
     for i in range(MATCHES):
-        place = left.argmin(axis=1)
-        found = left[rows, place]
-        there = np.flatnonzero(found < _FAR)
-        if not len(there):
-            break
-        best[i][:, there] = change[:, last - 1 - place[there]]
-        # frexp gives the bit length of a whole number, exactly.
-        bits = np.frexp((found[there] + 1).astype(np.float64))[1] - 1
-        nearness[i, there] = np.minimum(bits, NO_MATCH)
-        left[rows, place] = _TAKEN
-    return Matches(distances, best, nearness)
+        left.argmin(axis=1, out=place[i])
+        spot = rows + place[i]
+        left.take(spot, out=distance[i], mode="clip")
+        left.put(spot, _TAKEN)
+    return _Best(place, distance)
+
+
+def _followed(
+    parts: Sequence[_Best], change: npt.NDArray[np.int32], last: int, rule: MatchRule
+) -> Matches:
+    """What followed the best matches of rows that go backwards from the step `last` - 1."""
+    place = np.concatenate([part.place for part in parts], axis=1)[:, ::-1]
+    distance = np.concatenate([part.distance for part in parts], axis=1)[:, ::-1]
+    step = np.arange(last - place.shape[1], last) - rule.nearest - place
+    best = change.take(step, axis=1, mode="clip").astype(np.float32)
+    # frexp gives the bit length of a whole number, exactly.
+    bits = np.frexp(distance + 1.0)[1] - 1
+    nearness = np.minimum(bits, NO_MATCH).astype(np.float32)
+    there = distance < _FAR
+    if not there.all():
+        best *= there
+        nearness[~there] = NO_MATCH
+    return Matches(np.ascontiguousarray(best.transpose(1, 0, 2)), nearness)

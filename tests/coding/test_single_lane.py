@@ -34,7 +34,7 @@ def test_a_block_is_at_most_a_byte_longer_than_its_tables_say():
     rng, fine = np.random.default_rng(1), tables()
     for count in (1, 10, 50, 1000):
         choice = np.ones(count, np.int64)
-        events = fine.events(rng.geometric(0.5, count) - 1, choice)
+        events = list(fine.events(rng.geometric(0.5, count) - 1, choice))
         bits = sum(16 - np.log2(frequency) for frequency, _ in events)
         assert 8 * len(encode(events)) <= bits + 9 + count / 1000
 

@@ -180,11 +180,21 @@ def test_misuse_is_told(tmp_path):
         ({"smooth_windows": 0}, "smooth_windows is 0"),
         ({"beats": 1}, "beats is 1"),
         ({"beats": True}, "sample_rate_hz is None"),
+        ({"prematurity": 1e300}, "prematurity is 1e.300"),
+        ({"relative_prior": 2e6}, "relative_prior is 2000000.0"),
+        ({"threshold": 10**400}, "threshold is 1000"),
     ],
 )
 def test_a_manifest_that_is_wrong_is_refused(tmp_path, detection, told):
     with pytest.raises(BundleError, match=told):
         edgeae.load(squares(tmp_path / "d", detection=detection))
+
+
+@pytest.mark.parametrize("rate_hz", [1e-9, 39, 1e11])
+def test_a_rate_at_which_no_beats_can_be_found_is_refused(tmp_path, rate_hz):
+    sections = {"layout": {**AROUND_BEATS["layout"], "sample_rate_hz": rate_hz}}
+    with pytest.raises(BundleError, match="expected 40 to 20000, as it is a detector of beats"):
+        edgeae.load(squares(tmp_path / "d", window=80, **{**AROUND_BEATS, **sections}))
 
 
 def test_a_detector_without_its_section_is_refused(tmp_path):

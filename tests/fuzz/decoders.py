@@ -22,21 +22,30 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+TESTS = Path(__file__).parent.parent
+sys.path[:0] = [str(TESTS / "support")]
+
+import detectors
+
 from edgeae import bundle, media
+from edgeae.detection import detection_spec, merged
 from edgeae.errors import EdgeaeError
 from edgeae.image import exact
 from edgeae.image import file as image_file
 from edgeae.image.codec import ImageCodec
 from edgeae.image.header import Header, Limits
 from edgeae.onnx_check import check_graph
+from edgeae.runtime import Graph
+from edgeae.scoring import DetectorStream, Scorer
 from edgeae.signal import codec_file as signal_file
 from edgeae.signal.codec import SignalCodec
 from edgeae.signal.codec_header import Limits as SignalLimits
 
-GOLDEN = Path(__file__).parent.parent / "golden"
+GOLDEN = TESTS / "golden"
 # Many times what the slowest takes on one slow core.
 MAX_SECONDS = 2.0
 # What conceals a large picture takes long and shows no more than a small one.
@@ -54,6 +63,7 @@ FORMS = {
     "series": 2,
     "signal": 3,
     "signal packets": 2,
+    "detection": 2,
 }
 # What libsndfile and Pillow write here, and edgeae reads.
 SOUNDS = {
@@ -89,6 +99,7 @@ class Seeds:
     signal_model: SignalCodec
     signals: Sequence[bytes]
     signal_packets: Sequence[Sequence[bytes]]
+    errors: Graph
 
 
 def seeds() -> Seeds:
@@ -159,7 +170,15 @@ def seeds() -> Seeds:
         signal_model=signal_model,
         signals=signals,
         signal_packets=signal_packets,
+        errors=squares_graph(),
     )
+
+
+def squares_graph() -> Graph:
+    """The graph of a tiny detector: what is wrong with a value is its square."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = detectors.squares(Path(folder) / "squares")
+        return Graph(bundle.find(home).graph("errors", "fp32"))
 
 
 def fuzz(
@@ -252,9 +271,13 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
         rng.shuffle(packets)
         return lambda: receives_signal(sown.signal_model, packets)
 
+    def detection(rng: random.Random) -> Decode:
+        layout, section = mutated_detection(rng)
+        return lambda: detects(sown.errors, layout, section)
+
     makers = (
         *(file, region, conceal, packets, graph, described, heard, seen, series),
-        *(signal, signal_packets),
+        *(signal, signal_packets, detection),
     )
     return dict(zip(FORMS, makers, strict=True))
 
@@ -312,6 +335,21 @@ def reads_signal(model: SignalCodec, data: bytes) -> None:
 def receives_signal(model: SignalCodec, packets: Sequence[bytes]) -> None:
     samples, lost = model.receive(packets, limits=SIGNAL_LIMITS)
     check(len(samples) == len(lost) and bool(np.isfinite(samples).all()))
+
+
+def detects(graph: Graph, layout: dict[str, Any], section: dict[str, Any]) -> None:
+    """Scores, alarms and a stream of a detector whose manifest says this."""
+    spec = detection_spec("mutant", layout, section)
+    if (spec.window_samples, spec.channels) != (8, 1):
+        return  # another graph, which is refused with it
+    signal = np.sin(np.arange(300) / 9)[:, None] * [1.0]
+    scorer = Scorer(graph, spec)
+    whole = scorer.score(signal, np.array([30, 90, 150, 210]) if spec.beats else None)
+    found = DetectorStream(scorer)
+    parts = [*(found.process(block) for block in np.array_split(signal, 5)), found.flush()]
+    for scores in (whole, *parts):
+        check(bool(np.isfinite(scores.windows).all() and np.isfinite(scores.samples).all()))
+        check(all(0 <= alarm.start < alarm.end for alarm in merged(scores, spec.threshold, spec)))
 
 
 def header_of(data: bytes) -> Header:
@@ -481,6 +519,41 @@ def mutated_json(rng: random.Random, data: bytes) -> bytes:
     else:
         spot[rng.choice([key, key, "new"])] = value
     return json.dumps(whole).encode()
+
+
+DETECTION = {
+    "hop_samples": 2,
+    "merge_samples": 8,
+    "smooth_windows": 2,
+    "relative_windows": 3,
+    "relative_least": 2,
+    "relative_prior": -4.0,
+    "beats": False,
+    "beat_before": 3,
+    "prematurity": 3.0,
+    "threshold": -1.0,
+}
+# What stands in the place of numbers, those that are no JSON too: Python reads them.
+ODD: tuple[Any, ...] = (
+    *(None, True, False, -1, 0, 1, 8, 1 << 16, 1 << 21, 1 << 40, 10**400, 0.5, -2.5, 40.0),
+    *(1e-9, 1e300, -1e300, float("nan"), float("inf"), "", "x", [], {}, {"a": 1}, ...),
+)
+
+
+def mutated_detection(rng: random.Random) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The sections `layout` and `detection` of a manifest with some values changed or taken out."""
+    layout: dict[str, Any] = {"kind": "signal", "shape": [8, 1], "sample_rate_hz": 100.0}
+    section: dict[str, Any] = {**DETECTION, "beats": rng.random() < 0.5}
+    for _ in range(rng.randint(1, 3)):
+        spot = rng.choice([layout, section, section, section])
+        key, value = rng.choice(sorted(spot)), rng.choice(ODD)
+        if key == "shape" and rng.random() < 0.8:
+            value = [rng.choice([8, value]), rng.choice([1, value])][: rng.randint(1, 3)]
+        if value is ...:
+            del spot[key]
+        else:
+            spot[key] = value
+    return layout, section
 
 
 def mutated_png(rng: random.Random, data: bytes) -> bytes:

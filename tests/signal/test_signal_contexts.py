@@ -11,7 +11,14 @@ from edgeae.coding.context import MIDDLE_UNITS
 from edgeae.runtime import Graph
 from edgeae.signal.codec import SignalCodec
 from edgeae.signal.contexts import Contexts, Distribution, code_values, symbols_of
-from edgeae.signal.matches import MatchRule, changes, matches, refined
+from edgeae.signal.matches import (
+    MatchRule,
+    changes,
+    matches,
+    matches_of_both_kinds,
+    past_distances,
+    refined,
+)
 
 BUNDLE = Path(__file__).parent.parent / "golden" / "tiny-signal-codec"
 LEVEL = 40
@@ -112,9 +119,15 @@ def slowly(change, step, rule, *, refine):
 def test_matches_are_those_that_the_format_says():
     rng = np.random.default_rng(1)
     change = changes(rng.integers(-2, 3, (4, 60)).astype(np.int32))
-    by_past = matches(change, 0, 60, RULE)
-    by_step = refined(by_past, change, 0, 60, RULE)
-    for refine, got in ((False, by_past), (True, by_step)):
+    distances = past_distances(change, 0, 60, RULE)
+    alone = matches(distances, change, 60, RULE), refined(distances, change, 60, RULE)
+    together = matches_of_both_kinds(change, 0, 60, RULE)
+    for refine, got in (
+        (False, alone[0]),
+        (True, alone[1]),
+        (False, together[0]),
+        (True, together[1]),
+    ):
         for step in range(60):
             expected = slowly(change, step, RULE, refine=refine)
             for i in range(3):
@@ -129,7 +142,7 @@ def test_matches_are_those_that_the_format_says():
 def test_matches_need_nothing_beyond_their_reach():
     rng = np.random.default_rng(2)
     change = rng.integers(-2, 3, (4, 200)).astype(np.int32)
-    whole = matches(change, 150, 160, RULE)
+    whole, _ = matches_of_both_kinds(change, 150, 160, RULE)
     begin = 150 - RULE.reach
-    part = matches(change[:, begin:], 150 - begin, 160 - begin, RULE)
+    part, _ = matches_of_both_kinds(change[:, begin:], 150 - begin, 160 - begin, RULE)
     assert np.array_equal(whole.changes, part.changes)
