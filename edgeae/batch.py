@@ -7,6 +7,7 @@ its model once in each process through `loaded`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
@@ -17,6 +18,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,14 @@ __all__ = [
     "forget",
     "loaded",
     "plan",
+    "start",
 ]
 
 # Jobs that wait in the queue of a pool beside those that run: enough that no process idles.
 _WAITING = 2
+# Small jobs go to a process in groups that take about so long: handing each over alone costs this
+# process as much as a tenth of the work.
+_GROUP_S, _GROUP_MOST = 0.2, 16
 
 Tick = Callable[[float], None]
 
@@ -107,6 +113,8 @@ class Loading:
 
 
 _models: dict[str, Any] = {}
+# Pools that have begun and were not asked for yet, with their number of processes.
+_started: list[tuple[int, ProcessPoolExecutor]] = []
 
 
 def loaded(loading: Loading) -> Any:
@@ -127,9 +135,26 @@ def loaded(loading: Loading) -> Any:
     return _models[key]
 
 
+def start(processes: int, loading: Loading) -> None:
+    """Begins the processes that `execute` will ask for, each with the model: while they begin, this
+    one can look at the model and at the files. `forget` ends those that were not asked for."""
+    if processes > 1:
+        pool = _pool(processes)
+        for _ in range(processes):
+            pool.submit(_loaded_elsewhere, loading)
+        _started.append((processes, pool))
+
+
+def _loaded_elsewhere(loading: Loading) -> None:
+    with contextlib.suppress(EdgeaeError, ValueError, OSError):  # a job will say it
+        loaded(loading)
+
+
 def forget() -> None:
-    """Lets go of the models of `loaded`."""
+    """Lets go of the models of `loaded`, and of processes that have nothing to do."""
     _models.clear()
+    while _started:
+        _started.pop()[1].shutdown(wait=True, cancel_futures=True)
 
 
 # --- what becomes what ------------------------------------------------------------------------
@@ -243,7 +268,8 @@ def execute(
     `tick` hears how much of a job is done, 0 to 1; only of those of this process. With several
     processes `work` must be picklable. Memory does not grow with the number of jobs. A job whose
     process dies counts as failed, and the others go on. If the iterator is closed, or a signal
-    interrupts it, no further job begins, those that run end first, and `late` hears of them.
+    interrupts it, no further job begins but for small ones that a process was given together; those
+    that run end first, and `late` hears of them.
     """
     if processes == 1:
         for job in jobs:
@@ -271,26 +297,34 @@ def _side_by_side(
     late: Callable[[Outcome], None],
 ) -> Iterator[Outcome]:
     doubtful: deque[Job] = deque()
-    pool = _pool(processes)
-    running: dict[Future[Outcome], Job] = {}
+    if _started and _started[-1][0] == processes:
+        pool = _started.pop()[1]
+    else:
+        pool = _pool(processes)
+    running: dict[Future[list[Outcome]], list[Job]] = {}
+    ended_jobs: deque[Outcome] = deque()
+    size = 1
     try:
         while True:
-            while len(running) < processes * _WAITING and (job := next(jobs, None)) is not None:
-                running[pool.submit(_outcome_elsewhere, job, work)] = job
+            while len(running) < processes * _WAITING and (group := list(islice(jobs, size))):
+                running[pool.submit(_outcomes_elsewhere, group, work)] = group
             if not running:
                 break
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 try:
-                    outcome = future.result()
+                    outcomes = future.result()
                 except BrokenProcessPool:
-                    doubtful.append(running.pop(future))
+                    doubtful.extend(running.pop(future))
                     continue
                 del running[future]
-                yield outcome
+                size = _group_size(outcomes)
+                ended_jobs.extend(outcomes)
+                while ended_jobs:
+                    yield ended_jobs.popleft()
             if doubtful:
                 # One of them killed its process: each alone shows which.
-                doubtful.extend(running.values())
+                doubtful.extend(chain.from_iterable(running.values()))
                 running.clear()
                 pool.shutdown(wait=True, cancel_futures=True)
                 while doubtful:
@@ -300,13 +334,21 @@ def _side_by_side(
         pool.shutdown(wait=True, cancel_futures=True)
         for future in running:
             if future.done() and not future.cancelled() and future.exception() is None:
-                late(future.result())
+                ended_jobs.extend(future.result())
+        for outcome in ended_jobs:
+            late(outcome)
+
+
+def _group_size(outcomes: Sequence[Outcome]) -> int:
+    """How many jobs are handed over at once, from what the last ones took."""
+    mean_s = sum(outcome.seconds for outcome in outcomes) / len(outcomes)
+    return max(1, min(_GROUP_MOST, int(_GROUP_S / max(mean_s, 1e-6))))
 
 
 def _alone(job: Job, work: Callable[[Job, Tick], Done]) -> Outcome:
     with _pool(1) as pool:
         try:
-            return pool.submit(_outcome_elsewhere, job, work).result()
+            return pool.submit(_outcomes_elsewhere, [job], work).result()[0]
         except BrokenProcessPool:
             return Outcome(job, None, f"{job.source}: its process was killed or crashed", 0.0)
 
@@ -338,8 +380,8 @@ def _begin_worker() -> None:
     threading.Thread(target=follow, daemon=True).start()
 
 
-def _outcome_elsewhere(job: Job, work: Callable[[Job, Tick], Done]) -> Outcome:
-    return _outcome(job, work, lambda done: None)
+def _outcomes_elsewhere(jobs: Sequence[Job], work: Callable[[Job, Tick], Done]) -> list[Outcome]:
+    return [_outcome(job, work, lambda done: None) for job in jobs]
 
 
 def _about(error: Exception, source: Path) -> str:

@@ -141,7 +141,7 @@ def compress(
             raise UsageError(f"OUT is {out}, expected a name that ends in {SUFFIX}, or a folder")
         if not skip_existing:
             folder.refuse_existing(out, force=force)
-    options.load_for(loading, "codec")
+    options.load_for(loading, "codec", processes=settings.processes_for(plan))
     _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
@@ -246,7 +246,7 @@ def decompress(
         folder.refuse_existing(first, force=force)
     batch.forget()
     if model is not None:
-        options.load_for(loading, "codec")
+        options.load_for(loading, "codec", processes=settings.processes_for(plan))
         _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)

@@ -154,7 +154,7 @@ def denoise(
         options.checked(media.audio_subtype, plan.jobs[0].target, "PCM_16")
         if not skip_existing:
             folder.refuse_existing(plan.jobs[0].target, force=force)
-    options.load_for(how.loading, "denoiser")
+    options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(audio_files.denoise_file, how)
     folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
 
@@ -184,7 +184,7 @@ def _series(
     if not plan.many and not settings.skip_existing:
         folder.refuse_existing(plan.jobs[0].target, force=settings.force)
     how = series_files.Cleaning(loading, attenuation_limit_db)
-    options.load_for(how.loading, "denoiser")
+    options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(series_files.denoise_file, how)
     folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
 

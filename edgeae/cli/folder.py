@@ -38,6 +38,10 @@ class Settings:
     # What tells files of one stem apart, if the verb has something.
     advice: str = ""
 
+    def processes_for(self, plan: Plan) -> int:
+        """How many processes do a plan's jobs; one file has no use for several."""
+        return self.processes if plan.many else 1
+
     def check(self) -> None:
         """UsageError if they contradict each other."""
         if self.force and self.skip_existing:
@@ -86,7 +90,7 @@ def run_jobs(
                 execute(
                     _due(plan, settings, tally, log),
                     work,
-                    processes=settings.processes if plan.many else 1,
+                    processes=settings.processes_for(plan),
                     tick=tick,
                     late=lambda outcome: _tell(outcome, plan, tally, log),
                 )

@@ -111,5 +111,5 @@ def _run(
     kind = find(str(loading.model)).manifest.layout.get("kind")
     if kind != "image":
         raise UsageError(f"{loading.model} is a model of {kind}, expected one of images")
-    options.load_for(loading, "denoiser")
+    options.load_for(loading, "denoiser", processes=settings.processes_for(plan))
     folder.end(folder.run_jobs(plan, work, settings), plan, settings)

@@ -113,8 +113,10 @@ def loading(
     return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
 
 
-def load_for(how: Loading, task: str) -> None:
+def load_for(how: Loading, task: str, *, processes: int = 1) -> None:
     """Loads the model, so that what is wrong with it is told once and before the first file.
+
+    Several processes begin to load it meanwhile.
 
     Raises BundleError if it is of another task than the verb is for, and what loading raises.
     """
@@ -122,7 +124,12 @@ def load_for(how: Loading, task: str) -> None:
     from edgeae.loading import files_of
 
     batch.forget()  # a model that an earlier command in this process left may have changed
-    files_of(batch.loaded(how).bundle, task)
+    batch.start(processes, how)
+    try:
+        files_of(batch.loaded(how).bundle, task)
+    except BaseException:
+        batch.forget()
+        raise
 
 
 def refuse_empty(*names: str) -> None:
