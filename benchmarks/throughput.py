@@ -32,7 +32,7 @@ from edgeae.bench.machine import machine, versions
 from edgeae.bench.workloads import ASSETS
 from edgeae.media import read_image, write_image
 
-SIDE = 128
+SIDE = 256
 # About the bytes of the learned codec at its default quality.
 PEERS = {"AVIF speed 6": (".avif", {"quality": 60, "speed": 6}), "JPEG": (".jpg", {"quality": 60})}
 
