@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.autoencoder_bundle import read_coder, read_layout, read_mixture, read_prior
 from edgeae.bundle import Bundle, find, reopened
-from edgeae.errors import BundleError, EdgeaeError
+from edgeae.coding import item_file
+from edgeae.coding.container import as_bytes
+from edgeae.coding.item_latent import ItemLatent
+from edgeae.coding.rate import (
+    DEFAULT_QUALITY,
+    finest_that_fits,
+    level_of_quality,
+    quality_of_level,
+)
+from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.opening import report_of
 from edgeae.providers import Provider
 from edgeae.runtime import Graph
 from edgeae.window_stream import WindowStream
 
-__all__ = ["Autoencoder"]
+__all__ = ["Autoencoder", "file_codec_id", "file_info"]
 
-# Axes of one item of each kind of data.
-KINDS = {"vector": 1, "signal": 2, "image": 3}
-MAX_ENTRIES, MAX_LATENTS, MAX_MIXTURE = 1 << 24, 1 << 12, 256
 # Items that go through a graph at once: enough for a processor to be busy, little memory.
 BATCH = 256
+# Entries of all items of a file that are decoded if no other limit is given: 256 MB of float32.
+MAX_FILE_ENTRIES = 1 << 26
 # Of a model that was not trained with gaps, what fills them settles within so many passes.
 FILL_PASSES = 10
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """The manifest's layout and latent sections, checked."""
-
-    kind: str
-    shape: tuple[int, ...]
-    dtype: str
-    latents: int
-    masked: bool
-    mixture: int
 
 
 class Autoencoder:
@@ -77,7 +72,7 @@ class Autoencoder:
             "strict": strict,
         }
         self.precision = bundle.precision(precision)
-        self._layout = _layout(bundle)
+        self._layout = read_layout(bundle)
 
         def graph(role: str) -> Graph:
             return Graph(
@@ -95,8 +90,10 @@ class Autoencoder:
                 f"{bundle.manifest.name}: the encoder has {len(self._encoder.inputs)} inputs and "
                 f"the decoder {len(self._decoder.inputs)}, expected {inputs} and 1"
             )
-        self._prior_mean, self._prior_factor = _prior(bundle, self._layout.latents)
-        self._mixture = _mixture(bundle, self._layout)
+        self._prior_mean, self._prior_factor = read_prior(bundle, self._layout.latents)
+        self._mixture = read_mixture(bundle, self._layout)
+        self._codec_id = bytes.fromhex(bundle.manifest.codec_id or "")
+        self._coder = read_coder(bundle, self._layout.latents) if self._codec_id else None
 
     @classmethod
     def load(
@@ -257,6 +254,83 @@ class Autoencoder:
         filled = self._in_dtype_of(given, _as_given(restored, single))
         return np.where(mask, given, filled)
 
+    def compress(
+        self,
+        x: Array,
+        *,
+        quality: float | None = None,
+        max_bytes: int | None = None,
+        known: Array | None = None,
+    ) -> bytes:
+        """The bytes of an item or a batch, as an .eae file holds them: its latents, rounded to
+        steps and coded by tables that were counted on the training items.
+
+        Args:
+            x: an item or a batch, see the class. One costs 13 bytes besides its latents, 256 of
+                them together 14.
+            quality: 1 (smallest) to 9 in steps of an eighth; 5 if none is given. At 5 rounding adds
+                about a quarter to the model's own squared error, at 9 nearly nothing.
+            max_bytes: the finest level whose file is not larger.
+            known: as for `encode`; what is unknown comes back filled in.
+
+        Raises:
+            TypeError, ValueError: as `encode`, both or other than such bounds, even the coarsest
+                level does not fit, or more than 2 ** 26 entries or 2 ** 24 items.
+            BundleError: the bundle has no tables: it was exported before there were such files, or
+                has too many latents.
+        """
+        coder = self._coding()
+        if quality is not None and max_bytes is not None:
+            raise ValueError("quality and max_bytes are given, expected one of them")
+        latents = self.encode(x, known=known)
+        single = latents.ndim == 1
+        rows = latents[None] if single else latents
+        if not self._readable(len(rows), MAX_FILE_ENTRIES):
+            raise ValueError(
+                f"x has shape {np.shape(x)}, expected at most {MAX_FILE_ENTRIES} entries and "
+                f"{item_file.MAX_ITEMS} items in one file"
+            )
+        dtype = np.asarray(x).dtype.name
+
+        def write(level: int) -> bytes:
+            header = item_file.Header(self._codec_id, level, dtype, len(rows), single)
+            return item_file.write(header, coder.encode(coder.quantize(rows, level), level))
+
+        if max_bytes is not None:
+            return finest_that_fits(write, max_bytes)
+        return write(level_of_quality(DEFAULT_QUALITY if quality is None else quality))
+
+    def decompress(self, blob: bytes, *, max_entries: int = MAX_FILE_ENTRIES) -> Array:
+        """The items of a file, of the shape and dtype that `compress` was given.
+
+        Args:
+            blob: the file.
+            max_entries: of all items together, what is more is refused.
+
+        Raises:
+            TypeError: blob is no bytes.
+            BitstreamError: not a file of items, cut off, damaged or over a limit.
+            UnknownCodec: another model wrote it.
+            BundleError: the bundle has no tables.
+        """
+        coder = self._coding()
+        content = item_file.read(as_bytes(blob))
+        header = content.header
+        if not self._codec_id.startswith(header.codec_id):
+            raise UnknownCodec(
+                f"made by a model with codec id {header.codec_id.hex()}, expected "
+                f"{self._codec_id.hex()}, that of {self.bundle.manifest.name}",
+                codec_id=header.codec_id,
+            )
+        if not self._readable(header.items, max_entries):
+            raise BitstreamError(
+                f"the file holds {header.items} items of {math.prod(self.shape)} entries, "
+                f"expected at most {max_entries} entries in all"
+            )
+        symbols = coder.decode(content.blocks, header.items, header.level)
+        items = self._decode(coder.dequantize(symbols, header.level))
+        return self._in_dtype(np.dtype(header.dtype), _as_given(items, header.single))
+
     def sample(self, n: int, *, seed: int | None = None) -> Floats:
         """New items, float32 (n, *shape), from latents that are spread as those of the training
         data: normal distributions fitted to them, one or a mixture (Ghosh et al. 2020).
@@ -320,10 +394,24 @@ class Autoencoder:
             )
         return items, single
 
+    def _coding(self) -> ItemLatent:
+        if self._coder is None:
+            raise BundleError(
+                f"{self.bundle.manifest.name} has no tables to compress with: export it again"
+            )
+        return self._coder
+
+    def _readable(self, items: int, max_entries: int) -> bool:
+        return items <= item_file.MAX_ITEMS and items * math.prod(self.shape) <= max_entries
+
     def _in_dtype_of(self, x: Array, items: Floats) -> Array:
-        if np.asarray(x).dtype == np.uint8:
+        return self._in_dtype(np.asarray(x).dtype, items)
+
+    @staticmethod
+    def _in_dtype(dtype: np.dtype[Any], items: Floats) -> Array:
+        if dtype == np.uint8:
             return np.rint(np.clip(items, 0, 1) * 255).astype(np.uint8)
-        return items.astype(np.asarray(x).dtype, copy=False)
+        return items.astype(dtype, copy=False)
 
     def _encode(self, items: Floats, known: npt.NDArray[np.bool_] | None) -> Floats:
         found = []
@@ -357,87 +445,35 @@ class Autoencoder:
         return values
 
 
-def _layout(bundle: Bundle) -> _Layout:
-    """The layout and latent sections of the manifest. Raises BundleError, naming the key."""
-    manifest = bundle.manifest
-    layout, latent = manifest.layout, manifest.latent or {}
-    kind, shape, dtype = layout.get("kind"), layout.get("shape"), layout.get("dtype")
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise BundleError(
-            f"{manifest.name}: layout.kind is {kind!r}, expected one of {', '.join(KINDS)}"
-        )
-    sizes: list[Any] = shape if isinstance(shape, list) else []
-    whole = len(sizes) == KINDS[kind] and all(type(size) is int and size >= 1 for size in sizes)
-    if not whole or math.prod(sizes) > MAX_ENTRIES:
-        raise BundleError(
-            f"{manifest.name}: layout.shape is {shape!r}, expected {KINDS[kind]} whole numbers "
-            f"from 1 with a product of at most {MAX_ENTRIES}"
-        )
-    if dtype not in ("float32", "uint8"):
-        raise BundleError(
-            f"{manifest.name}: layout.dtype is {dtype!r}, expected 'float32' or 'uint8'"
-        )
-    size, masked = latent.get("size"), latent.get("masked", False)
-    if type(size) is not int or not 1 <= size <= MAX_LATENTS:
-        raise BundleError(f"{manifest.name}: latent.size is {size!r}, expected 1 to {MAX_LATENTS}")
-    if type(masked) is not bool:
-        raise BundleError(f"{manifest.name}: latent.masked is {masked!r}, expected true or false")
-    mixture = latent.get("mixture", 0)
-    if type(mixture) is not int or not 0 <= mixture <= MAX_MIXTURE:
-        raise BundleError(
-            f"{manifest.name}: latent.mixture is {mixture!r}, expected 0 to {MAX_MIXTURE}"
-        )
-    return _Layout(kind, tuple(sizes), dtype, size, masked, mixture)
+def file_codec_id(data: bytes, **_: Any) -> bytes:
+    """The id of the model that wrote a file of items: 16 bytes, or the first 4 in the small form.
+
+    Raises BitstreamError if there is no sound header.
+    """
+    return item_file.read_header(data).codec_id
 
 
-def _prior(bundle: Bundle, latents: int) -> tuple[Floats, npt.NDArray[np.float64]]:
-    """Mean (latents,) and Cholesky factor (latents, latents) of the training data's latents."""
-    values = _stored(bundle, "latents.npy", (latents + 1, latents))
-    factor = _factors(bundle, "latents.npy", values[1:])
-    return values[0], factor
+def file_info(data: bytes) -> dict[str, Any]:
+    """What the header of a file of items says: {"kind", "items", "dtype", "quality", "level",
+    "codec_id"}.
 
-
-def _mixture(bundle: Bundle, layout: _Layout) -> npt.NDArray[np.float64] | None:
-    """Components of the latents' distribution, (components, latents + 2, latents): the weight in
-    every entry of the first row, the mean, the Cholesky factor; None where there is one alone."""
-    if not layout.mixture:
-        return None
-    name = "mixture.npy"
-    values = _stored(bundle, name, (layout.mixture, layout.latents + 2, layout.latents))
-    components = values.astype(np.float64)
-    components[:, 2:] = _factors(bundle, name, values[:, 2:])
-    if not (components[:, 0, 0] >= 0).all() or not components[:, 0, 0].sum() > 0:
-        raise BundleError(f"{bundle.manifest.name}: {name} holds weights that are negative or 0")
-    return components
+    `items` are 0 for one without the axis of a batch; `codec_id` is hexadecimal, short in the small
+    form. Only the beginning of the file need be there. Raises BitstreamError.
+    """
+    header = item_file.read_header(data)
+    return {
+        "kind": "items",
+        "items": 0 if header.single else header.items,
+        "dtype": header.dtype,
+        "quality": quality_of_level(header.level),
+        "level": header.level,
+        "codec_id": header.codec_id.hex(),
+    }
 
 
 def _parts(mixture: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], ...]:
     """Means (components, latents) and factors (components, latents, latents)."""
     return mixture[:, 1], mixture[:, 2:]
-
-
-def _stored(bundle: Bundle, file: str, expected: tuple[int, ...]) -> Floats:
-    """A float32 array of a bundle's file. Raises BundleError if it is another."""
-    name = f"{bundle.manifest.name}: {file}"
-    try:
-        values: Floats = np.load(io.BytesIO(bundle.read(file)), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise BundleError(f"{name} is no array: {error}") from None
-    if values.shape != expected or values.dtype != np.float32 or not np.isfinite(values).all():
-        raise BundleError(
-            f"{name} holds {values.dtype} {values.shape}, expected finite float32 {expected}"
-        )
-    return values
-
-
-def _factors(bundle: Bundle, file: str, values: Floats) -> npt.NDArray[np.float64]:
-    """Lower triangular matrices, whose diagonals must be positive."""
-    factors = np.tril(values.astype(np.float64))
-    if not (np.diagonal(factors, axis1=-2, axis2=-1) > 0).all():
-        raise BundleError(
-            f"{bundle.manifest.name}: {file} holds no Cholesky factor: its diagonal is not positive"
-        )
-    return factors
 
 
 def _spherical(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], t: Array) -> Array:

@@ -240,7 +240,7 @@ def find(model: str | Path) -> Bundle:
         if check_graph(content, name=path / entry.file).data is content:
             passed.add(entry.sha256)
     found = Bundle(path, manifest, hashlib.sha256(data).hexdigest(), frozenset(passed))
-    if manifest.task == "codec":
+    if manifest.codec_id is not None:
         _check_codec_id(found)
     return found
 

@@ -45,14 +45,14 @@ class Door:
     """Where the code for one kind of model lives; nothing is imported before it is needed.
 
     Attributes:
-        module, name: the class that runs it. The module of a codec also has
+        module, name: the class that runs it. The module of one that compresses also has
             `file_codec_id(data, **options)`, the id that a file's bytes carry, and
             `file_info(data)`, what else its header says; where the id may be empty, for files that
             no model is needed for, also `decompress_exact(data, **options)`.
         trials: the module with its workloads for `bench` and its self-test for `verify`, see
             `edgeae.bench.workloads`.
         files: the module with the work of the command's verbs on one file, see `edgeae.batch`.
-        magics: for a codec, how its files begin.
+        magics: of what compresses, how its files begin.
     """
 
     module: str
@@ -108,6 +108,7 @@ DOORS: dict[tuple[str, str], Door] = {
             name="Autoencoder",
             trials="edgeae.bench.autoencoder",
             files="edgeae.cli.autoencoder_files",
+            magics=(b"\x89EAV\r\n\x1a\n", b"\x89v"),
         )
         for kind in ("vector", "signal", "image")
     },
@@ -183,7 +184,8 @@ def file_info(data: bytes) -> dict[str, Any]:
 
 
 def _first_that_reads(data: bytes, function: str, **options: Any) -> Any:
-    doors = [door for (task, _), door in DOORS.items() if task == "codec"]
+    # One module may stand behind several doors.
+    doors = list({door.module: door for door in DOORS.values() if door.magics}.values())
     # A damaged file may begin otherwise than it did, so the others are asked too.
     doors.sort(key=lambda door: not data.startswith(door.magics))
     refused: BitstreamError | None = None

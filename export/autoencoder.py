@@ -14,8 +14,10 @@ import torch
 import edgeae.autoencoder
 from edgeae.bench.autoencoder import self_test
 from edgeae.bundle import find
+from edgeae.coding.item_latent import table_bytes
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
+from export.item_tables import MAX_CODED_LATENTS, item_latent
 from export.mixture import choose_mixture
 from export.parity import ExportError
 from export.quantize import quantize
@@ -73,9 +75,12 @@ def export_model(
         names=items.names,
         dtype="uint8" if items.pictures else "float32",
     )
-    mixture = choose_mixture(
-        _latents(network, items.training[:_SPREAD]), _latents(network, items.validation[:_SPREAD])
-    )
+    latents = _latents(network, items.training[:_SPREAD])
+    if config.network.latent <= MAX_CODED_LATENTS:
+        coder = item_latent(network, latents, parts["figures"]["reconstruction_error"])
+        (out / "tables.bin").write_bytes(table_bytes(coder))
+        parts["files"].append("tables.bin")
+    mixture = choose_mixture(latents, _latents(network, items.validation[:_SPREAD]))
     if mixture is not None:
         np.save(out / "mixture.npy", mixture.packed())
         parts["files"].append("mixture.npy")

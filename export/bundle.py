@@ -61,7 +61,7 @@ def write_bundle(
     for section in ("latent", "stream", "detection"):
         if section in parts:
             manifest[section] = parts[section]
-    if task == "codec":
+    if task == "codec" or "tables.bin" in manifest["files"]:
         manifest["codec_id"] = codec_id(folder, manifest)
     # Not sorted: the order of a stream's states is the order of its graph's inputs.
     text = json.dumps(manifest, indent=1) + "\n"

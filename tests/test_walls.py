@@ -118,6 +118,7 @@ ROOMS = {
     "edgeae/providers.py": (*LOW, "edgeae.coding", "edgeae.runtime"),
     "edgeae/plugins.py": (*LOW, "edgeae.coding", "edgeae.runtime", "edgeae.bundle"),
     "edgeae/autoencoder.py": (*LOW, "edgeae.loading"),
+    "edgeae/autoencoder_bundle.py": (*LOW, "edgeae.loading"),
     "edgeae/transformer.py": (*LOW, "edgeae.loading"),
     "edgeae/window_stream.py": (*LOW, "edgeae.loading"),
     "edgeae/detection.py": (*LOW, "edgeae.loading"),

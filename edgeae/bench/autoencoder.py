@@ -48,6 +48,11 @@ def self_test(model: Autoencoder) -> Iterator[str]:
     if not np.array_equal(model.fill(items, known)[known], items[known]):
         raise EdgeaeError("self-test failed: fill changed what was known")
     yield "fill leaves what is known as it is"
+    if model.bundle.manifest.codec_id is not None:
+        blob = model.compress(items)
+        if model.decompress(blob).shape != items.shape:
+            raise EdgeaeError("self-test failed: a file gave items of another shape")
+        yield f"{ITEMS} items through a file of {len(blob)} bytes"
 
 
 def typical_runs(model: Autoencoder, **_: Any) -> int:

@@ -6,21 +6,30 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeae import media
-from edgeae.autoencoder import Autoencoder
+from edgeae.autoencoder import Autoencoder, file_info
+from edgeae.batch import Done, Job, Loading, Tick, loaded
+from edgeae.cli import pipes
 from edgeae.cli.folder import refuse_existing
+from edgeae.cli.options import UsageError, in_words_of_the_command
 from edgeae.errors import MediaError
 
 __all__ = [
     "SUFFIXES",
+    "Compression",
+    "Restoring",
+    "check_items_name",
     "check_page_target",
     "check_rows_target",
     "check_samples_target",
+    "compress_file",
+    "decompress_file",
     "read_items",
     "write_page",
     "write_rows",
@@ -31,6 +40,78 @@ __all__ = [
 ARRAY_SUFFIXES = frozenset({".npy"})
 SUFFIXES = ARRAY_SUFFIXES | media.IMAGE_SUFFIXES
 MAX_ARRAY_BYTES = 1 << 32
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How to compress items: a quality, or a budget in bytes instead."""
+
+    loading: Loading
+    quality: float | None = None
+    max_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """How to restore items: with which model, and as what where OUT does not say it."""
+
+    loading: Loading
+    to: str = ".npy"
+
+
+def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
+    """Compresses the items of one array, or one image.
+
+    Raises what reading, `Autoencoder.compress` and writing raise.
+    """
+    model = loaded(how.loading)
+    if job.source == pipes.PIPE:
+        raise UsageError("IN is -, expected a file of items")
+    items, _ = read_items(job.source, model)
+    with in_words_of_the_command():
+        blob = model.compress(items, quality=how.quality, max_bytes=how.max_bytes)
+    pipes.write_bytes(job.target, blob)
+    before = job.source.stat().st_size
+    line = (
+        f"{job.source} -> {pipes.name(job.target, 'stdout')}  {before:,} -> {len(blob):,} bytes"
+        f"  {8 * len(blob) / len(items):.1f} bit/item"
+    )
+    if how.max_bytes is not None:
+        line += f"  quality {file_info(blob)['quality']:g}"
+    return Done(line, before, len(blob), None)
+
+
+def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
+    """Restores the items of one .eae file.
+
+    Raises what reading, `Autoencoder.decompress` and writing raise.
+    """
+    blob = pipes.read_bytes(job.source)
+    model = loaded(how.loading)
+    with in_words_of_the_command():
+        items = model.decompress(blob)
+    items = items if items.ndim > len(model.shape) else items[None]
+    suffix = how.to if job.target == pipes.PIPE else job.target.suffix.lower()
+    if suffix == ".png":
+        if job.target == pipes.PIPE or model.kind != "image":
+            raise UsageError(f"OUT is {job.target}, expected .npy for {model.kind}s, or a file")
+        write_samples(job.target, items)
+        written = job.target.stat().st_size
+    else:
+        data = _npy(items)
+        pipes.write_bytes(job.target, data)
+        written = len(data)
+    line = (
+        f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}"
+        f"  {len(items)} items of {' x '.join(map(str, model.shape))}"
+    )
+    return Done(line, len(blob), written, None)
+
+
+def check_items_name(shown: Path) -> None:
+    """UsageError for a name that cannot hold items."""
+    if shown.suffix.lower() not in (".npy", ".png"):
+        raise UsageError(f"OUT ends in {shown.suffix!r}, expected .npy or .png: see --to")
 
 
 def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], list[str]]:

@@ -28,8 +28,8 @@ def compress(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A bundled codec or a directory. By default photo-codec for images, ecg-codec "
-            "for series.",
+            help="A bundled codec, or the directory of a codec or of an autoencoder of your own. "
+            "By default photo-codec for images, ecg-codec for series.",
             show_default=False,
         ),
     ] = None,
@@ -81,11 +81,12 @@ def compress(
     smaller; where JPEG would still do better, stderr says so.
     """
     from edgeae import batch
-    from edgeae.cli import folder, image_files, signal_files
+    from edgeae.cli import autoencoder_files, folder, image_files, signal_files
 
     if quality is not None and max_bytes is not None:
         raise UsageError("--quality and --max-bytes exclude each other")
-    series = _are_series(sources)
+    items = options.is_autoencoder(model)
+    series = not items and _are_series(sources)
     bounds = (quality, max_bytes, max_error)
     if series and sum(bound is not None for bound in bounds) + bool(lossless) > 1:
         raise UsageError("give one of --quality, --max-bytes, --max-error and --lossless")
@@ -93,6 +94,11 @@ def compress(
         raise UsageError("--max-error is for series, expected a table or an array")
     if series and (strip or psnr or large):
         raise UsageError("--strip, --psnr and --large are for images")
+    if items and (lossless is not None or strip or psnr or large):
+        raise UsageError(
+            f"{model} is an autoencoder, expected --quality or --max-bytes and no other of the "
+            "options that are for images"
+        )
     if lossless and quality is not None:
         raise UsageError("--quality and --lossless exclude each other")
     settings = folder.Settings(
@@ -107,7 +113,13 @@ def compress(
     name = model or ("ecg-codec" if series else "photo-codec")
     loading = options.loading(name, precision, provider, device, threads)
     work: functools.partial[Any]
-    if series:
+    suffixes, what = image_files.SUFFIXES, "image"
+    if items:
+        of_items = autoencoder_files.Compression(loading, quality=quality, max_bytes=max_bytes)
+        work = functools.partial(autoencoder_files.compress_file, of_items)
+        suffixes, what = autoencoder_files.SUFFIXES, "array or image"
+    elif series:
+        suffixes, what = signal_files.SUFFIXES, "series"
         of_series = signal_files.Compression(
             loading,
             quality=quality,
@@ -130,10 +142,10 @@ def compress(
     plan = _plan(
         sources,
         target,
-        suffixes=signal_files.SUFFIXES if series else image_files.SUFFIXES,
+        suffixes=suffixes,
         new_suffix=SUFFIX,
         keep_suffix=keep_suffix,
-        why_not=lambda path: "no series" if series else "no image",
+        why_not=lambda path: f"no {what}",
     )
     if not plan.many and target != "-":
         out = plan.jobs[0].target
@@ -141,8 +153,10 @@ def compress(
             raise UsageError(f"OUT is {out}, expected a name that ends in {SUFFIX}, or a folder")
         if not skip_existing:
             folder.refuse_existing(out, force=force)
-    options.load_for(loading, "codec", processes=settings.processes_for(plan))
-    _check_kind(loading, series)
+    task = "autoencoder" if items else "codec"
+    options.load_for(loading, task, processes=settings.processes_for(plan))
+    if not items:
+        _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
@@ -170,7 +184,8 @@ def decompress(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A codec's directory. By default the bundled codec that the file names.",
+            help="The directory of a codec or an autoencoder. By default the bundled codec that "
+            "the file names.",
             show_default=False,
         ),
     ] = None,
@@ -205,7 +220,7 @@ def decompress(
 ) -> None:
     """Restore the images or series in .eae files; OUT's suffix, or --to, says their format."""
     from edgeae import batch, media
-    from edgeae.cli import folder, image_files, signal_files
+    from edgeae.cli import autoencoder_files, folder, image_files, signal_files
 
     suffix = "." + to.lower().lstrip(".")
     settings = folder.Settings(
@@ -232,9 +247,16 @@ def decompress(
     )
     first = plan.jobs[0].target
     shown = Path(f"x{suffix}") if target == "-" else first
-    series = shown.suffix.lower() in signal_files.WRITTEN
+    items = options.is_autoencoder(model)
+    series = not items and shown.suffix.lower() in signal_files.WRITTEN
     work: functools.partial[Any]
-    if series:
+    if items:
+        if region is not None or large:
+            raise UsageError("--region and --large are for a codec's images")
+        autoencoder_files.check_items_name(shown)
+        restoring_items = autoencoder_files.Restoring(loading, to=suffix)
+        work = functools.partial(autoencoder_files.decompress_file, restoring_items)
+    elif series:
         if region is not None or large:
             raise UsageError("--region and --large are for images")
         restoring = signal_files.Restoring(loading, to=suffix)
@@ -246,8 +268,10 @@ def decompress(
         folder.refuse_existing(first, force=force)
     batch.forget()
     if model is not None:
-        options.load_for(loading, "codec", processes=settings.processes_for(plan))
-        _check_kind(loading, series)
+        task = "autoencoder" if items else "codec"
+        options.load_for(loading, task, processes=settings.processes_for(plan))
+        if not items:
+            _check_kind(loading, series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:

@@ -146,6 +146,8 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
             ("image", f"{told['width']}x{told['height']} pixels, {colors}"),
             ("bits per pixel", f"{told['bits_per_pixel']:.3f}"),
         ]
+    if told["kind"] == "items":
+        rows.append(("items", f"{told['items'] or 'one'}, {told['dtype']}"))
     rows += [("quality", quality), *coded]
     terminal.table(("", ""), rows, wrapped=1)
 

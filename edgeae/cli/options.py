@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ __all__ = [
     "asked_providers",
     "checked",
     "in_words_of_the_command",
+    "is_autoencoder",
     "job_count",
     "load_for",
     "loading",
@@ -130,6 +132,15 @@ def load_for(how: Loading, task: str, *, processes: int = 1) -> None:
     except BaseException:
         batch.forget()
         raise
+
+
+def is_autoencoder(model: str | None) -> bool:
+    """Whether a directory's manifest says that an autoencoder is in it, which loading verifies."""
+    try:
+        told = json.loads((Path(model or "") / "manifest.json").read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(told, dict) and told.get("task") == "autoencoder"
 
 
 def refuse_empty(*names: str) -> None:

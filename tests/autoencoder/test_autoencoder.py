@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 
+import coded_items
 import numpy as np
 import onnx
 import pytest
@@ -22,10 +23,18 @@ BASIS = np.array([[0.5, 0.5, 0.5, 0.5], [0.5, -0.5, 0.5, -0.5]], np.float32)
 
 
 def projection(
-    path, *, kind="vector", shape=(4,), dtype="float32", scale=1.0, masked=False, **sections
+    path,
+    *,
+    kind="vector",
+    shape=(4,),
+    dtype="float32",
+    scale=1.0,
+    masked=False,
+    coded=True,
+    **sections,
 ):
     """An autoencoder bundle that projects items of four entries on two directions; with `masked`
-    its encoder is told what is known, and leaves out the rest."""
+    its encoder is told what is known, and leaves out the rest; with `coded` it has tables."""
     path.mkdir(parents=True, exist_ok=True)
     size = int(np.prod(shape))
     basis = np.resize(BASIS, (LATENTS, size)) if size != 4 else BASIS
@@ -68,6 +77,10 @@ def projection(
         },
         "files": ["latents.npy", "CARD.md"],
     }
+    if coded:
+        manifest["files"].append("tables.bin")
+        latent = {**manifest, **sections}["latent"]
+        manifest["codec_id"] = coded_items.add_tables(path, coded_items.item_latent(2), latent)
     return tiny.write_manifest(path, **{**manifest, **sections})
 
 
@@ -222,7 +235,7 @@ def test_bench_and_verify_know_it(model):
     assert [one.name for one in workloads(model)] == ["encode", "decode"]
     for one in workloads(model):
         one.call()
-    assert len(list(self_test(model))) == 2
+    assert len(list(self_test(model))) == 3
 
 
 def mixed(path, components, **latent):
@@ -235,6 +248,7 @@ def mixed(path, components, **latent):
     np.save(path / "mixture.npy", rows)
     return projection(
         path,
+        coded=False,
         latent={"size": LATENTS, "masked": False, "mixture": 3, **latent},
         files=["latents.npy", "mixture.npy", "CARD.md"],
     )

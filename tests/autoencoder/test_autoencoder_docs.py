@@ -82,6 +82,7 @@ def test_every_command_runs(tmp_path, monkeypatch, one_thread, capsys):
     for written in ("my-data.toml", "runs/mine/report.html", "latents.csv", "latents.html"):
         assert Path(written).stat().st_size > 0, written
     assert np.load("samples.npy").shape == (64, 9)
+    assert np.load("restored.npy").shape == (60, 9)
 
 
 def test_every_example_runs(tmp_path, monkeypatch):
@@ -102,6 +103,7 @@ def test_every_example_runs(tmp_path, monkeypatch):
         exec(example, names)
     np.testing.assert_allclose(names["restored"], x, atol=1e-5)
     np.testing.assert_array_equal(names["whole"][names["known"]], x[names["known"]])
+    np.testing.assert_allclose(names["back"], x, atol=0.3)
     assert names["new"].shape == (16, 4, 1) and names["way"].shape == (9, 4, 1)
     assert names["likeness"].shape == (40,)
     assert isinstance(names["model"], edgeae.autoencoder.Autoencoder)

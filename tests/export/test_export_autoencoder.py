@@ -11,6 +11,7 @@ pytest.importorskip("onnx")
 import export.__main__ as exporting
 import train.__main__ as training
 from edgeae.autoencoder import Autoencoder
+from edgeae.bundle import find
 from train.checkpoint import load_checkpoint
 
 NETWORKS = {
@@ -93,6 +94,23 @@ def test_the_bundle_does_what_torch_does(bundle):
     np.testing.assert_allclose(model.reconstruct(x), restored, atol=1e-4 * np.abs(restored).max())
     known = np.random.default_rng(2).random(x.shape) < 0.6
     np.testing.assert_array_equal(model.fill(x, known)[known], x[known])
+
+
+def test_the_bundle_is_a_codec_of_such_data(bundle):
+    out, _, shape = bundle
+    for precision in find(out).manifest.graphs["decoder"]:
+        model = Autoencoder.load(out, precision=precision)
+        x = model.sample(200, seed=3)
+        assert x.shape == (200, *shape)
+        whole = model.reconstruct(x)
+        sizes, added = [], []
+        for quality in (1, 5, 9):
+            blob = model.compress(x, quality=quality)
+            sizes.append(len(blob))
+            added.append(float(np.square(model.decompress(blob) - whole).mean()))
+        assert sizes == sorted(sizes) and added == sorted(added, reverse=True)
+        # A quality is a factor of two in what rounding adds, and rounds less than half as finely.
+        assert added[2] < added[1] / 4 < added[0] / 16
 
 
 def test_data_of_another_shape_are_refused_by_export(bundle, tmp_path, capsys):

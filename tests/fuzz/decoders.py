@@ -27,11 +27,14 @@ from typing import Any
 import numpy as np
 
 TESTS = Path(__file__).parent.parent
-sys.path[:0] = [str(TESTS / "support")]
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "fuzz")]
 
 import detectors
+from changes import changed, mutated_chunks
 
 from edgeae import bundle, media
+from edgeae.autoencoder import Autoencoder
+from edgeae.coding import item_file
 from edgeae.detection import detection_spec, merged
 from edgeae.errors import EdgeaeError
 from edgeae.image import exact
@@ -64,6 +67,7 @@ FORMS = {
     "signal": 3,
     "signal packets": 2,
     "detection": 2,
+    "items": 2,
 }
 # What libsndfile and Pillow write here, and edgeae reads.
 SOUNDS = {
@@ -100,6 +104,8 @@ class Seeds:
     signals: Sequence[bytes]
     signal_packets: Sequence[Sequence[bytes]]
     errors: Graph
+    item_model: Autoencoder
+    items: Sequence[bytes]
 
 
 def seeds() -> Seeds:
@@ -154,6 +160,8 @@ def seeds() -> Seeds:
         signal_model.packets(wave, packet_seconds=0.1),
         signal_model.packets(pair, packet_seconds=0.05, key_seconds=0.1),
     ]
+    item_model = Autoencoder.load(GOLDEN / "items" / "tiny-autoencoder")
+    items = [path.read_bytes() for path in sorted((GOLDEN / "items").glob("*.eae"))]
     array = io.BytesIO()
     np.save(array, tone.astype(np.float32))
     table = "time,a [mV],b\n" + "".join(f"{i / 50},{i % 7},{-i}\n" for i in range(30))
@@ -171,6 +179,8 @@ def seeds() -> Seeds:
         signals=signals,
         signal_packets=signal_packets,
         errors=squares_graph(),
+        item_model=item_model,
+        items=items,
     )
 
 
@@ -260,8 +270,14 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
         return lambda: reads_series(data, suffix)
 
     def signal(rng: random.Random) -> Decode:
-        data = mutated_signal(rng, rng.choice(sown.signals))
+        data = mutated_chunks(
+            rng, rng.choice(sown.signals), signal_file.MAGIC, signal_file.SMALL_MAGIC
+        )
         return lambda: reads_signal(sown.signal_model, data)
+
+    def coded_items(rng: random.Random) -> Decode:
+        data = mutated_chunks(rng, rng.choice(sown.items), item_file.MAGIC, item_file.SMALL_MAGIC)
+        return lambda: reads_items(sown.item_model, data)
 
     def signal_packets(rng: random.Random) -> Decode:
         packets = [*rng.choice(sown.signal_packets)]
@@ -277,37 +293,13 @@ def decoders_of(sown: Seeds, folder: Path) -> Mapping[str, Callable[[random.Rand
 
     makers = (
         *(file, region, conceal, packets, graph, described, heard, seen, series),
-        *(signal, signal_packets, detection),
+        *(signal, signal_packets, detection, coded_items),
     )
     return dict(zip(FORMS, makers, strict=True))
 
 
 # A step of a signal takes a third of a millisecond.
 SIGNAL_LIMITS = SignalLimits(samples=1 << 13)
-
-
-def mutated_signal(rng: random.Random, data: bytes) -> bytes:
-    """A changed file whose checksums are right; its codec's id stays."""
-    if data.startswith(signal_file.SMALL_MAGIC):
-        body = data[:6] + changed(rng, data[6:-4])
-        return body + struct.pack("<I", zlib.crc32(body))
-    chunks, at = [], len(signal_file.MAGIC)
-    while at < len(data):
-        length, kind = struct.unpack_from("<I4s", data, at)
-        if kind != b"crCS":
-            chunks.append((kind, data[at + 8 : at + 8 + length]))
-        at += 12 + length
-    place = rng.randrange(len(chunks))
-    kind, body = chunks[place]
-    kept = 16 if kind == b"HEAD" else 0
-    chunks[place] = kind, body[:kept] + changed(rng, body[kept:])
-    if rng.random() < 0.2:
-        chunks.insert(rng.randrange(len(chunks)), rng.choice(chunks))
-    framed = [
-        struct.pack("<I", len(body)) + kind + body + struct.pack("<I", zlib.crc32(kind + body))
-        for kind, body in chunks
-    ]
-    return signal_file.MAGIC + b"".join(framed)
 
 
 def mutated_packet(
@@ -350,6 +342,13 @@ def detects(graph: Graph, layout: dict[str, Any], section: dict[str, Any]) -> No
     for scores in (whole, *parts):
         check(bool(np.isfinite(scores.windows).all() and np.isfinite(scores.samples).all()))
         check(all(0 <= alarm.start < alarm.end for alarm in merged(scores, spec.threshold, spec)))
+
+
+def reads_items(model: Autoencoder, data: bytes) -> None:
+    found = model.decompress(data, max_entries=1 << 16)
+    header = item_file.read_header(data)
+    check(found.shape == (model.shape if header.single else (header.items, *model.shape)))
+    check(found.dtype == header.dtype and bool(np.isfinite(found).all()))
 
 
 def header_of(data: bytes) -> Header:
@@ -417,25 +416,6 @@ def reads_series(data: bytes, suffix: str) -> None:
 def check(right: bool) -> None:
     if not right:
         raise RuntimeError("data of another shape than announced")
-
-
-def changed(rng: random.Random, data: bytes) -> bytes:
-    """The bytes with one to three small changes."""
-    for _ in range(rng.randint(1, 3)):
-        at, noise = rng.randint(0, len(data)), rng.randbytes(rng.randint(1, 8))
-        match rng.randrange(6):
-            case 0 | 1:
-                if at < len(data):
-                    data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
-            case 2:
-                data = data[:at] + noise + data[at + len(noise) :]
-            case 3:
-                data = data[:at]
-            case 4:
-                data = data[:at] + noise + data[at:]
-            case 5:
-                data = rng.randbytes(rng.randint(0, 60))
-    return data
 
 
 SIZES = (1, 4, 16, 17, 40, 300, 65_537, 2**32 - 1)
