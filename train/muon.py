@@ -7,10 +7,12 @@ far, and not only the few that dominate the gradients. Everything else gets Adam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+
+from train.matrix_optimizer import MatrixOptimizer, State
 
 # Matrices smaller than this on a side get Adam.
 SMALLEST_SIDE = 16
@@ -21,7 +23,7 @@ _QUINTIC, _TIMES = (3.4445, -4.7750, 2.0315), 5
 _SIZE = 0.2
 
 
-class Muon(torch.optim.Optimizer):
+class Muon(MatrixOptimizer):
     """Muon for weights of convolutions and linear layers, AdamW for the rest.
 
     Args:
@@ -42,59 +44,23 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "momentum": momentum,
-            "betas": betas,
-            "weight_decay": weight_decay,
-            "eps": eps,
-            "plain": False,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(params, {**defaults, "momentum": momentum})
 
-    @overload
-    def step(self, closure: None = ...) -> None: ...
+    def is_matrix(self, parameter: torch.Tensor) -> bool:
+        """Whether both sides, outputs and inputs times taps, are long enough."""
+        if parameter.ndim < 2:
+            return False
+        return min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move every parameter that has a gradient."""
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if group["weight_decay"]:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    state["mean"] = torch.zeros_like(parameter)
-                state["step"] += 1
-                if not group["plain"] and _is_matrix(parameter):
-                    change = _orthogonal_change(parameter.grad, state, group["momentum"])
-                else:
-                    change = _adam(parameter.grad, state, group)
-                parameter.sub_(change, alpha=group["lr"])
-        return loss
-
-
-def _is_matrix(parameter: torch.Tensor) -> bool:
-    if parameter.ndim < 2:
-        return False
-    return min(parameter.shape[0], parameter[0].numel()) >= SMALLEST_SIDE
-
-
-def _orthogonal_change(
-    gradient: torch.Tensor, state: dict[str, Any], momentum: float
-) -> torch.Tensor:
-    state["mean"].lerp_(gradient, 1 - momentum)
-    # Nesterov's: the mean as the next step would find it.
-    matrix = gradient.lerp(state["mean"], momentum).flatten(1)
-    size = _SIZE * max(matrix.shape) ** 0.5
-    return size * orthogonal(matrix).reshape(gradient.shape)
+    def matrix_change(self, gradient: torch.Tensor, state: State, group: State) -> torch.Tensor:
+        """The mean gradient, made orthogonal."""
+        momentum = group["momentum"]
+        state["mean"].lerp_(gradient, 1 - momentum)
+        # Nesterov's: the mean as the next step would find it.
+        matrix = gradient.lerp(state["mean"], momentum).flatten(1)
+        size = _SIZE * max(matrix.shape) ** 0.5
+        return size * orthogonal(matrix).reshape(gradient.shape)
 
 
 def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
@@ -117,15 +83,3 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
         gram = factor @ gram @ factor
     assert total is not None
     return total @ matrix
-
-
-def _adam(gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]) -> torch.Tensor:
-    """Adam's change for a learning rate of one."""
-    first, second = group["betas"]
-    if "square" not in state:
-        state["square"] = torch.zeros_like(gradient)
-    state["mean"].lerp_(gradient, 1 - first)
-    state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-    size = (state["square"] / (1 - second ** state["step"])).sqrt_().add_(group["eps"])
-    change: torch.Tensor = state["mean"] / size / (1 - first ** state["step"])
-    return change

@@ -7,16 +7,18 @@ each entry becomes close to a division by the curvature. Every other parameter g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Iterable
+from typing import Any
 
 import torch
+
+from train.matrix_optimizer import MatrixOptimizer, State, adam_change
 
 # Matrices smaller than this on a side have no basis worth the work, larger ones cost too much.
 SMALLEST_SIDE, LARGEST_SIDE = 8, 640
 
 
-class Soap(torch.optim.Optimizer):
+class Soap(MatrixOptimizer):
     """SOAP for 1x1 convolutions and linear layers, AdamW for the rest.
 
     Args:
@@ -39,103 +41,50 @@ class Soap(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         eps: float = 1e-8,
     ) -> None:
-        defaults = {
-            "lr": lr,
-            "betas": betas,
-            "moment_beta": moment_beta,
-            "every_steps": every_steps,
-            "weight_decay": weight_decay,
-            "eps": eps,
-            "plain": False,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(
+            params, {**defaults, "moment_beta": moment_beta, "every_steps": every_steps}
+        )
 
-    @overload
-    def step(self, closure: None = ...) -> None: ...
+    def is_matrix(self, parameter: torch.Tensor) -> bool:
+        """Whether it has no taps, and sides for which a basis pays."""
+        if parameter.ndim < 2 or any(size != 1 for size in parameter.shape[2:]):
+            return False
+        sides = parameter.shape[:2]
+        return min(sides) >= SMALLEST_SIDE and max(sides) <= LARGEST_SIDE
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Move every parameter that has a gradient."""
-        loss = None if closure is None else closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                if group["weight_decay"]:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                state = self.state[parameter]
-                if not state:
-                    state["step"] = 0
-                    state["mean"] = torch.zeros_like(parameter)
-                    state["square"] = torch.zeros_like(parameter)
-                state["step"] += 1
-                if not group["plain"] and _is_matrix(parameter):
-                    _turned_step(parameter, parameter.grad, state, group)
-                else:
-                    change = _adam(parameter.grad, state["mean"], state, group)
-                    parameter.sub_(change, alpha=group["lr"])
-        return loss
+    def matrix_change(self, gradient: torch.Tensor, state: State, group: State) -> torch.Tensor:
+        """Adam's change between the bases of rows and columns."""
+        matrix = gradient.flatten(1)
+        if "rows" not in state:
+            # The first gradient gives the bases and is not followed.
+            _begin(matrix, state)
+            return torch.zeros_like(gradient)
+        rows, columns = state["rows"], state["columns"]
+        state["mean"].lerp_(matrix, 1 - group["betas"][0])
+        turned = rows.T @ matrix @ columns
+        change = adam_change(turned, rows.T @ state["mean"] @ columns, state, group)
+        # Back with the bases that the change was made between; they turn afterwards.
+        change = (rows @ change @ columns.T).view_as(gradient)
+        fresh = 1 - group["moment_beta"]
+        state["row_moment"].lerp_(matrix @ matrix.T, fresh)
+        state["column_moment"].lerp_(matrix.T @ matrix, fresh)
+        if state["step"] % group["every_steps"] == 0:
+            _turn(state)
+        return change
 
 
-def _is_matrix(parameter: torch.Tensor) -> bool:
-    if parameter.ndim < 2 or any(size != 1 for size in parameter.shape[2:]):
-        return False
-    sides = parameter.shape[:2]
-    return min(sides) >= SMALLEST_SIDE and max(sides) <= LARGEST_SIDE
+def _begin(matrix: torch.Tensor, state: State) -> None:
+    state["row_moment"], state["column_moment"] = matrix @ matrix.T, matrix.T @ matrix
+    state["rows"] = torch.linalg.eigh(state["row_moment"])[1]
+    state["columns"] = torch.linalg.eigh(state["column_moment"])[1]
+    state["mean"], state["square"] = torch.zeros_like(matrix), torch.zeros_like(matrix)
+    state["step"] = 0
 
 
-def _adam(
-    gradient: torch.Tensor, mean: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> torch.Tensor:
-    """Adam's change for a learning rate of one. Moves `mean` and the state's "square"."""
-    first, second = group["betas"]
-    mean.lerp_(gradient, 1 - first)
-    return _divided(gradient, mean, state, group, second)
-
-
-def _divided(
-    gradient: torch.Tensor,
-    mean: torch.Tensor,
-    state: dict[str, Any],
-    group: dict[str, Any],
-    second: float,
-) -> torch.Tensor:
-    step, first = state["step"], group["betas"][0]
-    state["square"].mul_(second).addcmul_(gradient, gradient, value=1 - second)
-    size = (state["square"] / (1 - second**step)).sqrt_().add_(group["eps"])
-    change: torch.Tensor = mean / size / (1 - first**step)
-    return change
-
-
-def _turned_step(
-    parameter: torch.Tensor, gradient: torch.Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> None:
-    """One step of Adam between the bases of rows and columns."""
-    matrix = gradient.flatten(1)
-    if "rows" not in state:
-        # The first gradient gives the bases and is not followed.
-        state["row_moment"], state["column_moment"] = matrix @ matrix.T, matrix.T @ matrix
-        state["rows"] = torch.linalg.eigh(state["row_moment"])[1]
-        state["columns"] = torch.linalg.eigh(state["column_moment"])[1]
-        state["mean"], state["square"] = torch.zeros_like(matrix), torch.zeros_like(matrix)
-        state["step"] = 0
-        return
-    rows, columns = state["rows"], state["columns"]
-    first, second = group["betas"]
-    state["mean"].lerp_(matrix, 1 - first)
-    change = _divided(
-        rows.T @ matrix @ columns, rows.T @ state["mean"] @ columns, state, group, second
-    )
-    parameter.sub_((rows @ change @ columns.T).view_as(parameter), alpha=group["lr"])
-    fresh = 1 - group["moment_beta"]
-    state["row_moment"].lerp_(matrix @ matrix.T, fresh)
-    state["column_moment"].lerp_(matrix.T @ matrix, fresh)
-    if state["step"] % group["every_steps"] == 0:
-        for axis, basis, moment in ((0, "rows", "row_moment"), (1, "columns", "column_moment")):
-            turned = state[moment] @ state[basis]
-            order = (state[basis] * turned).sum(0).argsort(descending=True)
-            state["square"] = state["square"].index_select(axis, order)
-            state[basis] = torch.linalg.qr(turned[:, order])[0]
+def _turn(state: State) -> None:
+    for axis, basis, moment in ((0, "rows", "row_moment"), (1, "columns", "column_moment")):
+        turned = state[moment] @ state[basis]
+        order = (state[basis] * turned).sum(0).argsort(descending=True)
+        state["square"] = state["square"].index_select(axis, order)
+        state[basis] = torch.linalg.qr(turned[:, order])[0]
