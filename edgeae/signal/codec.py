@@ -319,16 +319,15 @@ class SignalCodec:
         total = -(-header.samples // STRIDE) if header.samples else received.count * steps
         symbols = np.zeros((leads, self._spec.channels, total), np.int32)
         lost = np.ones(total, np.bool_)
-        key = max(1, header.key_blocks)
+        # Without further keys only the first block stands alone.
+        key = header.key_blocks or received.count
+        expected = -1
         for number, block in sorted(blocks.items()):
-            if number % key and (number - 1) not in blocks:
-                continue
             if number % key == 0:
                 pasts = [self._coder.contexts.past() for _ in range(leads)]
-                chain = number
-            elif chain != number - 1:
+            elif number != expected:
                 continue
-            chain = number
+            expected = number + 1
             here = slice(number * steps, min(total, (number + 1) * steps))
             length = here.stop - here.start
             for lead, part in enumerate(file.split(block, leads)):

@@ -29,6 +29,8 @@ Ints = npt.NDArray[np.int64]
 # train/signal/codec_context.py, behind the wall, has the same numbers.
 _ERROR_PER_BIT = 2 * np.log(2) / 12
 _STEPS = 0.8
+# Far beyond what a symbol may be away from its middle.
+_MOST_VALUE = 1 << 40
 
 
 class LatentCoder:
@@ -86,8 +88,11 @@ class LatentCoder:
         decoder = Decoder(self.tables, block)
 
         def take(known: Distribution) -> Ints:
-            values = np.array(decoder.take_all(known.tables.tolist()), np.int64)
-            return symbols_of(values, known)
+            values = decoder.take_all(known.tables.tolist())
+            # An escape may stand for more than 64 bits hold.
+            if max(values) > _MOST_VALUE:
+                raise BitstreamError("a coded block has numbers that no writer makes")
+            return symbols_of(np.array(values, np.int64), known)
 
         symbols = self.contexts.decode(past, steps, level, take)
         decoder.finish()

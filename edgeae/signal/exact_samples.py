@@ -89,7 +89,8 @@ def read_exact(tables: ExactTables, content: SignalFile) -> Array:
         parts.append(coder.decode(min(length, header.samples - i * length), block))
     whole = np.concatenate(parts)
     found: Array
-    if np.dtype(header.dtype).kind == "f" or max(header.scales) >= 1 << 24:
+    plain = all(scale.is_integer() and scale < 1 << 24 for scale in header.scales)
+    if np.dtype(header.dtype).kind == "f" or not plain or any(header.offsets):
         found = whole * np.array(header.scales) + np.array(header.offsets)
     else:
         found = whole * np.array(header.scales).astype(np.int64)

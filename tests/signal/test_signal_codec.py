@@ -1,6 +1,7 @@
 """Signals to bytes and back: latents, exact samples, bounds, packets, and damage."""
 
 import copy
+import dataclasses
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 import edgeae
 from edgeae.bench.signal_codec import made_pulse, self_test
+from edgeae.coding.single_lane import encode, put_bits
 from edgeae.errors import BitstreamError, UnknownCodec
+from edgeae.signal import codec_file as file
 from edgeae.signal.codec import Limits, SignalCodec, file_info
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -217,3 +220,28 @@ def test_golden_files_decode_to_what_they_did(codec, name):
     assert restored.shape == expected.shape and restored.dtype == expected.dtype
     # Latents are exact everywhere, what a graph in float32 makes of them is not.
     assert np.abs(restored.astype(int) - expected).max() <= (0 if name == "exact" else 1)
+
+
+def test_a_number_of_more_than_64_bits_in_a_block_is_refused(codec):
+    content = file.read((GOLDEN / "signals" / "latent.eae").read_bytes())
+    tables = codec._coder.tables
+    header = dataclasses.replace(content.header, codec_id=codec._id)
+    # Whatever table the first symbol has: one of these escapes is meant for it.
+    for table in range(len(tables.shifts)):
+        escape = (int(tables.frequencies[table, -1]), int(tables.starts[table, -1]))
+        events = [escape]
+        put_bits(events, 63, 6)
+        put_bits(events, (1 << 63) - 1, 63)
+        with pytest.raises(BitstreamError):
+            codec.decompress(file.write(header, [encode(events)]))
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(0.5, 0.0), (3.0, 0.0), (1.0, 7.0), (2.5, -0.25)])
+def test_exact_samples_are_whole_numbers_times_the_scale_plus_the_offset(codec, scale, offset):
+    whole = np.arange(-40, 60, dtype=np.int16) * 3
+    content = file.read(codec.compress(whole, lossless=True))
+    header = dataclasses.replace(
+        content.header, codec_id=codec._id, scales=(scale,), offsets=(offset,)
+    )
+    restored = codec.decompress(file.write(header, [bytes(block) for block in content.blocks]))
+    assert np.array_equal(restored, np.rint(whole * scale + offset).astype(np.int16))

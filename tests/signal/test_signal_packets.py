@@ -1,5 +1,6 @@
 """Signals in packets that are lost, doubled, damaged and out of place."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from edgeae.bench.signal_codec import made_pulse
 from edgeae.errors import BitstreamError
+from edgeae.signal import codec_file as file
 from edgeae.signal.codec import SignalCodec
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -60,6 +62,27 @@ def test_leaning_on_what_came_before_takes_fewer_bytes(codec):
     alone = codec.packets(pulse, packet_seconds=SECONDS)
     leaning = codec.packets(pulse, packet_seconds=SECONDS, key_seconds=16 * SECONDS)
     assert sum(map(len, leaning)) < sum(map(len, alone))
+
+
+def test_a_signal_whose_first_block_is_lost_goes_on_at_the_next_key(codec, pulse):
+    packets = codec.packets(pulse, packet_seconds=0.5, key_seconds=1.5)
+    whole, _ = codec.receive(packets)
+    restored, mask = codec.receive([packets[0], *packets[2:]])
+    assert mask[0] and not mask.all()
+    assert np.array_equal(restored[~mask], whole[~mask])
+
+
+def test_an_opening_without_keys_lets_all_blocks_lean_on_the_first(codec, pulse):
+    packets = codec.packets(pulse, packet_seconds=0.5, key_seconds=99)
+    opened = file.read_opening(packets[0], codec._id)
+    header = dataclasses.replace(opened.header, key_blocks=0)
+    opening = file.write_opening(header, 5)
+    check = file.read_opening(opening, codec._id).check
+    blocks = [file.read_block_packet(packet, opened.check) for packet in packets[1:]]
+    sent = [opening, *(file.write_block_packet(i, block, check) for i, block in blocks)]
+    restored, mask = codec.receive(sent)
+    assert len(blocks) > 2 and not mask.any()
+    assert np.array_equal(restored, codec.receive(packets)[0])
 
 
 def test_order_and_doubles_change_nothing(codec, pulse):
