@@ -1,6 +1,6 @@
 /** The photo half: original and restored side by side, beside JPEG and WebP of the same size. */
 
-import { info, RemoteCodec } from "edgeae";
+import { decompressExact, info, RemoteCodec } from "edgeae";
 
 import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles } from "./page.js";
 import { decoded, encodedToFit, psnr } from "./rivals.js";
@@ -57,13 +57,15 @@ export async function openPhoto(blob: Blob, name: string): Promise<void> {
 /** An .eae file alone: there is no original to compare with. */
 async function showFile(bytes: Uint8Array, name: string, mine: number): Promise<void> {
   const { width, height, quality } = info(bytes);
-  const model = await theCodec();
+  // A file that keeps every pixel takes no codec.
+  const model = quality === undefined ? undefined : await theCodec();
   status.say(`Restoring ${name}…`);
-  const image = (await model.decompress(bytes)) as ImageData;
+  const image = (model ? await model.decompress(bytes) : decompressExact(bytes)) as ImageData;
   if (mine !== turn) return;
   original = undefined;
   file = bytes;
-  note = `${name}: ${width} × ${height} pixels, quality ${quality}`;
+  const kept = quality === undefined ? "every pixel kept" : `quality ${quality}`;
+  note = `${name}: ${width} × ${height} pixels, ${kept}`;
   draw("left", image);
   rows = [{ codec: "edgeae", bytes: bytes.length, image, psnr: undefined }];
   show();

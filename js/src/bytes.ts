@@ -1,4 +1,4 @@
-import { damaged } from "./errors.js";
+import { damaged, EdgeaeError } from "./errors.js";
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
   let crc = byte;
@@ -77,4 +77,13 @@ export function asBytes(data: unknown, name = "bytes"): Uint8Array {
   if (data instanceof ArrayBuffer) return new Uint8Array(data);
   if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   throw new TypeError(`${name} is ${typeof data}, expected a Uint8Array or an ArrayBuffer`);
+}
+
+/** So many bytes, zeros. */
+export function newBytes(length: number): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(length);
+  } catch {
+    throw new EdgeaeError("runtime", `there is no memory for ${length} bytes`);
+  }
 }

@@ -10,10 +10,12 @@ export { ImageCodec, info, metadata } from "./image/codec.js";
 export type {
   CompressOptions,
   Concealed,
-  DecompressOptions,
   FileInfo,
   PacketOptions,
 } from "./image/codec.js";
+export { compressExact, decompressExact } from "./image/exact.js";
+export type { ExactOptions } from "./image/exact.js";
+export type { DecompressOptions } from "./image/window.js";
 export { SignalDenoiser } from "./audio/denoiser.js";
 export type { DenoiseOptions, StreamOptions } from "./audio/denoiser.js";
 export type { Stream } from "./audio/stream.js";

@@ -16,22 +16,50 @@ export interface LoadOptions extends BundleOptions {
   readonly precision?: string | undefined;
 }
 
+/** A bundle, and what opens the model in it. */
+export interface OpenBundle {
+  readonly bundle: Bundle;
+  readonly runtime: Runtime;
+  readonly precision: string | undefined;
+}
+
+/** @internal The bundle in a folder, if it has the precision that was asked for. */
+export async function openBundle(source: Source, options: LoadOptions): Promise<OpenBundle> {
+  const bundle = await Bundle.open(source, options);
+  const { precision } = options;
+  if (precision !== undefined && !bundle.precisions.includes(precision)) {
+    const there = bundle.precisions.join(", ");
+    const { name } = bundle.manifest;
+    throw new EdgeaeError("bundle", `${name} has no precision ${precision}, it has ${there}`);
+  }
+  return { bundle, runtime: options.runtime ?? (await defaultRuntime()), precision };
+}
+
 /** The model in a bundle's folder: an ImageCodec or a SignalDenoiser, as its task says. */
 export async function load(
   source: Source,
   options: LoadOptions = {},
 ): Promise<ImageCodec | SignalDenoiser> {
-  const bundle = await Bundle.open(source, options);
-  const { precision } = options;
-  const { name, task } = bundle.manifest;
-  if (precision !== undefined && !bundle.precisions.includes(precision)) {
-    const there = bundle.precisions.join(", ");
-    throw new EdgeaeError("bundle", `${name} has no precision ${precision}, it has ${there}`);
+  return await modelOf(await openBundle(source, options));
+}
+
+/** @internal */
+export async function modelOf(opened: OpenBundle): Promise<ImageCodec | SignalDenoiser> {
+  const { bundle, runtime, precision } = opened;
+  const { name, task, layout } = bundle.manifest;
+  if (isSignalCodec(bundle)) {
+    throw new EdgeaeError("bundle", `${name} is a codec of signals: load it by edgeae/signals`);
   }
-  const runtime = options.runtime ?? (await defaultRuntime());
   if (task === "codec") return await ImageCodec.open(bundle, runtime, precision);
-  if (task === "denoiser") return await SignalDenoiser.open(bundle, runtime, precision);
+  if (task === "denoiser" && layout["kind"] !== "image") {
+    return await SignalDenoiser.open(bundle, runtime, precision);
+  }
   throw new EdgeaeError("bundle", `${name} is a ${task}, which this version cannot run`);
+}
+
+/** @internal */
+export function isSignalCodec({ manifest: { task, layout } }: Bundle): boolean {
+  return task === "codec" && layout["kind"] === "signal";
 }
 
 /** The codec of pictures in a bundle's folder. */

@@ -4,8 +4,10 @@ import type { DenoiseOptions } from "./audio/denoiser.js";
 import type { Progress } from "./bundle.js";
 import type { ErrorKind } from "./errors.js";
 import { EdgeaeError } from "./errors.js";
-import type { CompressOptions, DecompressOptions, PacketOptions } from "./image/codec.js";
+import type { CompressOptions, PacketOptions } from "./image/codec.js";
 import type { Picture } from "./image/picture.js";
+import type { DecompressOptions } from "./image/window.js";
+import type { SignalOptions } from "./signal/codec.js";
 
 /** How a live stream gets its sound, and gives it back. */
 export interface LiveOptions {
@@ -30,6 +32,12 @@ export type Call =
   | { readonly verb: "compress"; readonly image: Picture; readonly options: CompressOptions }
   | { readonly verb: "packets"; readonly image: Picture; readonly options: PacketOptions }
   | { readonly verb: "receive"; readonly packets: readonly Uint8Array[] }
+  | { readonly verb: "decompressSignal"; readonly bytes: Uint8Array; readonly options: SignalOptions }
+  | {
+      readonly verb: "receiveSignal";
+      readonly packets: readonly Uint8Array[];
+      readonly options: SignalOptions;
+    }
   | { readonly verb: "denoise"; readonly noisy: readonly Float32Array[]; readonly options: DenoiseOptions }
   | { readonly verb: "live"; readonly options: LiveOptions };
 

@@ -4,14 +4,10 @@ import type { DenoiseOptions } from "./audio/denoiser.js";
 import type { Progress } from "./bundle.js";
 import { asBytes } from "./bytes.js";
 import { EdgeaeError } from "./errors.js";
-import type {
-  CompressOptions,
-  Concealed,
-  DecompressOptions,
-  PacketOptions,
-} from "./image/codec.js";
+import type { CompressOptions, Concealed, PacketOptions } from "./image/codec.js";
 import type { Picture } from "./image/picture.js";
 import { checkedPicture } from "./image/picture.js";
+import type { DecompressOptions } from "./image/window.js";
 import type { Call, LiveReport, Reply, Request } from "./messages.js";
 import { received } from "./messages.js";
 

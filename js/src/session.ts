@@ -1,5 +1,6 @@
 /** The one place that meets ONNX Runtime. */
 
+import type { Bundle } from "./bundle.js";
 import { EdgeaeError } from "./errors.js";
 
 /** What is needed of onnxruntime-web or onnxruntime-node: pass the imported module. */
@@ -55,6 +56,17 @@ export class Graph {
     readonly name: string,
   ) {}
 
+  /** The graph of a role, in the precision that was asked for if there is one. */
+  static async of(
+    bundle: Bundle,
+    runtime: Runtime,
+    role: string,
+    precision?: string,
+  ): Promise<Graph> {
+    const entry = bundle.graphEntry(role, precision);
+    return await Graph.open(runtime, await bundle.read(entry), entry.file);
+  }
+
   static async open(runtime: Runtime, model: Uint8Array, name: string): Promise<Graph> {
     try {
       const session = await inTurn(runtime, () =>
@@ -99,6 +111,16 @@ export class Graph {
   async close(): Promise<void> {
     await inTurn(this.runtime, () => this.session.release());
   }
+}
+
+/** The output of a graph, which has so many numbers, none of them NaN. */
+export function floats(output: unknown, length: number, graph: Graph): Float32Array {
+  if (!(output instanceof Float32Array) || output.length !== length) {
+    throw new EdgeaeError("bundle", `${graph.name} does not give what the manifest says`);
+  }
+  // An infinity is clipped like any large number; of NaN rounding would make some number.
+  if (output.some(Number.isNaN)) throw new EdgeaeError("runtime", `${graph.name} gives NaN`);
+  return output;
 }
 
 function firstLine(error: unknown): string {

@@ -6,9 +6,10 @@ import { SignalDenoiser } from "./audio/denoiser.js";
 import { runLive } from "./audio/live.js";
 import { EdgeaeError } from "./errors.js";
 import { ImageCodec } from "./image/codec.js";
-import { load } from "./load.js";
+import { isSignalCodec, modelOf, openBundle } from "./load.js";
 import type { Call, Reply, Request } from "./messages.js";
 import { sent } from "./messages.js";
+import { SignalCodec } from "./signal/codec.js";
 
 /** The part of a worker's scope that is used; the DOM's types are those of a window. */
 const scope = globalThis as unknown as {
@@ -16,7 +17,7 @@ const scope = globalThis as unknown as {
   postMessage(message: Reply, transfer?: Transferable[]): void;
 };
 
-let model: ImageCodec | SignalDenoiser | undefined;
+let model: ImageCodec | SignalCodec | SignalDenoiser | undefined;
 
 scope.onmessage = ({ data: { id, call } }) => {
   perform(call, id).then(
@@ -39,6 +40,10 @@ async function perform(call: Call, id: number): Promise<unknown> {
       return await codec().packets(call.image, call.options);
     case "receive":
       return await codec().receive(call.packets);
+    case "decompressSignal":
+      return await signals().decompress(call.bytes, call.options);
+    case "receiveSignal":
+      return await signals().receive(call.packets, call.options);
     case "denoise": {
       const onProgress = (part: number) => scope.postMessage({ id, part });
       return await denoiser().denoise(call.noisy, { ...call.options, onProgress });
@@ -58,18 +63,26 @@ async function open(call: Extract<Call, { verb: "open" }>): Promise<{ name: stri
     const { env } = runtime as unknown as { env: { wasm: { wasmPaths: { wasm: string } } } };
     env.wasm.wasmPaths = { wasm };
   }
-  model = await load(source, {
+  const opened = await openBundle(source, {
     runtime,
     precision,
     cache,
     onProgress: (progress) => scope.postMessage({ progress }),
   });
+  model = isSignalCodec(opened.bundle)
+    ? await SignalCodec.open(opened.bundle, runtime, precision)
+    : await modelOf(opened);
   return { name: model.bundle.manifest.name, id: model.bundle.id };
 }
 
 function codec(): ImageCodec {
   if (model instanceof ImageCodec) return model;
   throw new EdgeaeError("bundle", "the model is no codec of pictures");
+}
+
+function signals(): SignalCodec {
+  if (model instanceof SignalCodec) return model;
+  throw new EdgeaeError("bundle", "the model is no codec of signals");
 }
 
 function denoiser(): SignalDenoiser {
@@ -79,11 +92,11 @@ function denoiser(): SignalDenoiser {
 
 /** The memory of a result, which moves to the page instead of being copied. */
 function buffersOf(result: unknown): Transferable[] {
-  if (result instanceof Uint8Array || result instanceof Uint8ClampedArray) return [result.buffer];
-  if (result instanceof Float32Array) return [result.buffer];
+  if (ArrayBuffer.isView(result)) return [result.buffer as ArrayBuffer];
   if (Array.isArray(result)) return result.flatMap(buffersOf);
-  if (result && typeof result === "object" && "image" in result && "mask" in result) {
-    return [...buffersOf(result.image), ...buffersOf(result.mask)];
+  if (result && typeof result === "object") {
+    const { image, mask, signal, leads } = result as Record<string, unknown>;
+    return [image, mask, signal, leads].flatMap(buffersOf);
   }
   // An ImageData is copied with its pixels.
   return [];

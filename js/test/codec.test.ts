@@ -35,7 +35,7 @@ for (const [width, height] of [[1, 1], [16, 16], [17, 5], [70, 33]] as const) {
       const bytes = await codec.compress(image, { quality });
       assert.deepEqual(
         { ...info(bytes), codecId: "" },
-        { width, height, channels: 3, quality, codecId: "" },
+        { width, height, channels: 3, quality, codecId: "", lossless: false },
       );
       const back = await codec.decompress(bytes);
       assert.deepEqual([back.width, back.height], [width, height]);
@@ -52,7 +52,7 @@ test("a file is as large as it may be", async () => {
   for (const maxBytes of [smallest, 1.2 * smallest, 1.5 * smallest]) {
     const bytes = await codec.compress(image, { maxBytes });
     assert.ok(bytes.length <= maxBytes);
-    const level = 8 * (info(bytes).quality - 1);
+    const level = 8 * (info(bytes).quality! - 1);
     if (level === 64) continue;
     const next = await codec.compress(image, { quality: 1 + (level + 1) / 8 });
     assert.ok(next.length > maxBytes, "the next level does not fit");

@@ -84,6 +84,8 @@ def make(folder: Path) -> None:
                 cut = blob[: 2 * len(blob) // 3]
                 found, mask = codec.decompress(cut, errors="conceal")
                 keep(name, "conceal", [cut], found, mask)
+        exact = codec.compress(image, lossless=True)
+        keep(name, "exact", [exact], codec.decompress(exact))
         if height > 20:
             region = (height // 3, width // 4, height // 2, width // 3)
             found = codec.decompress(blob, region=region)
@@ -115,6 +117,7 @@ def read(folder: Path) -> None:
             assert not mask.any()
         else:
             image = codec.decompress(blobs[0])
+        assert (blobs[0][:2] == b"\x89x") == (entry["kind"] == "exact")
         expected = np.frombuffer((folder / f"{entry['name']}.rgba").read_bytes(), np.uint8)
         difference = expected.astype(int) - rgba(image).ravel()
         found[entry["name"]] = int(np.abs(difference).max())

@@ -14,7 +14,7 @@ import { GOLDEN, loadCodec, python, ROOT } from "./support.js";
 interface Case {
   readonly name: string;
   readonly codec: "tiny" | "photo";
-  readonly kind: "file" | "conceal" | "region" | "packets";
+  readonly kind: "file" | "exact" | "conceal" | "region" | "packets";
   readonly blobs: number;
   readonly height: number;
   readonly width: number;
@@ -65,7 +65,7 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
     cases: Case[];
     originals: Original[];
   };
-  for (const kind of ["file", "conceal", "region", "packets"]) {
+  for (const kind of ["file", "exact", "conceal", "region", "packets"]) {
     assert.ok(cases.some((found) => found.kind === kind), `there is a case of ${kind}`);
   }
 
@@ -77,7 +77,7 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
       let mask: Uint8Array | undefined;
       if (kind === "packets") ({ image, mask } = await model.receive(files));
       else if (kind === "conceal") ({ image, mask } = await model.conceal(files[0]!));
-      else if (kind === "file") image = await model.decompress(files[0]!);
+      else if (kind === "file" || kind === "exact") image = await model.decompress(files[0]!);
       else {
         const [top, left, rows, columns] = region!;
         const area = { top, left, height: rows, width: columns };
@@ -91,11 +91,12 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
           ? Array.from(pixels, (value, i) => (mask![i >> 2] ? 0 : value))
           : Array.from(pixels);
       const expected = exact(bytes(`${name}.rgba`));
-      assert.ok(largest(exact(image.data), expected) <= 1, "within one gray level");
+      const most = kind === "exact" ? 0 : 1;
+      assert.ok(largest(exact(image.data), expected) <= most, `within ${most} gray levels`);
     });
   }
 
-  const written: object[] = [];
+  const written: { name: string; kind: string }[] = [];
   let equal = 0;
   let compared = 0;
   for (const { name, codec, height, width, gray, same, written: theirs } of originals) {
@@ -109,7 +110,7 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
           ? await model.receive(files)
           : { image: await model.decompress(files[0]!) };
       writeFileSync(join(folder, `${title}.rgba`), image.data);
-      written.push({ name: title, codec, kind, blobs: files.length });
+      written.push({ name: title, kind, ...{ codec, blobs: files.length } });
     };
     for (const [quality, blob] of Object.entries(theirs)) {
       const file = await model.compress({ data, width, height }, { quality: Number(quality), gray });
@@ -121,6 +122,7 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
       // Transparency is deflated by another library.
       assert.ok(bigger < 0.02 || data.some((value, i) => i % 4 === 3 && value < 255), name);
     }
+    await keep("exact", [await model.compress({ data, width, height }, { lossless: true, gray })]);
     if (data.every((value, i) => i % 4 < 3 || value === 255)) {
       const maxPacketBytes = codec === "tiny" ? 90 : 900;
       await keep("packets", await model.packets({ data, width, height }, { maxPacketBytes }));
@@ -130,8 +132,9 @@ test("JavaScript reads what Python writes, and writes what Python reads", { skip
     writeFileSync(join(folder, "written.json"), JSON.stringify(written));
     const differences = JSON.parse(run("read")) as Record<string, number>;
     assert.equal(Object.keys(differences).length, written.length);
-    for (const [name, difference] of Object.entries(differences)) {
-      assert.ok(difference <= 1, `${name} differs by ${difference}`);
+    for (const { name, kind } of written) {
+      const difference = differences[name]!;
+      assert.ok(difference <= (kind === "exact" ? 0 : 1), `${name} differs by ${difference}`);
     }
   });
   await t.test("most files are the same, byte by byte", () => {

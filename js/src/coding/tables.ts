@@ -1,8 +1,9 @@
 /** The integer tables of a bundle's tables.bin, section 7 of docs/FORMAT.md. */
 
 import { EdgeaeError } from "../errors.js";
-import { LEVELS } from "../image/header.js";
 
+/** Quantization levels of a bundle, 0 the coarsest. */
+export const LEVELS = 65;
 /** Indices of a distribution's scale. */
 export const SCALES = 64;
 /** Tables of each index in a centered slice: a middle lies 0 to 4 eighths off an integer. */

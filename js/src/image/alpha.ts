@@ -2,7 +2,7 @@
 
 import { concat } from "../bytes.js";
 import { damaged } from "../errors.js";
-import { inflate } from "./inflate.js";
+import { deflate, inflate } from "./inflate.js";
 
 const PLAIN = 0;
 const ROW_DIFFERENCES = 1;
@@ -27,9 +27,4 @@ export function unpackAlpha(data: Uint8Array, height: number, width: number): Ui
     for (let i = width; i < plane.length; i++) plane[i]! += plane[i - width] as number;
   }
   return plane;
-}
-
-async function deflate(data: Uint8Array): Promise<Uint8Array> {
-  const stream = new Blob([data as BlobPart]).stream().pipeThrough(new CompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
 }

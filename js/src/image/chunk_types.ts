@@ -1,13 +1,11 @@
 /** Where the types of chunks that matter to a salvager stand in a run of bytes. */
 
+import { asciiOf } from "../coding/chunks.js";
+
 /** What a file is made of, and what may be left of it. */
 export const SALVAGED = ["HEAD", "heAD", "ALPH", "TILE", "exIF", "xmPP"];
 /** What ends a file, and what ties its chunks together. */
 export const BOUNDS = ["crCS", "DONE"];
-
-export function asciiOf(text: string): Uint8Array {
-  return Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-}
 
 /** The place of every such type, in order; none overlaps another. */
 export function* chunkTypes(data: Uint8Array, types: readonly string[]): Generator<number> {

@@ -4,20 +4,22 @@ import { asBytes, fromHex, hex, startsWith } from "../bytes.js";
 import type { Bundle } from "../bundle.js";
 import { BlockDecoder, BlockEncoder } from "../coding/block.js";
 import { ContextModel, decodeBlock, encodeBlock } from "../coding/context.js";
+import { finestThatFits, levelOf, qualityOf } from "../coding/quality.js";
 import type { Rounding } from "../coding/rounding.js";
 import { quantized, rounded, rounding } from "../coding/rounding.js";
 import type { Tables } from "../coding/tables.js";
-import { readTables } from "../coding/tables.js";
+import { LEVELS, readTables } from "../coding/tables.js";
 import { damaged, EdgeaeError } from "../errors.js";
 import type { Runtime } from "../session.js";
-import { Graph } from "../session.js";
+import { floats, Graph } from "../session.js";
 import { packAlpha, unpackAlpha } from "./alpha.js";
 import type { Content, Metadata } from "./container.js";
 import { readFile, readHeader, salvage, writeFile } from "./container.js";
+import { compressExact, decompressExact, exactHeader, exactMetadata, isExact } from "./exact.js";
 import type { Size } from "./grid.js";
 import { all, cut, lostOf, paste, widened } from "./grid.js";
 import type { Header, Limits } from "./header.js";
-import { FILE_LIMITS, LEVELS, PACKET_LIMITS } from "./header.js";
+import { FILE_LIMITS, PACKET_LIMITS } from "./header.js";
 import type { LatentSpec } from "./latent.js";
 import { latentSpec } from "./latent.js";
 import type { PacketHeader, Received } from "./packets.js";
@@ -25,20 +27,14 @@ import { gather, overheadBytes, writePackets } from "./packets.js";
 import type { Picture } from "./picture.js";
 import { checkedPicture, newPicture, transparency } from "./picture.js";
 import { dequantize, paint, planesOf } from "./planes.js";
-import { finestThatFits, levelOf, qualityOf } from "./quality.js";
 import type { Area, Tile } from "./tiles.js";
 import { overlap, scaled, tileCount, tilesOf, touches } from "./tiles.js";
+import type { DecompressOptions } from "./window.js";
 import { checkProportion, isOutOfProportion, roomFor, windowOf } from "./window.js";
 
 const DEFAULT_QUALITY = 5;
 // What a few bytes may leave to concealment whatever their number: see Limits.
 const CONCEALED_PIXELS = 2 ** 20;
-
-export interface DecompressOptions {
-  /** That part of the picture in pixels, exactly as the whole would show it. */
-  readonly region?: Area | undefined;
-  readonly limits?: Partial<Limits> | undefined;
-}
 
 export interface CompressOptions extends Metadata {
   /** 1 (smallest) to 9 in steps of an eighth; 5 if neither this nor `maxBytes` is given. */
@@ -47,6 +43,8 @@ export interface CompressOptions extends Metadata {
   readonly maxBytes?: number | undefined;
   /** Write a gray picture, of the mean of the three colors: it says so when it is read. */
   readonly gray?: boolean | undefined;
+  /** Keep every pixel, as text, line art and fine patterns need it; see `compressExact`. */
+  readonly lossless?: boolean | undefined;
 }
 
 export interface PacketOptions {
@@ -71,20 +69,28 @@ export interface FileInfo {
   readonly height: number;
   /** 4 with transparency, 3 in color, 1 or 0 gray. */
   readonly channels: number;
-  readonly quality: number;
-  /** Hexadecimal: 16 bytes, or the first 4 of them in the small form. */
+  /** Undefined if the picture is kept exactly. */
+  readonly quality: number | undefined;
+  /** Hexadecimal: 16 bytes, the first 4 of them in the small form, empty if no codec is needed. */
   readonly codecId: string;
+  /** Whether every pixel is kept: `decompressExact` reads the file without a codec. */
+  readonly lossless: boolean;
 }
 
 /** The header of an .eae file, of which only the beginning need be there. */
 export function info(bytes: Uint8Array | ArrayBuffer): FileInfo {
-  const { width, height, channels, level, codecId } = readHeader(asBytes(bytes), FILE_LIMITS);
-  return { width, height, channels, quality: qualityOf(level), codecId: hex(codecId) };
+  const data = asBytes(bytes);
+  const lossless = isExact(data);
+  const header = (lossless ? exactHeader : readHeader)(data, FILE_LIMITS);
+  const { width, height, channels, level, codecId } = header;
+  const quality = lossless ? undefined : qualityOf(level);
+  return { width, height, channels, quality, codecId: hex(codecId), lossless };
 }
 
 /** The EXIF and XMP of a whole file, of which no tile is decoded. */
 export function metadata(bytes: Uint8Array | ArrayBuffer): Metadata {
-  const { exif, xmp } = readFile(asBytes(bytes), FILE_LIMITS);
+  const data = asBytes(bytes);
+  const { exif, xmp } = (isExact(data) ? exactMetadata : readFile)(data, FILE_LIMITS);
   return { exif: exif?.slice(), xmp: xmp?.slice() };
 }
 
@@ -120,9 +126,9 @@ export class ImageCodec {
     const spec = latentSpec(bundle);
     const [tables, decoder, ...contexts] = await Promise.all([
       bundle.read(bundle.fileEntry("tables.bin")),
-      openGraph(bundle, runtime, "decoder", precision),
+      Graph.of(bundle, runtime, "decoder", precision),
       // Exact integers in float32, whatever the precision of the others.
-      ...spec.slices.map((_, i) => openGraph(bundle, runtime, `context${i}`, "fp32")),
+      ...spec.slices.map((_, i) => Graph.of(bundle, runtime, `context${i}`, "fp32")),
     ]);
     return new ImageCodec(
       bundle,
@@ -142,6 +148,7 @@ export class ImageCodec {
     options: DecompressOptions = {},
   ): Promise<Picture> {
     const data = asBytes(bytes);
+    if (isExact(data)) return decompressExact(data, options);
     const limits = { ...FILE_LIMITS, ...options.limits };
     const content = readFile(data, limits);
     const { header, blocks } = content;
@@ -155,13 +162,18 @@ export class ImageCodec {
 
   /**
    * What is left of a damaged .eae file. Lost tiles become a plain color; lost transparency becomes
-   * opaque and masks everything. A file of the small form is one piece, whole or nothing.
+   * opaque and masks everything. A file of the small form, or of the exact one, is one piece, whole
+   * or nothing.
    */
   async conceal(
     bytes: Uint8Array | ArrayBuffer,
     options: DecompressOptions = {},
   ): Promise<Concealed> {
     const data = asBytes(bytes);
+    if (isExact(data)) {
+      const image = decompressExact(data, options);
+      return { image, mask: new Uint8Array(image.width * image.height) };
+    }
     const limits = { ...FILE_LIMITS, ...options.limits };
     const content = salvage(data, limits);
     this.checkId(content.header.codecId);
@@ -173,11 +185,12 @@ export class ImageCodec {
 
   /** The bytes of a picture, as an .eae file holds them; transparency is kept exactly. */
   async compress(image: Picture, options: CompressOptions = {}): Promise<Uint8Array> {
-    const { quality, maxBytes, gray = false, exif, xmp } = options;
+    const { quality, maxBytes, gray = false, lossless = false, exif, xmp } = options;
     const { width, height } = checkedPicture(image);
-    if (quality !== undefined && maxBytes !== undefined) {
-      throw new TypeError("give quality or maxBytes, not both");
+    if ([quality !== undefined, maxBytes !== undefined, lossless].filter(Boolean).length > 1) {
+      throw new TypeError("give one of quality, maxBytes and lossless");
     }
+    if (lossless) return await compressExact(image, options);
     const alpha = gray ? undefined : transparency(image);
     const packed = alpha && (await packAlpha(alpha, width));
     const channels = gray ? 0 : alpha ? 4 : 3;
@@ -398,7 +411,7 @@ export class ImageCodec {
   /** Every tile with its unquantized latents. */
   private async *analyze(image: Picture, gray: boolean): AsyncGenerator<Part> {
     const { stride, tile: side, encoderHalo, channels } = this.spec;
-    this.encoder ??= openGraph(this.bundle, this.runtime, "encoder", this.precision);
+    this.encoder ??= Graph.of(this.bundle, this.runtime, "encoder", this.precision);
     // A file that did not come may come the next time.
     this.encoder.catch(() => (this.encoder = undefined));
     const encoder = await this.encoder;
@@ -535,24 +548,4 @@ export class ImageCodec {
 interface Part {
   readonly tile: Tile;
   readonly latents: Float32Array;
-}
-
-async function openGraph(
-  bundle: Bundle,
-  runtime: Runtime,
-  role: string,
-  precision?: string,
-): Promise<Graph> {
-  const entry = bundle.graphEntry(role, precision);
-  return await Graph.open(runtime, await bundle.read(entry), entry.file);
-}
-
-/** The output of a graph, which has so many finite numbers. */
-function floats(output: unknown, length: number, graph: Graph): Float32Array {
-  if (!(output instanceof Float32Array) || output.length !== length) {
-    throw new EdgeaeError("bundle", `${graph.name} does not give what the manifest says`);
-  }
-  // An infinity is clipped like any large number; of NaN rounding would make some number.
-  if (output.some(Number.isNaN)) throw new EdgeaeError("runtime", `${graph.name} gives NaN`);
-  return output;
 }

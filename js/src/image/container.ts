@@ -1,8 +1,10 @@
 /** The .eae file in its two forms, sections 1 and 2 of docs/FORMAT.md. */
 
-import { asciiOf, BOUNDS, chunkTypes, SALVAGED } from "./chunk_types.js";
 import { concat, crc32, readUint32, readVarint, startsWith, uint32, varint } from "../bytes.js";
+import type { Chunk, Found } from "../coding/chunks.js";
+import { asciiOf, firstChunk, isCritical, readChunks, writeChunks } from "../coding/chunks.js";
 import { damaged } from "../errors.js";
+import { BOUNDS, chunkTypes, SALVAGED } from "./chunk_types.js";
 import type { Header, Limits } from "./header.js";
 import { checkBytes, checked, fromPictureCode, hasSmallForm, pictureCode } from "./header.js";
 
@@ -10,7 +12,6 @@ const MAGIC = Uint8Array.of(0x89, 0x45, 0x41, 0x45, 0x0d, 0x0a, 0x1a, 0x0a);
 const SMALL_MAGIC = Uint8Array.of(0x89, 0x65);
 const SMALL_ID_BYTES = 4;
 const HEAD_BYTES = 26;
-const CHUNK_FRAME_BYTES = 12;
 
 /** What others say of a picture, byte for byte. */
 export interface Metadata {
@@ -25,16 +26,6 @@ export interface Content extends Metadata {
   readonly header: Header;
   readonly blocks: ReadonlyMap<number, Uint8Array>;
   readonly alpha?: Uint8Array | undefined;
-}
-
-interface Chunk {
-  readonly type: string;
-  readonly body: Uint8Array;
-}
-
-interface Found extends Chunk {
-  /** Of type and body, as it stands in the file. */
-  readonly crc: number;
 }
 
 /** The bytes of a file, in the small form where that can hold it. */
@@ -69,23 +60,20 @@ export function writeFile(
     chunks.push({ type: "TILE", body: concat([varint(i), block]) });
   }
   if (blocks.length > 1) chunks.push({ type: "heAD", body: head });
-  const crcs = chunks.filter(isCritical).map(({ type, body }) => crc32(asciiOf(type), body));
-  chunks.push({ type: "crCS", body: concat(crcs.map(uint32)) });
-  chunks.push({ type: "DONE", body: new Uint8Array(0) });
-  return concat([MAGIC, ...chunks.map(framed)]);
+  return writeChunks(MAGIC, chunks);
 }
 
 /** The header of a file, of which only the beginning need be there. */
 export function readHeader(data: Uint8Array, limits: Limits): Header {
   if (startsWith(data, SMALL_MAGIC)) return smallHeader(data, limits)[0];
-  return headOf(nextChunk(data, start(data)), limits);
+  return headOf(firstChunk(data, MAGIC), limits);
 }
 
 /** All of a whole file, every CRC checked before anything is given back. */
 export function readFile(data: Uint8Array, limits: Limits): Content {
   checkBytes(data, limits);
   if (startsWith(data, SMALL_MAGIC)) return readSmall(data, limits);
-  const [first, ...chunks] = allChunks(data, limits);
+  const [first, ...chunks] = readChunks(data, MAGIC, limits.chunks);
   const header = headOf(first, limits);
   const blocks = new Map<number, Uint8Array>();
   let alpha: Uint8Array | undefined;
@@ -99,7 +87,7 @@ export function readFile(data: Uint8Array, limits: Limits): Content {
       blocks.set(index, body.subarray(begin));
     } else if (type === "ALPH" && alpha === undefined && blocks.size === 0) {
       alpha = body;
-    } else if (isCritical(chunk) && type !== "DONE") {
+    } else if (isCritical(chunk)) {
       throw damaged(`the file has a chunk '${type}' that is out of place`);
     }
   }
@@ -170,70 +158,6 @@ function ofOneFile(chunks: Iterable<Found>): Found[] {
 function metadataOf(chunks: readonly Chunk[]): Metadata {
   const first = (wanted: string) => chunks.find(({ type }) => type === wanted)?.body;
   return { exif: first("exIF"), xmp: first("xmPP") };
-}
-
-function framed({ type, body }: Chunk): Uint8Array {
-  const name = asciiOf(type);
-  return concat([uint32(body.length), name, body, uint32(crc32(name, body))]);
-}
-
-function isCritical({ type }: Chunk): boolean {
-  return type.charCodeAt(0) < 0x61;
-}
-
-function start(data: Uint8Array): number {
-  if (startsWith(data, MAGIC)) return MAGIC.length;
-  const short = startsWith(MAGIC, data) || startsWith(SMALL_MAGIC, data);
-  throw damaged(short ? "the file is cut off" : "this is not an .eae file");
-}
-
-function nextChunk(data: Uint8Array, begin: number): Found {
-  const there = data.length - begin - CHUNK_FRAME_BYTES;
-  const length = there < 0 ? 0 : readUint32(data, begin);
-  if (length > there) throw damaged(`the file is cut off after ${data.length} bytes`);
-  const end = begin + 8 + length;
-  const type = String.fromCharCode(...data.subarray(begin + 4, begin + 8));
-  if (!/^[A-Za-z]{4}$/.test(type)) throw damaged(`the file is damaged near byte ${begin}`);
-  const crc = readUint32(data, end);
-  if (crc !== crc32(data.subarray(begin + 4, end))) {
-    throw damaged(`the file is damaged near byte ${begin}: a checksum does not match`);
-  }
-  return { type, crc, body: data.subarray(begin + 8, end) };
-}
-
-function allChunks(data: Uint8Array, limits: Limits): Chunk[] {
-  const chunks: Chunk[] = [];
-  const critical: number[] = [];
-  let tied = false;
-  let position = start(data);
-  for (;;) {
-    if (chunks.length === limits.chunks) {
-      throw damaged(`the file has more than ${limits.chunks} chunks`);
-    }
-    const found = nextChunk(data, position);
-    chunks.push(found);
-    position += CHUNK_FRAME_BYTES + found.body.length;
-    if (found.type === "DONE") break;
-    if (found.type === "crCS") {
-      tied = true;
-      checkList(found.body, critical);
-    } else if (isCritical(found)) {
-      if (tied) throw damaged("the file has a chunk after the check of all its chunks");
-      critical.push(found.crc);
-    }
-  }
-  const end = chunks[chunks.length - 1]?.body.length;
-  if (end) throw damaged(`the file's end holds ${end} bytes, expected none`);
-  if (position !== data.length) {
-    throw damaged(`the file has ${data.length - position} bytes after its end`);
-  }
-  return chunks;
-}
-
-function checkList(list: Uint8Array, crcs: readonly number[]): void {
-  if (list.length !== 4 * crcs.length || crcs.some((crc, i) => readUint32(list, 4 * i) !== crc)) {
-    throw damaged("the file is put together of chunks of several files");
-  }
 }
 
 // How many times over the bytes of a file may go into checksums: chunks that only look like some

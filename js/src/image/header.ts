@@ -1,3 +1,4 @@
+import { LEVELS } from "../coding/tables.js";
 import { damaged } from "../errors.js";
 
 /** What a file, or the packets of a picture, may ask for before they are refused. */
@@ -26,8 +27,6 @@ export const FILE_LIMITS: Limits = {
 
 /** A receiver may have to hold the whole picture for the sake of one packet. */
 export const PACKET_LIMITS: Limits = { ...FILE_LIMITS, pixels: 2 ** 24, chunks: 2 ** 12 };
-
-export const LEVELS = 65;
 
 /** What a reader must know before the first tile. */
 export interface Header {

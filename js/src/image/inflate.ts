@@ -4,7 +4,11 @@
  * before anyone can stop it.
  */
 
+import { newBytes } from "../bytes.js";
 import { damaged } from "../errors.js";
+
+// Two bits for 258 bytes: no deflated byte stands for more.
+const MOST_PER_BYTE = 1032;
 
 const LENGTH_BASE = [
   3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15, 17, 19, 23, 27, 31, 35, 43, 51, 59, 67, 83, 99, 115, 131,
@@ -80,12 +84,14 @@ class Bits {
 
 /** Exactly `size` bytes from a zlib stream that ends with the data. */
 export function inflate(data: Uint8Array, size: number): Uint8Array {
+  // Before there is room for it: a few bytes may claim a gigabyte.
+  if (size > MOST_PER_BYTE * data.length) refuse();
   const [method, flags] = data;
   const header = ((method ?? 0) << 8) | (flags ?? 0);
   if (data.length < 6 || ((method as number) & 15) !== 8 || (method as number) >> 4 > 7) refuse();
   if (header % 31 || header & 0x20) refuse();
   const bits = new Bits(data.subarray(2));
-  const out = new Uint8Array(size);
+  const out = newBytes(size);
   let at = 0;
   for (let last = 0; !last; ) {
     last = bits.take(1);
@@ -107,6 +113,12 @@ export function inflate(data: Uint8Array, size: number): Uint8Array {
   const expected = sum.reduce((value, byte) => value * 256 + byte, 0);
   if (at !== size || !bits.ended || expected !== adler32(out)) refuse();
   return out;
+}
+
+/** A zlib stream of these bytes. */
+export async function deflate(data: Uint8Array): Promise<Uint8Array> {
+  const stream = new Blob([data as BlobPart]).stream().pipeThrough(new CompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
 function inflateBlock(
@@ -132,17 +144,21 @@ function inflateBlock(
   }
 }
 
-function codeOf(lengths: ArrayLike<number>): Code {
+/** Only a code of a single symbol may leave some bits without a meaning, and no `whole` one. */
+function codeOf(lengths: ArrayLike<number>, whole = false): Code {
   const counts = new Uint16Array(16);
   const offsets = new Uint16Array(17);
   for (let i = 0; i < lengths.length; i++) counts[lengths[i] as number]!++;
   counts[0] = 0;
   let left = 1;
+  let longest = 0;
   for (let length = 1; length < 16; length++) {
     left = 2 * left - (counts[length] as number);
     if (left < 0) refuse();
+    if (counts[length]) longest = length;
     offsets[length + 1] = (offsets[length] as number) + (counts[length] as number);
   }
+  if (left && (whole || longest > 1)) refuse();
   const symbols = new Uint16Array(lengths.length);
   for (let i = 0; i < lengths.length; i++) {
     const length = lengths[i] as number;
@@ -153,7 +169,7 @@ function codeOf(lengths: ArrayLike<number>): Code {
 
 function fixedCodes(): [Code, Code] {
   const lengths = new Uint8Array(288).fill(8).fill(9, 144, 256).fill(7, 256, 280);
-  return [codeOf(lengths), codeOf(new Uint8Array(30).fill(5))];
+  return [codeOf(lengths), codeOf(new Uint8Array(32).fill(5))];
 }
 
 function dynamicCodes(bits: Bits): [Code, Code] {
@@ -163,7 +179,7 @@ function dynamicCodes(bits: Bits): [Code, Code] {
   if (literalCount > 286 || distanceCount > 30) refuse();
   const codeLengths = new Uint8Array(19);
   for (const place of CODE_LENGTH_ORDER.slice(0, lengthCount)) codeLengths[place] = bits.take(3);
-  const code = codeOf(codeLengths);
+  const code = codeOf(codeLengths, true);
   const lengths = new Uint8Array(literalCount + distanceCount);
   for (let i = 0; i < lengths.length; ) {
     const symbol = bits.symbol(code);
@@ -179,6 +195,7 @@ function dynamicCodes(bits: Bits): [Code, Code] {
     lengths.fill(value, i, i + count);
     i += count;
   }
+  if (!lengths[256]) refuse();
   return [codeOf(lengths.subarray(0, literalCount)), codeOf(lengths.subarray(literalCount))];
 }
 
@@ -194,5 +211,5 @@ function adler32(data: Uint8Array): number {
 }
 
 function refuse(): never {
-  throw damaged("the transparency of the file is damaged, or has another size than its picture");
+  throw damaged("transparency or rows are damaged, or have another size than their image");
 }

@@ -1,12 +1,19 @@
 /** The part of an image that is asked for, and whether its file may ask for so much. */
 
-import { damaged, EdgeaeError } from "../errors.js";
+import { newBytes } from "../bytes.js";
+import { damaged } from "../errors.js";
 import type { Size } from "./grid.js";
 import type { Limits } from "./header.js";
 import type { Area } from "./tiles.js";
 
 // What any file may hold however short it is, a photo of any usual camera: see Limits.
 const USUAL_PIXELS = 2 ** 27;
+
+export interface DecompressOptions {
+  /** That part of the picture in pixels, exactly as the whole would show it. */
+  readonly region?: Area | undefined;
+  readonly limits?: Partial<Limits> | undefined;
+}
 
 /** The pixels that are asked for: a region of the image, or all of it. */
 export function windowOf(region: Area | undefined, { height, width }: Size): Area {
@@ -43,9 +50,5 @@ export function checkProportion(window: Area, bytes: number, limits: Limits): vo
 
 /** RGBA of a window, transparent black. */
 export function roomFor({ height, width }: Size): Uint8ClampedArray {
-  try {
-    return new Uint8ClampedArray(4 * height * width);
-  } catch {
-    throw new EdgeaeError("runtime", `there is no memory for ${width} x ${height} pixels`);
-  }
+  return new Uint8ClampedArray(newBytes(4 * height * width).buffer);
 }

@@ -1,7 +1,7 @@
 /** Quality as callers say it, and the levels that files hold. */
 
-import { roundHalfEven } from "../coding/rounding.js";
-import { LEVELS } from "./header.js";
+import { roundHalfEven } from "./rounding.js";
+import { LEVELS } from "./tables.js";
 
 const LEVELS_PER_QUALITY = 8;
 
