@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from edgeae.image.codec import ImageCodec
     from edgeae.image.denoiser import ImageDenoiser
+    from edgeae.image.detector import ImageDetector
     from edgeae.image.header import Limits
     from edgeae.image.latent import Latent
     from edgeae.inspection import info
@@ -37,6 +38,7 @@ _HOMES = {
     "Detector": "edgeae.detector",
     "ImageCodec": "edgeae.image.codec",
     "ImageDenoiser": "edgeae.image.denoiser",
+    "ImageDetector": "edgeae.image.detector",
     "SignalCodec": "edgeae.signal.codec",
     "SignalDenoiser": "edgeae.signal.denoiser",
     "EdgeaeError": "edgeae.errors",
@@ -57,6 +59,7 @@ __all__ = [
     "Detector",
     "ImageCodec",
     "ImageDenoiser",
+    "ImageDetector",
     "SignalCodec",
     "SignalDenoiser",
     "EdgeaeError",

@@ -20,11 +20,18 @@ if TYPE_CHECKING:
     from edgeae.detector import Detector
     from edgeae.image.codec import ImageCodec
     from edgeae.image.denoiser import ImageDenoiser
+    from edgeae.image.detector import ImageDetector
     from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
 
     Model: TypeAlias = (
-        Autoencoder | Detector | ImageCodec | ImageDenoiser | SignalCodec | SignalDenoiser
+        Autoencoder
+        | Detector
+        | ImageCodec
+        | ImageDenoiser
+        | ImageDetector
+        | SignalCodec
+        | SignalDenoiser
     )
 
 __all__ = [
@@ -95,6 +102,12 @@ DOORS: dict[tuple[str, str], Door] = {
         name="Detector",
         trials="edgeae.bench.detector",
         files="edgeae.cli.score_files",
+    ),
+    ("detector", "image"): Door(
+        module="edgeae.image.detector",
+        name="ImageDetector",
+        trials="edgeae.bench.image_detector",
+        files="edgeae.cli.inspected_images",
     ),
     ("denoiser", "image"): Door(
         module="edgeae.image.denoiser",

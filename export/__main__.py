@@ -30,6 +30,7 @@ from train.config import Config
 EXPORTERS = {
     "autoencoder": "export.autoencoder",
     "detector": "export.detector",
+    "image-detector": "export.image_detector",
     "photo-codec": "export.image",
     "photo-denoiser": "export.denoiser",
     "signal-codec": "export.signal_codec",

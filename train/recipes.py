@@ -86,6 +86,11 @@ RECIPES: dict[str, Row] = {
         "DetectorRecipe",
         {"data": Option("data", "folders", "folders of normal series, or of an ECG's records")},
     ),
+    "image-detector": Row(
+        "train.inspection.recipe",
+        "InspectionRecipe",
+        {"data": Option("data", "folders", "folders of good pictures")},
+    ),
     "photo-codec": Row(
         "train.image.recipe",
         "ImageRecipe",

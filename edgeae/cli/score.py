@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeae.cli import options, terminal
 from edgeae.cli.options import UsageError
+
+if TYPE_CHECKING:
+    from edgeae.batch import Loading
 
 __all__ = ["score"]
 
@@ -26,7 +30,10 @@ class Missing(StrEnum):
 def score(
     source: Annotated[
         Path,
-        typer.Argument(metavar="IN", help="A series: .csv .tsv .npy .npz .parquet .wav .hea"),
+        typer.Argument(
+            metavar="IN",
+            help="A series (.csv .tsv .npy .npz .parquet .wav .hea), an image or a folder of them.",
+        ),
     ],
     model: Annotated[str, typer.Option(help="A bundled detector or a directory.")],
     threshold: Annotated[
@@ -40,7 +47,8 @@ def score(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Also draw signal, score and alarms: .html or .png.",
+            help="Also draw signal, score and alarms: .html or .png; of an image its heat map, "
+            ".png, and of a folder a folder of those.",
             show_default=False,
         ),
     ] = None,
@@ -53,11 +61,17 @@ def score(
     threads: options.Threads = 1,
     force: options.Force = False,
 ) -> None:
-    """Say how strange a sensor's series is, and where: a line for each alarm."""
+    """Say how strange a sensor's series is, and where: a line for each alarm; or an image, or each
+    image of a folder."""
     from edgeae import media
+    from edgeae.bundle import find
     from edgeae.cli import folder, score_files, score_plot
     from edgeae.detector import Detector
 
+    if find(model).manifest.layout.get("kind") == "image":
+        how = options.loading(model, precision, provider, device, threads)
+        _score_images(source, how, threshold, as_json=as_json, plot=plot, force=force)
+        return
     if plot is not None:
         if plot.suffix.lower() not in score_plot.SUFFIXES:
             raise UsageError(f"--plot is {plot}, expected a name that ends in .html or .png")
@@ -86,3 +100,30 @@ def score(
             data = score_plot.page(source.name, series, scores, alarms, limit).encode()
         media.atomic_write(plot, data)
         terminal.say(str(plot))
+
+
+def _score_images(
+    source: Path,
+    loading: Loading,
+    threshold: float | None,
+    *,
+    as_json: bool,
+    plot: Path | None,
+    force: bool,
+) -> None:
+    from edgeae.cli import inspected_images
+    from edgeae.errors import MediaError
+
+    if not source.exists():
+        raise MediaError(f"cannot read {source}: No such file or directory")
+    if threshold is not None and not math.isfinite(threshold):
+        raise UsageError(f"--threshold is {threshold}, expected a finite number")
+    if plot is not None and not source.is_dir():
+        if plot.suffix.lower() not in inspected_images.PLOT_SUFFIXES:
+            raise UsageError(f"--plot is {plot}, expected a name that ends in .png")
+    elif plot is not None and plot.exists() and not plot.is_dir():
+        raise UsageError(f"--plot is {plot}, a file, expected a folder as {source} is one")
+    options.load_for(loading, "detector")
+    how = inspected_images.Inspection(loading, threshold)
+    if not inspected_images.inspect_images(how, source, plot, as_json=as_json, force=force):
+        raise typer.Exit(1)

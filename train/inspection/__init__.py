@@ -1,0 +1,1 @@
+"""The detector of defects in pictures: made defects, network, data and recipe."""

@@ -1,0 +1,167 @@
+"""Good pictures: those to learn from, and those that are held back to calibrate on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from train.image.data import made_pictures, read_photos, spread
+from train.inspection.defects import with_defect
+from train.inspection.network import MAP_STRIDE, STRIDE
+
+__all__ = ["GoodPictures", "InspectionData", "cells", "planes", "read_good", "whole"]
+
+Floats = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
+
+# Smaller pictures than this say nothing of what is around a pixel.
+_SMALLEST = 32
+
+
+@dataclass(frozen=True)
+class InspectionData:
+    """Where good pictures are, how crops of them are cut, and how scores become flags.
+
+    Attributes:
+        folders: of pictures; "synthetic" alone stands for pictures made in code.
+        crop_pixels: side of what is learned from at a time.
+        held_out: share of the pictures, evenly spread, that is not learned from.
+        defects: share of crops that get a made defect.
+        brightness, contrast: how much crops differ in them from what was read: a standard deviation
+            of the pixels' scale, and a share up to which.
+        turns: whether crops are mirrored: where parts lie does not matter then.
+        false_alarm_rate: share of good pictures that may be flagged: fixes the threshold.
+        strongest: the score is the mean of so many of a map's highest values.
+    """
+
+    folders: tuple[str, ...] = ()
+    crop_pixels: int = 128
+    held_out: float = 0.3
+    defects: float = 0.65
+    brightness: float = 0.03
+    contrast: float = 0.15
+    turns: bool = True
+    false_alarm_rate: float = 0.1
+    strongest: int = 5
+
+    def __post_init__(self) -> None:
+        if self.crop_pixels < STRIDE or self.crop_pixels % STRIDE:
+            raise ValueError(f"crop_pixels is {self.crop_pixels}, expected a multiple of {STRIDE}")
+        for key in ("held_out", "false_alarm_rate"):
+            if not 0 < getattr(self, key) < 1:
+                raise ValueError(f"{key} is {getattr(self, key)}, expected a share from 0 to 1")
+
+
+@dataclass(frozen=True)
+class GoodPictures:
+    """Pictures uint8 (H, W, 1) or (H, W, 3) that are learned from, and those held back."""
+
+    training: list[Picture]
+    held: list[Picture]
+    skipped: dict[str, str]
+
+    def crop(self, rng: np.random.Generator, config: InspectionData) -> Floats:
+        """A part of a random picture, float32 (crop, crop, channels) in [0, 1]."""
+        picture = self.training[int(rng.integers(len(self.training)))]
+        side = config.crop_pixels
+        below, right = (max(0, side - size) for size in picture.shape[:2])
+        if below or right:
+            picture = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="symmetric")
+        height, width = picture.shape[:2]
+        top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
+        cut = picture[top : top + side, left : left + side]
+        if config.turns:
+            cut = cut[:, ::-1] if rng.random() < 0.5 else cut
+            cut = cut[::-1] if rng.random() < 0.5 else cut
+        pixels = cut.astype(np.float32) / np.float32(255)
+        mean = pixels.mean(dtype=np.float32)
+        gain = np.float32(1 + config.contrast * rng.uniform(-1, 1))
+        shift = np.float32(rng.normal(0, config.brightness))
+        changed: Floats = ((pixels - mean) * gain + mean + shift).clip(0, 1)
+        return changed
+
+    def example(self, rng: np.random.Generator, config: InspectionData) -> tuple[Floats, Floats]:
+        """A crop, perhaps with a made defect, float32 (crop, crop, 3), and where it is, (crop,
+        crop)."""
+        pixels = self.crop(rng, config)
+        where = np.zeros(pixels.shape[:2], np.float32)
+        if rng.random() < config.defects:
+            other = self.crop(rng, config)
+            channels = max(pixels.shape[2], other.shape[2])
+            pixels, other = _colored(pixels, channels), _colored(other, channels)
+            pixels, where = with_defect(pixels, other, rng)
+        return _colored(pixels, 3), where
+
+    def summary(self, config: InspectionData) -> dict[str, Any]:
+        """What is learned from, for a recipe's `data_summary`."""
+        return {
+            "good pictures": {
+                "folders": list(config.folders),
+                "train": len(self.training),
+                "held_out": len(self.held),
+                "skipped": self.skipped,
+            }
+        }
+
+
+def read_good(config: InspectionData) -> GoodPictures:
+    """The good pictures of the configured folders.
+
+    Raises ValueError if there are fewer than four that can be read; the message says why.
+    """
+    skipped: dict[str, str] = {}
+    if config.folders == ("synthetic",):
+        pictures = made_pictures(16)
+    else:
+        pictures, skipped = read_photos(config.folders, smallest=_SMALLEST)
+    if len(pictures) < 4:
+        reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
+        raise ValueError(
+            f"{len(pictures)} good pictures of {_SMALLEST} pixels or more a side found in "
+            f"{', '.join(config.folders) or 'no folders'}, expected at least 4"
+            + (f" (left out {reasons})" if reasons else "")
+        )
+    pictures = [_gray(picture) for picture in pictures]
+    count = min(len(pictures) - 2, max(2, round(len(pictures) * config.held_out)))
+    held = set(spread(len(pictures), count))
+    return GoodPictures(
+        [p for i, p in enumerate(pictures) if i not in held],
+        [p for i, p in enumerate(pictures) if i in held],
+        skipped,
+    )
+
+
+def cells(where: Floats) -> Floats:
+    """Which squares of the map (H / 4, W / 4) hold a pixel of a defect (H, W)."""
+    height, width = (side // MAP_STRIDE for side in where.shape)
+    cut = where[: height * MAP_STRIDE, : width * MAP_STRIDE]
+    found: Floats = cut.reshape(height, MAP_STRIDE, width, MAP_STRIDE).max(axis=(1, 3))
+    return found
+
+
+def whole(picture: Picture) -> Floats:
+    """A picture (H, W, channels) as float32 in [0, 1], without what is beyond whole strides."""
+    height, width = (side // STRIDE * STRIDE for side in picture.shape[:2])
+    return picture[:height, :width].astype(np.float32) / np.float32(255)
+
+
+def planes(picture: Picture | Floats) -> torch.Tensor:
+    """A picture (H, W, 1) or (H, W, 3), uint8 or float32 in [0, 1], as (1, 3, H, W) in [0, 1]."""
+    pixels = whole(picture) if picture.dtype == np.uint8 else picture
+    found = _colored(pixels, 3).transpose(2, 0, 1)[None]
+    return torch.from_numpy(np.ascontiguousarray(found, np.float32))
+
+
+def _gray(picture: Picture) -> Picture:
+    """One channel of a picture (H, W, 3) whose three are the same: a third of the work."""
+    gray = (picture == picture[:, :, :1]).all()
+    return np.ascontiguousarray(picture[:, :, :1]) if gray else picture
+
+
+def _colored(pixels: Floats, channels: int) -> Floats:
+    """Pixels (H, W, 1) or (H, W, channels) with so many channels."""
+    return pixels if pixels.shape[2] == channels else np.repeat(pixels, channels, axis=2)
