@@ -53,7 +53,9 @@ def export_model(
     network = Inspector(config.network)
     network.load_state_dict(weights)
     file = out / "map.fp32.onnx"
-    height, width = (8 * torch.export.Dim(name, min=1, max=1 << 12) for name in ("h8", "w8"))
+    height, width = (
+        STRIDE * torch.export.Dim(name, min=1, max=1 << 12) for name in ("rows", "columns")
+    )
     model = write_torch_graph(
         network,
         (torch.zeros(1, 3, 96, 96),),

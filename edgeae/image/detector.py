@@ -218,7 +218,7 @@ def inspection_spec(
         raise BundleError(
             f"{name}: layout.map_stride is {map_stride}, expected a divisor of {stride}"
         )
-    threshold = detection.get("threshold")
+    threshold: Any = detection.get("threshold")
     if type(threshold) not in (int, float) or not math.isfinite(threshold):
         raise BundleError(f"{name}: detection.threshold is {threshold!r}, expected a finite number")
     return InspectionSpec(

@@ -85,7 +85,7 @@ def test_a_part_of_the_pictures_is_held_back(tmp_path):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ({"crop_pixels": 60}, "crop_pixels is 60, expected a multiple of 8"),
+        ({"crop_pixels": 60}, "crop_pixels is 60, expected a multiple of 16"),
         ({"false_alarm_rate": 0.0}, "false_alarm_rate is 0.0"),
         ({"held_out": 1.0}, "held_out is 1.0"),
     ],

@@ -149,9 +149,8 @@ def whole(picture: Picture) -> Floats:
     return picture[:height, :width].astype(np.float32) / np.float32(255)
 
 
-def planes(picture: Picture | Floats) -> torch.Tensor:
-    """A picture (H, W, 1) or (H, W, 3), uint8 or float32 in [0, 1], as (1, 3, H, W) in [0, 1]."""
-    pixels = whole(picture) if picture.dtype == np.uint8 else picture
+def planes(pixels: Floats) -> torch.Tensor:
+    """Pixels (H, W, 1) or (H, W, 3) in [0, 1] as (1, 3, H, W)."""
     found = _colored(pixels, 3).transpose(2, 0, 1)[None]
     return torch.from_numpy(np.ascontiguousarray(found, np.float32))
 

@@ -139,7 +139,7 @@ def _crooked_line(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
         strong = int(rng.uniform(120, 255))
         pen.line([tuple(map(float, point)), tuple(map(float, end))], fill=strong, width=wide)
         point = end
-    return np.asarray(drawn, np.float32) / 255
+    return np.asarray(drawn, np.float32) / np.float32(255)
 
 
 def _blob(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
@@ -158,7 +158,7 @@ def _blob(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     around = around * (radius, radius * flat)
     turned = around @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
     pen.polygon([tuple(map(float, center + point)) for point in turned], fill=255)
-    return smeared(np.asarray(drawn, np.float32) / 255, rng.uniform(0.3, 2.0))
+    return smeared(np.asarray(drawn, np.float32) / np.float32(255), rng.uniform(0.3, 2.0))
 
 
 def _half(shape: tuple[int, int], rng: np.random.Generator) -> Floats:

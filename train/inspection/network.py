@@ -18,10 +18,13 @@ from torch import nn
 # The map has one value for a square of so many pixels a side.
 MAP_STRIDE = 4
 # The sides of what the network sees are multiples of this.
-STRIDE = 8
+STRIDE = 16
+# What measures are around a place is their mean over so many squares of so many squares of the map.
+_AROUND, _AROUND_SQUARES = 7, 4
 # Pixels beyond which the input does not matter for a value of the map, at most: what is brighter
-# than its surroundings is asked of 31 squares of 4 pixels; the head and the mean see one more each.
-REACH = 4 * (15 + 1 + 1 + 1)
+# than its surroundings is asked of 31 squares of 4 pixels, and measures are compared with those
+# around; the head and the mean see one square more each.
+REACH = MAP_STRIDE * (15 + (_AROUND // 2 + 1) * _AROUND_SQUARES + 1 + 1) + STRIDE
 # At first nothing is strange: the probability that this logit stands for is 5 %.
 _FIRST_LOGIT = -3.0
 # Measures further from what is usual, in standard deviations, count as this.
@@ -118,8 +121,9 @@ class Inspector(nn.Module):
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
         hidden = config.hidden
-        # Each measure and its distance from usual: too much and too little are alike strange.
-        self.enter = nn.Conv2d(2 * count, hidden, 1)
+        # Each measure, against what is usual and against what is around, and both without their
+        # signs: too much and too little are alike strange.
+        self.enter = nn.Conv2d(4 * count, hidden, 1)
         self.around = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.mix = nn.Conv2d(hidden, hidden, 1)
         self.leave = nn.Conv2d(hidden, 1, 1)
@@ -131,7 +135,10 @@ class Inspector(nn.Module):
         with torch.no_grad():
             unusual = (self.measures(pixels) - mean) / spread
             unusual = unusual.clamp(-_MOST_UNUSUAL, _MOST_UNUSUAL)
-        x = torch.relu(self.enter(torch.cat((unusual, unusual.abs()), 1)))
+            around = _mean(F.avg_pool2d(unusual, _AROUND_SQUARES), _AROUND)
+            spread_out = F.interpolate(around, scale_factor=float(_AROUND_SQUARES), mode="nearest")
+            seen = torch.cat((unusual, unusual - spread_out), 1)
+        x = torch.relu(self.enter(torch.cat((seen, seen.abs()), 1)))
         x = torch.relu(self.around(x))
         x = torch.relu(self.mix(x))
         found: torch.Tensor = self.leave(x)

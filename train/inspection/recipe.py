@@ -55,7 +55,9 @@ class InspectionRecipe:
 
     def start(self) -> None:
         """Measure what is usual in the good pictures that are learned from."""
-        self.network.start([planes(picture).to(self.device) for picture in self.good.training])
+        self.network.start(
+            [planes(whole(picture)).to(self.device) for picture in self.good.training]
+        )
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Pixels (N, 3, crop, crop) and where defects are (N, 1, crop / 4, crop / 4)."""
@@ -85,7 +87,9 @@ class InspectionRecipe:
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On held-back pictures: the area under the curve of made defects against good pictures,
         and the map's cross-entropy, which is the score."""
-        good, bad, entropies = [], [], []
+        good: list[float] = []
+        bad: list[float] = []
+        entropies = []
         for pixels, where in self._validation:
             found = network(pixels.to(self.device)).float().cpu()
             entropies.append(float(F.binary_cross_entropy_with_logits(found, where)))

@@ -1,0 +1,193 @@
+"""Detectors of defects in pictures, trained on good ones alone, beside principal components.
+
+    python -m benchmarks.inspection FOLDER --json OUT.json [--sets kolektor screw tile]
+
+FOLDER holds for each set the folders train/good, test/good, test/<kind of defect> and, where there
+are any, mask or mask/<kind> with files of the pictures' names, white where the defect is.
+
+A detector is trained with the shipped config, exported and run through the package. `area` is that
+under the curve of all test pictures, `pixel_area` that of the pixels in masks against all others
+(every fourth row and column). `false_alarms` is the share of good test pictures that are flagged,
+beside the rate that the manifest states. Principal components: 32 of the pictures at 64 x 64
+pixels, the squared error of what they give back; gradient: how far the mean length of the gradient
+is from the median of good pictures, without a model. Test pictures choose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.detection import auc
+from edgeae.bench.machine import machine, versions
+from edgeae.image.detector import ImageDetector
+from edgeae.media import read_image
+from export.__main__ import export
+from train.config import config_from_dict, read_toml
+from train.loop import train
+
+SETS = ("kolektor", "screw", "tile")
+CONFIG = Path(__file__).parent.parent / "train" / "configs" / "inspection.toml"
+PACKAGES = ("edgeae", "numpy", "onnxruntime", "torch")
+_SIDE, _COMPONENTS = 64, 32
+
+Picture = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, train and measure, write, and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.inspection",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
+    parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--max-minutes", type=float, default=10.0, help="of each training")
+    options = parser.parse_args(arguments)
+    report: dict[str, Any] = {"what": "inspection of pictures", "sets": {}}
+    if options.json.is_file():
+        report["sets"] = json.loads(options.json.read_text(encoding="utf-8"))["sets"]
+    for name in options.sets:
+        report["sets"][name] = measured(options.folder / name, options.max_minutes)
+        report |= {
+            "method": " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
+            "machine": machine(),
+            "versions": versions(PACKAGES),
+        }
+        options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: {json.dumps(report['sets'][name])}", flush=True)
+
+
+def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
+    """The figures of one set."""
+    good = _pictures(folder / "test" / "good")
+    kinds = sorted(p.name for p in (folder / "test").iterdir() if p.name != "good")
+    defects = {kind: _pictures(folder / "test" / kind) for kind in kinds}
+    training = list(_pictures(folder / "train" / "good").values())
+    begun = time.process_time()
+    with tempfile.TemporaryDirectory() as scratch:
+        raw = read_toml(CONFIG)
+        raw["data"]["folders"] = [str(folder / "train" / "good")]
+        config = config_from_dict(raw)
+        train(config, Path(scratch) / "run", max_minutes=max_minutes)
+        export(Path(scratch) / "run", Path(scratch) / "bundle", calibration=("synthetic",))
+        seconds = time.process_time() - begun
+        model = ImageDetector.load(Path(scratch) / "bundle")
+    maps = {kind: {n: model.score(p) for n, p in some.items()} for kind, some in defects.items()}
+    usual = {name: model.score(picture) for name, picture in good.items()}
+    scores = {kind: [one.score for one in some.values()] for kind, some in maps.items()}
+    found = _areas([one.score for one in usual.values()], scores)
+    section = model.bundle.manifest.detection or {}
+    begun = time.process_time()
+    for picture in good.values():
+        model.score(picture)
+    megapixels = sum(p.shape[0] * p.shape[1] for p in good.values()) / 1e6
+    scoring = (time.process_time() - begun) / megapixels
+    found |= {
+        "pixel_area": _pixel_area(folder, maps, [one.map for one in usual.values()]),
+        "false_alarms": float(np.mean([one.score > model.threshold for one in usual.values()])),
+        "stated_false_alarms": section["false_alarm_rate"],
+        "missed": float(np.mean([s <= model.threshold for some in scores.values() for s in some])),
+        "training_seconds": seconds,
+        "seconds_per_megapixel": scoring,
+    }
+    peers = {"principal components": _components(training), "gradient": _gradient(training)}
+    rows = {"edgeae": found}
+    for name, score in peers.items():
+        rows[name] = _areas(
+            [score(p) for p in good.values()],
+            {kind: [score(p) for p in some.values()] for kind, some in defects.items()},
+        )
+    return {
+        "pictures": {"good": len(good), **{kind: len(some) for kind, some in defects.items()}},
+        "systems": {name: _rounded(row) for name, row in rows.items()},
+    }
+
+
+def _areas(good: Sequence[float], defects: dict[str, list[float]]) -> dict[str, Any]:
+    def area(bad: Sequence[float]) -> float:
+        strange = np.r_[np.zeros(len(good), bool), np.ones(len(bad), bool)]
+        return auc(np.r_[good, bad], strange)
+
+    every = [score for some in defects.values() for score in some]
+    return {"area": area(every), "areas": {kind: area(some) for kind, some in defects.items()}}
+
+
+def _pixel_area(
+    folder: Path, maps: dict[str, dict[str, Any]], good: Sequence[npt.NDArray[np.float32]]
+) -> float | None:
+    """Of pixels inside masks against all others of pictures with masks and of good ones."""
+    inside, outside = [], [values[::4, ::4].ravel() for values in good]
+    for kind, some in maps.items():
+        for name, one in some.items():
+            files = [folder / "mask" / kind / name, folder / "mask" / name]
+            file = next((f for f in (p.with_suffix(".png") for p in files) if f.is_file()), None)
+            if file is None:
+                continue
+            with Image.open(file) as opened:
+                mask = opened.convert("L").resize(one.map.shape[::-1], Image.Resampling.NEAREST)
+            hidden = np.asarray(mask)[::4, ::4] > 127
+            values = one.map[::4, ::4]
+            inside.append(values[hidden])
+            outside.append(values[~hidden])
+    if not inside:
+        return None
+    bad, usual = np.concatenate(inside), np.concatenate(outside)
+    return auc(np.r_[bad, usual], np.r_[np.ones(len(bad), bool), np.zeros(len(usual), bool)])
+
+
+def _components(training: Sequence[Picture]) -> Callable[[Picture], float]:
+    x = np.stack([_small(picture) for picture in training])
+    mean = x.mean(axis=0)
+    _, _, basis = np.linalg.svd(x - mean, full_matrices=False)
+    kept = basis[: min(_COMPONENTS, len(basis) - 1)]
+
+    def score(picture: Picture) -> float:
+        off = _small(picture) - mean
+        return float(np.square(off - (off @ kept.T) @ kept).mean())
+
+    return score
+
+
+def _gradient(training: Sequence[Picture]) -> Callable[[Picture], float]:
+    usual = np.array([_slope(picture) for picture in training])
+    middle = float(np.median(usual))
+    return lambda picture: abs(_slope(picture) - middle)
+
+
+def _slope(picture: Picture) -> float:
+    gray = picture.mean(axis=2)
+    rows, columns = np.gradient(gray)
+    return float(np.hypot(rows, columns).mean())
+
+
+def _small(picture: Picture) -> Floats:
+    small = Image.fromarray(picture).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    return np.asarray(small, np.float64).ravel() / 255
+
+
+def _pictures(folder: Path) -> dict[str, Picture]:
+    return {f.name: read_image(f)[:, :, :3] for f in sorted(folder.iterdir()) if f.is_file()}
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: _rounded(value) if isinstance(value, dict) else value and round(value, 4)
+        for key, value in row.items()
+    }
+
+
+if __name__ == "__main__":
+    main()
