@@ -1,16 +1,16 @@
-"""Detectors of defects in pictures, trained on good ones alone, beside principal components.
+"""Detectors of defects in images, trained on good ones alone, beside principal components.
 
     python -m benchmarks.inspection FOLDER --json OUT.json [--sets kolektor screw tile]
 
 FOLDER holds for each set the folders train/good, test/good, test/<kind of defect> and, where there
-are any, mask or mask/<kind> with files of the pictures' names, white where the defect is.
+are any, mask or mask/<kind> with files of the images' names, white where the defect is.
 
 A detector is trained with the shipped config, exported and run through the package. `area` is that
-under the curve of all test pictures, `pixel_area` that of the pixels in masks against all others
-(every fourth row and column). `false_alarms` is the share of good test pictures that are flagged,
-beside the rate that the manifest states. Principal components: 32 of the pictures at 64 x 64
+under the curve of all test images, `pixel_area` that of the pixels in masks against all others
+(every fourth row and column). `false_alarms` is the share of good test images that are flagged,
+beside the rate that the manifest states. Principal components: 32 of the images at 64 x 64
 pixels, the squared error of what they give back; gradient: how far the mean length of the gradient
-is from the median of good pictures, without a model. Test pictures choose nothing.
+is from the median of good images, without a model. Test images choose nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CONFIG = Path(__file__).parent.parent / "train" / "configs" / "inspection.toml"
 PACKAGES = ("edgeae", "numpy", "onnxruntime", "torch")
 _SIDE, _COMPONENTS = 64, 32
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--max-minutes", type=float, default=10.0, help="of each training")
     options = parser.parse_args(arguments)
-    report: dict[str, Any] = {"what": "inspection of pictures", "sets": {}}
+    report: dict[str, Any] = {"what": "inspection of images", "sets": {}}
     if options.json.is_file():
         report["sets"] = json.loads(options.json.read_text(encoding="utf-8"))["sets"]
     for name in options.sets:
@@ -72,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
     """The figures of one set."""
-    good = _pictures(folder / "test" / "good")
+    good = _images(folder / "test" / "good")
     kinds = sorted(p.name for p in (folder / "test").iterdir() if p.name != "good")
-    defects = {kind: _pictures(folder / "test" / kind) for kind in kinds}
-    training = list(_pictures(folder / "train" / "good").values())
+    defects = {kind: _images(folder / "test" / kind) for kind in kinds}
+    training = list(_images(folder / "train" / "good").values())
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         raw = read_toml(CONFIG)
@@ -86,13 +86,13 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
         seconds = time.process_time() - begun
         model = ImageDetector.load(Path(scratch) / "bundle")
     maps = {kind: {n: model.score(p) for n, p in some.items()} for kind, some in defects.items()}
-    usual = {name: model.score(picture) for name, picture in good.items()}
+    usual = {name: model.score(image) for name, image in good.items()}
     scores = {kind: [one.score for one in some.values()] for kind, some in maps.items()}
     found = _areas([one.score for one in usual.values()], scores)
     section = model.bundle.manifest.detection or {}
     begun = time.process_time()
-    for picture in good.values():
-        model.score(picture)
+    for image in good.values():
+        model.score(image)
     megapixels = sum(p.shape[0] * p.shape[1] for p in good.values()) / 1e6
     scoring = (time.process_time() - begun) / megapixels
     found |= {
@@ -111,7 +111,7 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
             {kind: [score(p) for p in some.values()] for kind, some in defects.items()},
         )
     return {
-        "pictures": {"good": len(good), **{kind: len(some) for kind, some in defects.items()}},
+        "images": {"good": len(good), **{kind: len(some) for kind, some in defects.items()}},
         "systems": {name: _rounded(row) for name, row in rows.items()},
     }
 
@@ -128,7 +128,7 @@ def _areas(good: Sequence[float], defects: dict[str, list[float]]) -> dict[str, 
 def _pixel_area(
     folder: Path, maps: dict[str, dict[str, Any]], good: Sequence[npt.NDArray[np.float32]]
 ) -> float | None:
-    """Of pixels inside masks against all others of pictures with masks and of good ones."""
+    """Of pixels inside masks against all others of images with masks and of good ones."""
     inside, outside = [], [values[::4, ::4].ravel() for values in good]
     for kind, some in maps.items():
         for name, one in some.items():
@@ -148,37 +148,37 @@ def _pixel_area(
     return auc(np.r_[bad, usual], np.r_[np.ones(len(bad), bool), np.zeros(len(usual), bool)])
 
 
-def _components(training: Sequence[Picture]) -> Callable[[Picture], float]:
-    x = np.stack([_small(picture) for picture in training])
+def _components(training: Sequence[Pixels]) -> Callable[[Pixels], float]:
+    x = np.stack([_small(image) for image in training])
     mean = x.mean(axis=0)
     _, _, basis = np.linalg.svd(x - mean, full_matrices=False)
     kept = basis[: min(_COMPONENTS, len(basis) - 1)]
 
-    def score(picture: Picture) -> float:
-        off = _small(picture) - mean
+    def score(image: Pixels) -> float:
+        off = _small(image) - mean
         return float(np.square(off - (off @ kept.T) @ kept).mean())
 
     return score
 
 
-def _gradient(training: Sequence[Picture]) -> Callable[[Picture], float]:
-    usual = np.array([_slope(picture) for picture in training])
+def _gradient(training: Sequence[Pixels]) -> Callable[[Pixels], float]:
+    usual = np.array([_slope(image) for image in training])
     middle = float(np.median(usual))
-    return lambda picture: abs(_slope(picture) - middle)
+    return lambda image: abs(_slope(image) - middle)
 
 
-def _slope(picture: Picture) -> float:
-    gray = picture.mean(axis=2)
+def _slope(image: Pixels) -> float:
+    gray = image.mean(axis=2)
     rows, columns = np.gradient(gray)
     return float(np.hypot(rows, columns).mean())
 
 
-def _small(picture: Picture) -> Floats:
-    small = Image.fromarray(picture).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
+def _small(image: Pixels) -> Floats:
+    small = Image.fromarray(image).convert("L").resize((_SIDE, _SIDE), Image.Resampling.BOX)
     return np.asarray(small, np.float64).ravel() / 255
 
 
-def _pictures(folder: Path) -> dict[str, Picture]:
+def _images(folder: Path) -> dict[str, Pixels]:
     return {f.name: read_image(f)[:, :, :3] for f in sorted(folder.iterdir()) if f.is_file()}
 
 

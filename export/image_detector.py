@@ -1,5 +1,5 @@
 """The bundle of a detector of images: its graph, held against torch, and a threshold from good
-pictures that training did not see."""
+images that training did not see."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ TASK = "detector"
 TILE = 1024
 _TOLERANCE = 1e-4
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 def calibration(folders: tuple[str, ...]) -> tuple[str, ...]:
-    """Folders of good pictures to calibrate on, all of them; without any, what the run held back is
+    """Folders of good images to calibrate on, all of them; without any, what the run held back is
     taken."""
     return () if folders == ("synthetic",) else folders
 
@@ -47,7 +47,7 @@ def export_model(
 
     Raises:
         ExportError: the graph disagrees with torch.
-        ValueError: the pictures are not there any more.
+        ValueError: the images are not there any more.
     """
     held = _held_back(config.data, inputs)
     network = Inspector(config.network)
@@ -103,8 +103,8 @@ def _compare(network: Inspector, graph: Graph) -> None:
         check_close("map", graph(pixels)[0], wanted, _TOLERANCE * max(1, np.abs(wanted).max()))
 
 
-def _held_back(data: InspectionData, folders: tuple[str, ...]) -> list[Picture]:
-    """The good pictures that the run did not learn from, or all of other folders."""
+def _held_back(data: InspectionData, folders: tuple[str, ...]) -> list[Pixels]:
+    """The good images that the run did not learn from, or all of other folders."""
     if not folders:
         return read_good(data).held
     good = read_good(dataclasses.replace(data, folders=folders))
@@ -112,12 +112,12 @@ def _held_back(data: InspectionData, folders: tuple[str, ...]) -> list[Picture]:
 
 
 def _calibrated(
-    graph: Graph, layout: dict[str, Any], data: InspectionData, held: list[Picture]
+    graph: Graph, layout: dict[str, Any], data: InspectionData, held: list[Pixels]
 ) -> dict[str, Any]:
-    """The manifest's section: how scores are made, and the threshold from held-back pictures."""
+    """The manifest's section: how scores are made, and the threshold from held-back images."""
     section = {"strongest": data.strongest, "threshold": 0.0}
     scorer = ImageScorer(graph, inspection_spec("detector", layout, section))
-    scores = [scorer.score(picture).score for picture in held]
+    scores = [scorer.score(image).score for image in held]
     return {
         **section,
         "threshold": round(threshold_of(scores, data.false_alarm_rate), 6),
@@ -131,12 +131,12 @@ def _calibrated(
 
 
 def threshold_of(scores: list[float], rate: float) -> float:
-    """The score that a share `rate` of further good pictures exceeds, if scores are normally
+    """The score that a share `rate` of further good images exceeds, if scores are normally
     distributed: the prediction limit of Student's distribution, which knows that `scores` are few.
     """
     count = len(scores)
     if count < 2:
-        raise ValueError(f"{count} good pictures are held back, expected at least 2")
+        raise ValueError(f"{count} good images are held back, expected at least 2")
     spread = statistics.stdev(scores) * math.sqrt(1 + 1 / count)
     return statistics.fmean(scores) + _student(1 - rate, count - 1) * spread
 

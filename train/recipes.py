@@ -89,7 +89,7 @@ RECIPES: dict[str, Row] = {
     "image-detector": Row(
         "train.inspection.recipe",
         "InspectionRecipe",
-        {"data": Option("data", "folders", "folders of good pictures")},
+        {"data": Option("data", "folders", "folders of good images")},
     ),
     "photo-codec": Row(
         "train.image.recipe",

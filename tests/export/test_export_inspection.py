@@ -1,4 +1,4 @@
-"""From good pictures to a bundle that flags made defects at about the rate that it states."""
+"""From good images to a bundle that flags made defects at about the rate that it states."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from edgeae.image.detector import ImageDetector
 from export.__main__ import export
 from export.image_detector import threshold_of
 from train.config import config_from_dict
-from train.image.data import made_pictures
+from train.image.data import made_images
 from train.loop import train
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    """A detector of made pictures, trained for a moment."""
+    """A detector of made images, trained for a moment."""
     folder = tmp_path_factory.mktemp("inspection")
     config = config_from_dict(
         {
@@ -46,7 +46,7 @@ def bundle(tmp_path_factory):
 def test_the_bundle_scores_any_size_and_states_its_calibration(bundle):
     model = ImageDetector.load(bundle)
     for shape in ((256, 256, 3), (97, 131), (8, 8, 1)):
-        image = np.resize(made_pictures(1)[0], shape).astype(np.uint8)
+        image = np.resize(made_images(1)[0], shape).astype(np.uint8)
         assert model.score(image).map.shape == shape[:2]
     detection = json.loads((bundle / "manifest.json").read_text())["detection"]
     assert detection["false_alarm_rate"] == 0.2 and detection["threshold"] == model.threshold
@@ -58,7 +58,7 @@ def test_tiles_of_the_exported_graph_leave_no_seams(bundle):
     import dataclasses
 
     model = ImageDetector.load(bundle)
-    image = np.tile(made_pictures(1)[0], (2, 2, 1))[:400, :304]
+    image = np.tile(made_images(1)[0], (2, 2, 1))[:400, :304]
     whole = model.score(image).map
     scorer = model._scorer
     model._scorer = dataclasses.replace(scorer, spec=dataclasses.replace(scorer.spec, tile=64))
@@ -74,5 +74,5 @@ def test_the_threshold_is_exceeded_at_about_the_stated_rate():
             limit = threshold_of(scores.tolist(), 0.1)
             rates.append((rng.normal(3, 2, 400) > limit).mean())
         assert 0.085 < np.mean(rates) < 0.115
-    with pytest.raises(ValueError, match="1 good pictures are held back, expected at least 2"):
+    with pytest.raises(ValueError, match="1 good images are held back, expected at least 2"):
         threshold_of([1.0], 0.1)

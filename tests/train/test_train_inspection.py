@@ -1,4 +1,4 @@
-"""The detector of defects in pictures: made defects, what is held back, the way to a bundle."""
+"""The detector of defects in images: made defects, what is held back, the way to a bundle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from PIL import Image
 torch = pytest.importorskip("torch")
 
 from train.config import config_from_dict
-from train.image.data import made_pictures
+from train.image.data import made_images
 from train.inspection.data import InspectionData, read_good
 from train.inspection.defects import KINDS, with_defect
 from train.inspection.network import REACH, STRIDE, InspectionNetwork, Inspector
@@ -50,26 +50,26 @@ def smoke(**data):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_made_defect_is_where_it_says_and_nowhere_else(kind, channels):
-    pictures = [p.astype(np.float32)[:, :, :channels] / 255 for p in made_pictures(2)]
+    images = [p.astype(np.float32)[:, :, :channels] / 255 for p in made_images(2)]
     areas = []
     for seed in range(4):
         rng = np.random.default_rng(seed)
-        changed, where = with_defect(*pictures, rng, kind)
-        assert changed.shape == pictures[0].shape and changed.dtype == np.float32
+        changed, where = with_defect(*images, rng, kind)
+        assert changed.shape == images[0].shape and changed.dtype == np.float32
         assert where.shape == changed.shape[:2] and set(np.unique(where)) <= {0, 1}
         assert changed.min() >= 0 and changed.max() <= 1
-        off = np.abs(changed - pictures[0]).mean(axis=2)
+        off = np.abs(changed - images[0]).mean(axis=2)
         if where.any() and not where.all():
             assert off[where > 0].mean() > 3 * off[where == 0].mean()
         areas.append(where.mean())
-        again = with_defect(*pictures, np.random.default_rng(seed), kind)
+        again = with_defect(*images, np.random.default_rng(seed), kind)
         np.testing.assert_array_equal(again[0], changed)
     assert max(areas) > 0
 
 
-def test_a_part_of_the_pictures_is_held_back(tmp_path):
-    for i, picture in enumerate(made_pictures(10)):
-        Image.fromarray(picture[:, :, i % 3]).save(tmp_path / f"{i}.png")
+def test_a_part_of_the_images_is_held_back(tmp_path):
+    for i, image in enumerate(made_images(10)):
+        Image.fromarray(image[:, :, i % 3]).save(tmp_path / f"{i}.png")
     (tmp_path / "broken.png").write_bytes(b"nothing")
     good = read_good(InspectionData(folders=(str(tmp_path),), held_out=0.3))
     assert (len(good.training), len(good.held)) == (7, 3) and list(good.skipped) == ["broken.png"]
@@ -77,7 +77,7 @@ def test_a_part_of_the_pictures_is_held_back(tmp_path):
     for held in good.held:
         assert not any(np.array_equal(held, kept) for kept in good.training)
     with pytest.raises(
-        ValueError, match="0 good pictures .* found in no folders, expected at least 4"
+        ValueError, match="0 good images .* found in no folders, expected at least 4"
     ):
         read_good(InspectionData())
 
@@ -97,15 +97,15 @@ def test_data_that_cannot_be_are_refused(data, words):
 
 def test_what_is_too_smooth_and_what_is_too_rough_are_both_unusual():
     rng = np.random.default_rng(0)
-    pictures = torch.from_numpy(rng.normal(0.5, 0.1, (6, 1, 64, 64)).astype(np.float32))
+    images = torch.from_numpy(rng.normal(0.5, 0.1, (6, 1, 64, 64)).astype(np.float32))
     network = Inspector(InspectionNetwork(hidden=4))
-    network.start([p[None].expand(1, 3, -1, -1) for p in pictures])
+    network.start([p[None].expand(1, 3, -1, -1) for p in images])
     mean, spread = network.mean[:, None, None], network.spread[:, None, None]
 
     def unusual(pixels):
         return ((network.measures(pixels) - mean) / spread)[0, 0, 4:12, 4:12].mean()
 
-    good = pictures[:1].expand(1, 3, -1, -1)
+    good = images[:1].expand(1, 3, -1, -1)
     smooth, rough = 0.5 + 0.3 * (good - 0.5), 0.5 + 2 * (good - 0.5)
     assert abs(unusual(good)) < 1 and unusual(smooth) < -3 and unusual(rough) > 3
 

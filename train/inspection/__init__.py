@@ -1,1 +1,1 @@
-"""The detector of defects in pictures: made defects, network, data and recipe."""
+"""The detector of defects in images: made defects, network, data and recipe."""

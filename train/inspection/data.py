@@ -1,4 +1,4 @@
-"""Good pictures: those to learn from, and those that are held back to calibrate on."""
+"""Good images: those to learn from, and those that are held back to calibrate on."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from train.image.data import made_pictures, read_photos, spread
+from train.image.data import made_images, read_photos, spread
 from train.inspection.defects import with_defect
 from train.inspection.network import MAP_STRIDE, STRIDE
 
-__all__ = ["GoodPictures", "InspectionData", "cells", "planes", "read_good", "whole"]
+__all__ = ["GoodImages", "InspectionData", "cells", "planes", "read_good", "whole"]
 
 Floats = npt.NDArray[np.float32]
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
-# Smaller pictures than this say nothing of what is around a pixel.
+# Smaller images than this say nothing of what is around a pixel.
 _SMALLEST = 32
 
 
 @dataclass(frozen=True)
 class InspectionData:
-    """Where good pictures are, how crops of them are cut, and how scores become flags.
+    """Where good images are, how crops of them are cut, and how scores become flags.
 
     Attributes:
-        folders: of pictures; "synthetic" alone stands for pictures made in code.
+        folders: of images; "synthetic" alone stands for images made in code.
         crop_pixels: side of what is learned from at a time.
-        held_out: share of the pictures, evenly spread, that is not learned from.
+        held_out: share of the images, evenly spread, that is not learned from.
         defects: share of crops that get a made defect.
         brightness, contrast: how much crops differ in them from what was read: a standard deviation
             of the pixels' scale, and a share up to which.
         turns: whether crops are mirrored: where parts lie does not matter then.
-        false_alarm_rate: share of good pictures that may be flagged: fixes the threshold.
+        false_alarm_rate: share of good images that may be flagged: fixes the threshold.
         strongest: the score is the mean of so many of a map's highest values.
     """
 
@@ -57,23 +57,23 @@ class InspectionData:
 
 
 @dataclass(frozen=True)
-class GoodPictures:
-    """Pictures uint8 (H, W, 1) or (H, W, 3) that are learned from, and those held back."""
+class GoodImages:
+    """Images uint8 (H, W, 1) or (H, W, 3) that are learned from, and those held back."""
 
-    training: list[Picture]
-    held: list[Picture]
+    training: list[Pixels]
+    held: list[Pixels]
     skipped: dict[str, str]
 
     def crop(self, rng: np.random.Generator, config: InspectionData) -> Floats:
-        """A part of a random picture, float32 (crop, crop, channels) in [0, 1]."""
-        picture = self.training[int(rng.integers(len(self.training)))]
+        """A part of a random image, float32 (crop, crop, channels) in [0, 1]."""
+        image = self.training[int(rng.integers(len(self.training)))]
         side = config.crop_pixels
-        below, right = (max(0, side - size) for size in picture.shape[:2])
+        below, right = (max(0, side - size) for size in image.shape[:2])
         if below or right:
-            picture = np.pad(picture, ((0, below), (0, right), (0, 0)), mode="symmetric")
-        height, width = picture.shape[:2]
+            image = np.pad(image, ((0, below), (0, right), (0, 0)), mode="symmetric")
+        height, width = image.shape[:2]
         top, left = rng.integers(0, height - side + 1), rng.integers(0, width - side + 1)
-        cut = picture[top : top + side, left : left + side]
+        cut = image[top : top + side, left : left + side]
         if config.turns:
             cut = cut[:, ::-1] if rng.random() < 0.5 else cut
             cut = cut[::-1] if rng.random() < 0.5 else cut
@@ -99,7 +99,7 @@ class GoodPictures:
     def summary(self, config: InspectionData) -> dict[str, Any]:
         """What is learned from, for a recipe's `data_summary`."""
         return {
-            "good pictures": {
+            "good images": {
                 "folders": list(config.folders),
                 "train": len(self.training),
                 "held_out": len(self.held),
@@ -108,29 +108,29 @@ class GoodPictures:
         }
 
 
-def read_good(config: InspectionData) -> GoodPictures:
-    """The good pictures of the configured folders.
+def read_good(config: InspectionData) -> GoodImages:
+    """The good images of the configured folders.
 
     Raises ValueError if there are fewer than four that can be read; the message says why.
     """
     skipped: dict[str, str] = {}
     if config.folders == ("synthetic",):
-        pictures = made_pictures(16)
+        images = made_images(16)
     else:
-        pictures, skipped = read_photos(config.folders, smallest=_SMALLEST)
-    if len(pictures) < 4:
+        images, skipped = read_photos(config.folders, smallest=_SMALLEST)
+    if len(images) < 4:
         reasons = "; ".join(f"{name}: {why}" for name, why in list(skipped.items())[:3])
         raise ValueError(
-            f"{len(pictures)} good pictures of {_SMALLEST} pixels or more a side found in "
+            f"{len(images)} good images of {_SMALLEST} pixels or more a side found in "
             f"{', '.join(config.folders) or 'no folders'}, expected at least 4"
             + (f" (left out {reasons})" if reasons else "")
         )
-    pictures = [_gray(picture) for picture in pictures]
-    count = min(len(pictures) - 2, max(2, round(len(pictures) * config.held_out)))
-    held = set(spread(len(pictures), count))
-    return GoodPictures(
-        [p for i, p in enumerate(pictures) if i not in held],
-        [p for i, p in enumerate(pictures) if i in held],
+    images = [_gray(image) for image in images]
+    count = min(len(images) - 2, max(2, round(len(images) * config.held_out)))
+    held = set(spread(len(images), count))
+    return GoodImages(
+        [p for i, p in enumerate(images) if i not in held],
+        [p for i, p in enumerate(images) if i in held],
         skipped,
     )
 
@@ -143,10 +143,10 @@ def cells(where: Floats) -> Floats:
     return found
 
 
-def whole(picture: Picture) -> Floats:
-    """A picture (H, W, channels) as float32 in [0, 1], without what is beyond whole strides."""
-    height, width = (side // STRIDE * STRIDE for side in picture.shape[:2])
-    return picture[:height, :width].astype(np.float32) / np.float32(255)
+def whole(image: Pixels) -> Floats:
+    """An image (H, W, channels) as float32 in [0, 1], without what is beyond whole strides."""
+    height, width = (side // STRIDE * STRIDE for side in image.shape[:2])
+    return image[:height, :width].astype(np.float32) / np.float32(255)
 
 
 def planes(pixels: Floats) -> torch.Tensor:
@@ -155,10 +155,10 @@ def planes(pixels: Floats) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(found, np.float32))
 
 
-def _gray(picture: Picture) -> Picture:
-    """One channel of a picture (H, W, 3) whose three are the same: a third of the work."""
-    gray = (picture == picture[:, :, :1]).all()
-    return np.ascontiguousarray(picture[:, :, :1]) if gray else picture
+def _gray(image: Pixels) -> Pixels:
+    """One channel of an image (H, W, 3) whose three are the same: a third of the work."""
+    gray = (image == image[:, :, :1]).all()
+    return np.ascontiguousarray(image[:, :, :1]) if gray else image
 
 
 def _colored(pixels: Floats, channels: int) -> Floats:

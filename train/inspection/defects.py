@@ -1,6 +1,6 @@
-"""Defects made in code on good pictures, so that a detector learns without a real one.
+"""Defects made in code on good images, so that a detector learns without a real one.
 
-Everything is drawn from a random generator alone. Pictures are float32 (H, W, channels) in [0, 1].
+Everything is drawn from a random generator alone. Images are float32 (H, W, channels) in [0, 1].
 What a defect may look like is after CutPaste (Li et al. 2021), DRAEM (Zavrtanik et al. 2021) and
 NSA (Schluter et al. 2022): lines, patches from elsewhere, and places that are smoother, rougher,
 darker, brighter or of another contrast than they should be.
@@ -18,40 +18,40 @@ __all__ = ["KINDS", "smeared", "with_defect"]
 
 Floats = npt.NDArray[np.float32]
 
-# A change of a pixel by less than this share of the picture's own texture is no defect.
+# A change of a pixel by less than this share of the image's own texture is no defect.
 _LEAST_CHANGE = 0.5
 
 
 def with_defect(
-    picture: Floats, other: Floats, rng: np.random.Generator, kind: str | None = None
+    image: Floats, other: Floats, rng: np.random.Generator, kind: str | None = None
 ) -> tuple[Floats, Floats]:
-    """A picture (H, W, channels) with a defect, and where it is, float32 (H, W), 0 or 1.
+    """An image (H, W, channels) with a defect, and where it is, float32 (H, W), 0 or 1.
 
-    `other` is a good picture of the same shape, from which patches may come; `kind` is one of
+    `other` is a good image of the same shape, from which patches may come; `kind` is one of
     KINDS, by default any.
     """
     kind = kind or _NAMES[int(rng.choice(len(_NAMES), p=_SHARES))]
-    texture = max(0.01, float((picture - _smooth(picture, 3.0)).std()))
-    changed = KINDS[kind](picture, other, texture, rng).clip(0, 1).astype(np.float32)
-    change = smeared(np.abs(changed - picture).mean(axis=2), 1.0)
+    texture = max(0.01, float((image - _smooth(image, 3.0)).std()))
+    changed = KINDS[kind](image, other, texture, rng).clip(0, 1).astype(np.float32)
+    change = smeared(np.abs(changed - image).mean(axis=2), 1.0)
     return changed, (change > _LEAST_CHANGE * min(texture, 0.05)).astype(np.float32)
 
 
 # --- kinds ------------------------------------------------------------------------------------
 
 
-def _line(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _line(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A crack or scratch: a thin crooked line, darker more often than brighter."""
-    mask = smeared(_crooked_line(picture.shape[:2], rng), rng.uniform(0.3, 0.8))
+    mask = smeared(_crooked_line(image.shape[:2], rng), rng.uniform(0.3, 0.8))
     sign = -1 if rng.random() < 0.65 else 1
-    change: Floats = picture + sign * np.float32(rng.uniform(2, 7) * texture) * mask[:, :, None]
+    change: Floats = image + sign * np.float32(rng.uniform(2, 7) * texture) * mask[:, :, None]
     return change
 
 
-def _patch(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _patch(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """What belongs elsewhere, or another way round."""
-    source = other if rng.random() < 0.5 else picture
-    height, width = picture.shape[:2]
+    source = other if rng.random() < 0.5 else image
+    height, width = image.shape[:2]
     moved = np.roll(
         source,
         (int(rng.integers(height // 8, height)), int(rng.integers(width // 8, width))),
@@ -61,50 +61,50 @@ def _patch(picture: Floats, other: Floats, texture: float, rng: np.random.Genera
         moved = moved[::-1] if rng.random() < 0.5 else moved[:, ::-1]
     if height == width and rng.random() < 0.5:
         moved = np.rot90(moved)
-    return _blended(picture, moved, _blob(picture.shape[:2], rng))
+    return _blended(image, moved, _blob(image.shape[:2], rng))
 
 
-def _smoothed(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _smoothed(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A place without the texture that is around it."""
-    smooth = _smooth(picture, rng.uniform(1, 5))
+    smooth = _smooth(image, rng.uniform(1, 5))
     if rng.random() < 0.5:
         smooth = smooth + np.float32(rng.normal(0, 1.5) * texture)
-    return _blended(picture, smooth, _blob(picture.shape[:2], rng))
+    return _blended(image, smooth, _blob(image.shape[:2], rng))
 
 
-def _rough(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _rough(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A place with a texture that is not its own: noise of some coarseness."""
-    noise = smeared(rng.standard_normal(picture.shape[:2], np.float32), rng.uniform(0, 2.5))
+    noise = smeared(rng.standard_normal(image.shape[:2], np.float32), rng.uniform(0, 2.5))
     noise *= np.float32(rng.uniform(1, 3) * texture) / max(np.float32(1e-6), noise.std())
-    return _blended(picture, picture + noise[:, :, None], _blob(picture.shape[:2], rng))
+    return _blended(image, image + noise[:, :, None], _blob(image.shape[:2], rng))
 
 
-def _spot(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _spot(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A darker or brighter place, a stain or a hole."""
     step = np.float32((-1) ** int(rng.integers(2)) * rng.uniform(1.5, 5) * texture)
-    return _blended(picture, picture + step, _blob(picture.shape[:2], rng))
+    return _blended(image, image + step, _blob(image.shape[:2], rng))
 
 
-def _contrast(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _contrast(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A part, large or with a straight edge, of another contrast and brightness."""
-    mean = _smooth(picture, 8.0)
+    mean = _smooth(image, 8.0)
     gain = np.float32(rng.choice([rng.uniform(0, 0.5), rng.uniform(1.7, 3)]))
     step = np.float32(rng.normal(0, 1) * texture)
-    shape = picture.shape[:2]
+    shape = image.shape[:2]
     mask = _half(shape, rng) if rng.random() < 0.4 else _blob(shape, rng)
-    return _blended(picture, mean + gain * (picture - mean) + step, mask)
+    return _blended(image, mean + gain * (image - mean) + step, mask)
 
 
-def _bent(picture: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
+def _bent(image: Floats, other: Floats, texture: float, rng: np.random.Generator) -> Floats:
     """A place that is shifted: a dent, a bent part."""
-    height, width = picture.shape[:2]
-    mask = smeared(_blob(picture.shape[:2], rng), 2.0)
+    height, width = image.shape[:2]
+    mask = smeared(_blob(image.shape[:2], rng), 2.0)
     reach = rng.uniform(3, 9) * np.sqrt(height * width) / 128
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[:height, :width]
     rows = np.rint(y + reach * np.sin(angle) * mask).astype(int).clip(0, height - 1)
     columns = np.rint(x + reach * np.cos(angle) * mask).astype(int).clip(0, width - 1)
-    return picture[rows, columns]
+    return image[rows, columns]
 
 
 KINDS: dict[str, Callable[[Floats, Floats, float, np.random.Generator], Floats]] = {
@@ -162,7 +162,7 @@ def _blob(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
 
 
 def _half(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
-    """One side of a straight edge through the picture."""
+    """One side of a straight edge through the image."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     angle = rng.choice([0, np.pi / 2, np.pi, 1.5 * np.pi]) + rng.normal(0, 0.15)
     through = rng.uniform(0.2, 0.8, 2) * shape
@@ -172,13 +172,13 @@ def _half(shape: tuple[int, int], rng: np.random.Generator) -> Floats:
     return inside
 
 
-def _blended(picture: Floats, other: Floats, mask: Floats) -> Floats:
-    blended: Floats = picture + mask[:, :, None] * (other - picture)
+def _blended(image: Floats, other: Floats, mask: Floats) -> Floats:
+    blended: Floats = image + mask[:, :, None] * (other - image)
     return blended
 
 
-def _smooth(picture: Floats, spread: float) -> Floats:
-    planes = [smeared(picture[:, :, i], spread) for i in range(picture.shape[2])]
+def _smooth(image: Floats, spread: float) -> Floats:
+    planes = [smeared(image[:, :, i], spread) for i in range(image.shape[2])]
     return np.stack(planes, axis=2)
 
 

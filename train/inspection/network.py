@@ -1,8 +1,8 @@
-"""The network that finds what is strange in a picture: fixed measures of texture, lines and light
+"""The network that finds what is strange in an image: fixed measures of texture, lines and light
 around each place, and a small trained part that tells what is a defect.
 
-From a hundred good pictures a convolutional network learns no filters in minutes: one of 0.2
-million weights told made defects on one surface from good pictures no better than chance after 90
+From a hundred good images a convolutional network learns no filters in minutes: one of 0.2
+million weights told made defects on one surface from good images no better than chance after 90
 seconds (area 0.53), a head on these measures did with 0.74 after 60.
 """
 
@@ -117,7 +117,7 @@ class Inspector(nn.Module):
         self.measures = Measures()
         with torch.no_grad():
             count = self.measures(torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
-        # What measures are usual in good pictures.
+        # What measures are usual in good images.
         self.register_buffer("mean", torch.zeros(count))
         self.register_buffer("spread", torch.ones(count))
         hidden = config.hidden
@@ -149,11 +149,11 @@ class Inspector(nn.Module):
         return _mean(self.logits(pixels), 3)
 
     @torch.no_grad()
-    def start(self, pictures: list[torch.Tensor]) -> None:
-        """Measure what is usual in good pictures, each (1, 3, H, W)."""
-        found = torch.cat([self.measures(picture).flatten(2)[0] for picture in pictures], 1)
+    def start(self, images: list[torch.Tensor]) -> None:
+        """Measure what is usual in good images, each (1, 3, H, W)."""
+        found = torch.cat([self.measures(image).flatten(2)[0] for image in images], 1)
         self.get_buffer("mean").copy_(found.mean(1))
-        # A measure that never changes, such as color in gray pictures, must not be all that counts.
+        # A measure that never changes, such as color in gray images, must not be all that counts.
         self.get_buffer("spread").copy_(found.std(1) + 1e-3)
 
 

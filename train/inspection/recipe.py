@@ -1,4 +1,4 @@
-"""The detector of defects in pictures as the training loop sees it."""
+"""The detector of defects in images as the training loop sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from train.inspection.data import InspectionData, cells, planes, read_good, whol
 from train.inspection.defects import KINDS, with_defect
 from train.inspection.network import InspectionNetwork, Inspector
 
-# Held-back pictures that a validation looks at.
+# Held-back images that a validation looks at.
 _VALIDATED = 21
 
 
@@ -29,7 +29,7 @@ class InspectionLoss:
 
 
 class InspectionRecipe:
-    """Trains `Inspector` on folders of good pictures."""
+    """Trains `Inspector` on folders of good images."""
 
     sections: ClassVar[Mapping[str, type]] = {
         "network": InspectionNetwork,
@@ -50,14 +50,12 @@ class InspectionRecipe:
 
     @staticmethod
     def pack(config: Config, out: Path) -> dict[str, Any]:
-        """Not for this family: good pictures of one product are few. Raises ValueError."""
+        """Not for this family: good images of one product are few. Raises ValueError."""
         raise ValueError(f"task is {config.task!r}, which has no pack: give folders")
 
     def start(self) -> None:
-        """Measure what is usual in the good pictures that are learned from."""
-        self.network.start(
-            [planes(whole(picture)).to(self.device) for picture in self.good.training]
-        )
+        """Measure what is usual in the good images that are learned from."""
+        self.network.start([planes(whole(image)).to(self.device) for image in self.good.training])
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Pixels (N, 3, crop, crop) and where defects are (N, 1, crop / 4, crop / 4)."""
@@ -85,7 +83,7 @@ class InspectionRecipe:
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """On held-back pictures: the area under the curve of made defects against good pictures,
+        """On held-back images: the area under the curve of made defects against good images,
         and the map's cross-entropy, which is the score."""
         good: list[float] = []
         bad: list[float] = []
@@ -100,12 +98,12 @@ class InspectionRecipe:
         return {"area": area, "score": float(np.mean(entropies))}
 
     def _held_back(self) -> Any:
-        """Held-back pictures as they are and with one defect each, of all kinds in turn."""
+        """Held-back images as they are and with one defect each, of all kinds in turn."""
         held = self.good.held[:_VALIDATED]
-        for i, picture in enumerate(held):
-            clean = whole(picture)
+        for i, image in enumerate(held):
+            clean = whole(image)
             rng = np.random.default_rng(i)
-            # The same picture upside down stands for another one, which may be of another size.
+            # The same image upside down stands for another one, which may be of another size.
             kind = list(KINDS)[i % len(KINDS)]
             spoiled, where = with_defect(clean, clean[::-1, ::-1], rng, kind)
             for pixels, mask in ((clean, np.zeros_like(where)), (spoiled, where)):
