@@ -8,9 +8,12 @@ import { after, before, describe, test } from "node:test";
 
 import type { Browser, Page } from "playwright-core";
 
+import { folder as nodeFolder } from "edgeae/node";
+import { loadSignalCodec } from "edgeae/signals";
+
 import { chromiumPath, launch } from "../scripts/chromium.mjs";
 import { serve } from "../scripts/serve.mjs";
-import { GOLDEN, goldenFiles, loadCodec, ROOT } from "./support.js";
+import { GOLDEN, goldenFiles, loadCodec, ROOT, runtimeOf } from "./support.js";
 
 type Edgeae = typeof import("edgeae");
 
@@ -158,6 +161,35 @@ describe("in Chromium", { skip: SKIP }, () => {
       return found;
     }, WASM);
     assert.deepEqual(errors, ["bitstream", "RangeError", "bundle", "runtime", "the model was closed"]);
+  });
+
+  test("a worker keeps every pixel, and reads signals", async () => {
+    const opened = await page();
+    const found = await opened.evaluate(async (wasm) => {
+      const codec = await edgeae.RemoteCodec.open("/golden/tiny-codec", { wasm });
+      const image = new ImageData(Uint8ClampedArray.from({ length: 400 }, (_, i) => (i * i) % 256), 20);
+      const bytes = await codec.compress(image, { lossless: true });
+      const images = [await codec.decompress(bytes), edgeae.decompressExact(bytes)];
+      const same = images.map((back) => back.data.every((value, i) => value === image.data[i]));
+      codec.close();
+      const entry = "/edgeae/signals.mjs";
+      const { RemoteSignalCodec } = (await import(entry)) as typeof import("edgeae/signals");
+      const model = await RemoteSignalCodec.open("/golden/tiny-signal-codec", { wasm });
+      const file = await (await fetch("/golden/signals/leads.eae")).arrayBuffer();
+      const { leads, units, sampleRate } = await model.decompress(file);
+      const refused = await model.receive([]).catch((error: unknown) => (error as Error).name);
+      model.close();
+      return { same, leads: leads.map((lead) => [...lead]), units, sampleRate, refused };
+    }, WASM);
+    assert.deepEqual(found.same, [true, true]);
+    const runtime = await runtimeOf("onnxruntime-web");
+    const model = await loadSignalCodec(nodeFolder(`${GOLDEN}/tiny-signal-codec`), { runtime });
+    const signal = await model.decompress(goldenFiles("signals/leads.eae")[0]!);
+    assert.deepEqual(
+      found.leads,
+      signal.leads.map((lead) => [...lead]),
+    );
+    assert.deepEqual([found.units, found.sampleRate, found.refused], [["mV", "mV"], 360, "EdgeaeError"]);
   });
 
   test("plain script tags suffice", async () => {

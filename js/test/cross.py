@@ -34,7 +34,7 @@ def pictures():
         flat = ramp if len(shape) == 2 else ramp[:, :, None]
         yield "tiny", "x".join(map(str, shape)), np.clip(flat + noise, 0, 255).astype(np.uint8)
     photo = read_image(ROOT / "edgeae" / "assets" / "photo.webp")
-    yield "photo", "photo", np.ascontiguousarray(photo[:300, :400, :3])
+    yield "photo", "photo", np.ascontiguousarray(photo[:200, :300, :3])
 
 
 def rgba(image):
