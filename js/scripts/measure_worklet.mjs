@@ -79,12 +79,17 @@ async function measure(browser, url) {
       source.connect(node).connect(recorder, 0, 1);
       source.connect(recorder, 0, 0);
       await context.resume();
-      let [worstMs, dropped, spells] = [0, 0, 0];
-      const end = performance.now() + 60_000 * minutes;
+      let [worstMs, dropped] = [0, 0];
+      /** @type {number[]} */
+      const spells = [];
+      const start = performance.now();
+      const end = start + 60_000 * minutes;
       while (performance.now() < end) {
         await new Promise((resolve) => setTimeout(resolve, 250));
         worstMs = Math.max(worstMs, node.stats.worstMs);
-        if (node.stats.droppedHops > dropped) spells++;
+        if (node.stats.droppedHops > dropped) {
+          spells.push(Number(((performance.now() - start) / 1000).toFixed(1)));
+        }
         dropped = node.stats.droppedHops;
       }
       const { hops, droppedHops, load } = node.stats;
@@ -106,8 +111,9 @@ async function measure(browser, url) {
         minutes,
         hops,
         dropped_hops: droppedHops,
-        // Quarters of a second in which one was dropped.
-        spells,
+        // Quarters of a second in which one was dropped, by the seconds at their ends.
+        spells: spells.length,
+        first_spells_s: spells.slice(0, 10),
         load: Number(load.toFixed(3)),
         worst_ms: Number(worstMs.toFixed(1)),
         latency_ms: Number((1000 * latency).toFixed(1)),

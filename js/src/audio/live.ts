@@ -8,7 +8,7 @@ import type { Stream } from "./stream.js";
 const REPORT_MS = 500;
 // Longer than anyone would wait for sound: only so that a worker never sleeps for good.
 const WAIT_MS = 1000;
-const WARM_UP_HOPS = 60;
+const WARM_UP_HOPS = 200;
 
 // Half a ring behind, a second and more, what waits is given up and the stream begins anew: a machine
 // that is too slow would else stay behind for ever.
@@ -39,7 +39,12 @@ export async function runLive(
 
 /** The first steps of a graph take many times as long as later ones: engines compile meanwhile. */
 async function warmUp(stream: Stream, channels: number, hopSamples: number): Promise<void> {
-  await stream.process(silence(channels, Math.ceil(WARM_UP_HOPS * hopSamples)));
+  const length = Math.ceil(hopSamples);
+  for (let hop = 0; hop < WARM_UP_HOPS; hop++) {
+    // Not silence, whose arithmetic is another; block by block, as live sound comes.
+    const noise = Float32Array.from({ length }, (_, i) => 0.01 * Math.sin(i * i + hop));
+    await stream.process(Array.from({ length: channels }, () => noise));
+  }
 }
 
 type Clean = (block: Float32Array[]) => Promise<Float32Array[]>;
