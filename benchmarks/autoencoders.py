@@ -2,13 +2,14 @@
 
     python -m benchmarks.autoencoders [PART ...] --json benchmarks/results/autoencoders.json
 
-Parts: `digits` (reconstruction beside principal components at 8, 16 and 32 latents, neighbours in
-the latents, samples of a variational one as a classifier sees them), `penalties` (sparse and
-contractive beside plain), `gaps` (removed entries of real tables beside scikit-learn's
-IterativeImputer), `ratings` (held-out ratings beside scikit-surprise's SVD; made ones, or those of
-`--movielens DIR`). Each trains through the same loop as `python -m train` and is measured on rows
-that training did not see. Needs scikit-learn, whose own data sets it uses, and scikit-surprise;
-minutes on one core.
+Parts: `digits` (reconstruction beside principal components at 8, 16 and 32 latents, neighbors in
+the latents, bytes of compressed digits), `samples` (those of a variational one as a classifier sees
+them, and with `--picture FILE` a picture of interpolations), `penalties` (sparse and contractive
+beside plain), `gaps` (removed entries of real tables beside scikit-learn's IterativeImputer),
+`ratings` (held-out ratings beside scikit-surprise's SVD; made ones, or those of `--movielens DIR`).
+Each trains through the same loop as `python -m train` and is measured on rows that training did not
+see. `--validation` measures on rows taken from those instead: what settings were chosen by. Needs
+scikit-learn, whose own data sets it uses, and scikit-surprise; a quarter of an hour on one core.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ from train.loop import train
 
 Floats = NDArray[np.float32]
 PACKAGES = ("edgeae", "numpy", "onnxruntime", "scikit-learn", "scikit-surprise", "torch")
-# Of the digits, so many are kept for measuring, at random.
+# Of the digits, so many are kept for measuring, at random; with --validation as many of the rest.
 TEST_ITEMS = 400
 
 
@@ -68,12 +70,16 @@ def fitted(
     return Autoencoder.load(work / name / "bundle", precision="fp32")
 
 
-def _digits() -> tuple[Floats, NDArray[np.int64], Floats, NDArray[np.int64]]:
+def _digits(
+    validation: bool,
+) -> tuple[Floats, NDArray[np.int64], Floats, NDArray[np.int64]]:
     """Training and test digits (N, 8, 8, 1) in [0, 1] with their labels."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     order = np.random.default_rng(0).permutation(len(found.images))
+    if validation:
+        order = np.random.default_rng(1).permutation(order[TEST_ITEMS:])
     images = (found.images / 16).astype(np.float32)[order][..., None]
     labels = found.target[order]
     return images[TEST_ITEMS:], labels[TEST_ITEMS:], images[:TEST_ITEMS], labels[:TEST_ITEMS]
@@ -83,74 +89,138 @@ NETWORK = {"network": "conv2d", "hidden": [32, 64]}
 # Standard deviation of noise on pixels in [0, 1].
 NOISE = 0.2
 AUGMENT = {"shift_pixels": 0.4, "rotate_degrees": 8.0}
+# Of the variational model that samples are drawn from.
+SAMPLED_LATENTS, SAMPLED_KL = 10, 0.3
+# Digits that the picture of interpolations leads from and to, and steps between them.
+WAYS, WAY_STEPS = 8, 12
 
 
-def digits(work: Path, steps: int) -> dict[str, Any]:
-    """Reconstruction, neighbours, samples and an interpolation on scikit-learn's digits."""
+def _flat(x: Floats) -> Floats:
+    return x.reshape(len(x), -1)
+
+
+def digits(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Reconstruction, neighbors and bytes on scikit-learn's digits."""
     from sklearn.decomposition import PCA
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import SVC
 
-    train_x, train_y, test_x, test_y = _digits()
-
-    def flat(x: Floats) -> Floats:
-        return x.reshape(len(x), -1)
-
+    train_x, train_y, test_x, test_y = _digits(options.validation)
     rows = []
     for latents in (8, 16, 32):
-        pca = PCA(latents).fit(flat(train_x))
-        principal = pca.inverse_transform(pca.transform(flat(test_x)))
-        pca_error = float(np.mean(np.square(principal - flat(test_x))))
+        pca = PCA(latents).fit(_flat(train_x))
+        principal = pca.inverse_transform(pca.transform(_flat(test_x)))
+        pca_error = float(np.mean(np.square(principal - _flat(test_x))))
         model = fitted(
             train_x,
             work,
             f"digits-{latents}",
-            steps=steps,
+            steps=options.steps,
             network={**NETWORK, "latent": latents},
             data=AUGMENT,
         )
         error = float(np.mean(np.square(model.reconstruct(test_x) - test_x)))
-        knn = KNeighborsClassifier(5).fit(model.encode(train_x), train_y)
-        of_pca = KNeighborsClassifier(5).fit(pca.transform(flat(train_x)), train_y)
-        rows.append(
+        row: dict[str, Any] = {
+            "latents": latents,
+            "pca_error": pca_error,
+            "error": error,
+            "ratio": error / pca_error,
+        }
+        of_train, of_test = model.encode(train_x), model.encode(test_x)
+        for neighbors in (1, 3, 5, 7):
+            ours = KNeighborsClassifier(neighbors).fit(of_train, train_y)
+            theirs = KNeighborsClassifier(neighbors).fit(pca.transform(_flat(train_x)), train_y)
+            row[f"knn_{neighbors}"] = float(ours.score(of_test, test_y))
+            row[f"knn_{neighbors}_pca"] = float(theirs.score(pca.transform(_flat(test_x)), test_y))
+        row["compressed"] = _compressed(model, test_x)
+        rows.append(row)
+        print(row, flush=True)
+    return {"rows": rows, "test_items": len(test_x)}
+
+
+def _compressed(model: Autoencoder, items: Floats) -> list[dict[str, float]]:
+    """Bytes and error of the items in one file at some qualities, beside zlib on their pixels."""
+    plain = np.rint(items * 16).astype(np.uint8).tobytes()
+    found = []
+    for quality in (1, 3, 5, 7, 9):
+        blob = model.compress(items, quality=quality)
+        error = float(np.mean(np.square(model.decompress(blob) - items)))
+        found.append(
             {
-                "latents": latents,
-                "pca_error": pca_error,
+                "quality": quality,
+                "bytes_an_item": len(blob) / len(items),
+                "zlib_bytes_an_item": len(zlib.compress(plain, 9)) / len(items),
                 "error": error,
-                "ratio": error / pca_error,
-                "knn_accuracy": float(knn.score(model.encode(test_x), test_y)),
-                "knn_accuracy_pca": float(of_pca.score(pca.transform(flat(test_x)), test_y)),
             }
         )
-        print(rows[-1], flush=True)
+    return found
+
+
+def samples(work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """How many of a variational model's samples a classifier is sure of, and a picture."""
+    from sklearn.svm import SVC
+
+    train_x, train_y, test_x, test_y = _digits(options.validation)
     model = fitted(
         train_x,
         work,
         "digits-variational",
-        steps=steps,
-        network={**NETWORK, "latent": 10, "variational": True},
+        steps=options.steps,
+        network={**NETWORK, "latent": SAMPLED_LATENTS, "variational": True},
         data=AUGMENT,
-        loss={"kl": 1.0, "kl_warmup_steps": steps // 4},
+        loss={"kl": SAMPLED_KL, "kl_warmup_steps": options.steps // 4},
     )
-    classifier = SVC(gamma=0.001 * 256, C=10).fit(flat(train_x), train_y)
-    samples = model.sample(1000, seed=0).clip(0, 1)
-    margins = np.sort(classifier.decision_function(flat(samples)), axis=1)
-    real = np.sort(classifier.decision_function(flat(test_x)), axis=1)
+    classifier = SVC(gamma=0.001 * 256, C=10).fit(_flat(train_x), train_y)
+    drawn = model.sample(1000, seed=0).clip(0, 1)
+    margins = np.sort(classifier.decision_function(_flat(drawn)), axis=1)
+    real = np.sort(classifier.decision_function(_flat(test_x)), axis=1)
     # A sample counts as a digit where the classifier is as sure of it as of nearly all real ones.
     sure = np.quantile(real[:, -1] - real[:, -2], 0.02)
-    recognised = float(np.mean(margins[:, -1] - margins[:, -2] >= sure))
-    print("variational samples recognised", recognised, flush=True)
-    return {"rows": rows, "samples_recognised": recognised, "test_items": len(test_x)}
+    said = np.bincount(classifier.predict(_flat(drawn)), minlength=10) / len(drawn)
+    nearest = np.sqrt(
+        np.square(_flat(drawn)[:200, None] - _flat(train_x)[None]).sum(2).min(1).mean()
+    )
+    between = np.sqrt(
+        np.square(_flat(test_x)[:200, None] - _flat(train_x)[None]).sum(2).min(1).mean()
+    )
+    found = {
+        "samples_recognised": float(np.mean(margins[:, -1] - margins[:, -2] >= sure)),
+        "share_of_each_digit": said.tolist(),
+        # Samples that were copies of training items would lie nearer to them than real ones do.
+        "distance_to_training": float(nearest),
+        "distance_to_training_of_test_items": float(between),
+        "mixture": model.bundle.manifest.latent,
+        "error": float(np.mean(np.square(model.reconstruct(test_x) - test_x))),
+    }
+    print(found, flush=True)
+    if options.picture is not None:
+        rows = []
+        for a in range(WAYS):
+            first = test_x[np.flatnonzero(test_y == a)[0]]
+            last = test_x[np.flatnonzero(test_y == (a + 1) % 10)[0]]
+            rows.append(model.interpolate(first, last, WAY_STEPS))
+        _picture(options.picture, np.stack(rows))
+    return found
 
 
-def penalties(work: Path, steps: int) -> dict[str, Any]:
+def _picture(file: Path, rows: Floats, *, side: int = 5) -> None:
+    """A sheet of items (rows, columns, H, W, 1), each pixel a square of `side`, dark on light."""
+    from PIL import Image
+
+    framed = np.pad(rows[..., 0], ((0, 0), (0, 0), (1, 1), (1, 1)))
+    count, columns, height, width = framed.shape
+    sheet = framed.transpose(0, 2, 1, 3).reshape(count * height, columns * width)
+    pixels = np.rint(255 * (1 - sheet.clip(0, 1))).astype(np.uint8)
+    Image.fromarray(pixels.repeat(side, 0).repeat(side, 1)).save(file)
+
+
+def penalties(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Active units of a sparse code, and how errors of a contractive one grow with noise.
 
     The plain code has 16 latents; the sparse one 160, of which at most 16 are active: as many
     numbers tell of an item. Growth is what noise on the input adds to the error of what comes back,
     over the variance of that noise.
     """
-    train_x, _, test_x, _ = _digits()
+    train_x, _, test_x, _ = _digits(options.validation)
     flat_train, flat_test = train_x.reshape(-1, 64), test_x.reshape(-1, 64)
     dense: dict[str, Any] = {"network": "dense", "hidden": [256], "shared_scale": True}
     found: dict[str, Any] = {}
@@ -172,17 +242,17 @@ def penalties(work: Path, steps: int) -> dict[str, Any]:
         "sparse": {
             "network": {**dense, "latent": 160, "latent_activation": "relu", "active": 16},
         },
-        "contractive": {"network": {**dense, "latent": 16}, "loss": {"contraction": 0.05}},
+        "contractive": {"network": {**dense, "latent": 16}, "loss": {"whole_contraction": 0.01}},
     }
     for name, sections in kinds.items():
-        found[name] = measured(fitted(flat_train, work, name, steps=steps, **sections))
+        found[name] = measured(fitted(flat_train, work, name, steps=options.steps, **sections))
         print(name, found[name], flush=True)
     found["sparse_error_ratio"] = found["sparse"]["error"] / found["plain"]["error"]
     found["contractive_growth_ratio"] = found["contractive"]["growth"] / found["plain"]["growth"]
     return found
 
 
-def gaps(work: Path, steps: int) -> dict[str, Any]:
+def gaps(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Error on removed entries of real tables, in standard deviations of their columns."""
     from sklearn.datasets import load_breast_cancer, load_wine
     from sklearn.experimental import enable_iterative_imputer  # noqa: F401
@@ -193,7 +263,9 @@ def gaps(work: Path, steps: int) -> dict[str, Any]:
         values = table.data.astype(np.float64)
         values = (values - values.mean(0)) / values.std(0)
         order = np.random.default_rng(0).permutation(len(values))
-        test, rest = values[order[: len(values) // 4]], values[order[len(values) // 4 :]]
+        if options.validation:
+            order = order[len(values) // 4 :]
+        test, rest = values[order[: len(order) // 4]], values[order[len(order) // 4 :]]
         known = np.random.default_rng(1).random(test.shape) > 0.2
         gap = np.where(known, test, np.nan)
         imputed = IterativeImputer(random_state=0, max_iter=30).fit(rest).transform(gap)
@@ -201,7 +273,7 @@ def gaps(work: Path, steps: int) -> dict[str, Any]:
             rest.astype(np.float32),
             work,
             name,
-            steps=steps,
+            steps=options.steps,
             network={
                 "network": "dense",
                 "latent": 10,
@@ -222,27 +294,30 @@ def gaps(work: Path, steps: int) -> dict[str, Any]:
     return found
 
 
-def ratings(work: Path, steps: int, *, movielens: Path | None = None) -> dict[str, Any]:
+def ratings(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Error of held-out ratings, in stars, beside scikit-surprise's SVD."""
-    everything = rated.movielens(movielens) if movielens else rated.made()
+    folder: Path | None = options.movielens
+    everything = rated.movielens(folder) if folder else rated.made()
     shape = (int(everything[0].max()) + 1, int(everything[1].max()) + 1)
     training, test = rated.split(everything, 0.1, seed=0)
+    if options.validation:
+        training, test = rated.split(training, 0.1, seed=5)
     values = rated.matrix(training, shape)
     model = fitted(
         values,
         work,
         "ratings",
-        steps=steps,
+        steps=options.steps,
         network={
             "network": "dense",
-            "latent": 32,
-            "hidden": [256],
+            "latent": 8,
+            "hidden": [128],
             "dropout": 0.5,
             "masked": True,
             "shared_scale": True,
         },
         loss={"hide": 0.3},
-        optimize={"weight_decay": 3e-2, "learning_rate": 1e-3},
+        optimize={"weight_decay": 1e-1, "learning_rate": 1e-3},
     )
     known = ~np.isnan(values)
     filled = model.fill(values, known)
@@ -251,7 +326,7 @@ def ratings(work: Path, steps: int, *, movielens: Path | None = None) -> dict[st
     mean = np.nanmean(values, axis=0)
     of_mean = np.where(np.isnan(mean), training[2].mean(), mean)[test[1]]
     found = {
-        "data": str(movielens.name) if movielens else "made",
+        "data": folder.name if folder else "made",
         "users": shape[0],
         "items": shape[1],
         "ratings": len(everything[0]),
@@ -265,6 +340,7 @@ def ratings(work: Path, steps: int, *, movielens: Path | None = None) -> dict[st
 
 PARTS: dict[str, Callable[..., dict[str, Any]]] = {
     "digits": digits,
+    "samples": samples,
     "penalties": penalties,
     "gaps": gaps,
     "ratings": ratings,
@@ -281,18 +357,20 @@ def main() -> int:
     parser.add_argument(
         "--movielens", type=Path, metavar="DIR", help="ratings instead of made ones"
     )
+    parser.add_argument("--validation", action="store_true", help="measure on training rows")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="of interpolations")
     options = parser.parse_args()
     torch.set_num_threads(1)
     path = options.json
-    result = json.loads(path.read_text()) if path is not None and path.exists() else {}
     for part in options.parts or PARTS:
         began = time.process_time()
         with tempfile.TemporaryDirectory() as work:
-            given = {"movielens": options.movielens} if part == "ratings" else {}
-            found = PARTS[part](Path(work), options.steps, **given)
-        result[part] = {**found, "steps": options.steps, "cpu_s": time.process_time() - began}
-        result |= {"machine": machine(), "versions": versions(PACKAGES)}
+            found = PARTS[part](Path(work), options)
+        found |= {"steps": options.steps, "cpu_s": time.process_time() - began}
         if path is not None:
+            # Read again: other parts may have been written since.
+            result = json.loads(path.read_text()) if path.exists() else {}
+            result |= {part: found, "machine": machine(), "versions": versions(PACKAGES)}
             path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -18,7 +18,10 @@ Triples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 USERS, ITEMS, TASTES, RATED, CHANCE = 800, 300, 6, 0.12, 0.5
 # What of SVD is tried on ratings held out of its training: factors, regularization, epochs.
 TRIED = [
-    (f, reg, epochs) for f in (10, 50, 100) for reg in (0.02, 0.06, 0.12) for epochs in (20, 60)
+    (f, reg, epochs)
+    for f in (5, 10, 50, 100)
+    for reg in (0.02, 0.06, 0.12)
+    for epochs in (20, 60, 120)
 ]
 
 

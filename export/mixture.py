@@ -109,8 +109,15 @@ def _spread(latents: Doubles, count: int, rng: np.random.Generator) -> Doubles:
 def _maximized(latents: Doubles, shares: Doubles, floor: Doubles) -> Mixture:
     totals = shares.sum(0) + 1e-9
     means = shares.T @ latents / totals[:, None]
-    factors = []
-    for share, total, mean in zip(shares.T, totals, means, strict=True):
+    scatters = []
+    for share, mean in zip(shares.T, means, strict=True):
         centred = latents - mean
-        factors.append(np.linalg.cholesky((centred * share[:, None]).T @ centred / total + floor))
+        scatters.append((centred * share[:, None]).T @ centred)
+    # Few items say little of a covariance: that of all components counts for as many items as
+    # there are latents, and two (a conjugate prior, Fraley and Raftery 2007).
+    pooled, weight = sum(scatters) / len(latents), latents.shape[1] + 2
+    factors = [
+        np.linalg.cholesky((scatter + weight * pooled) / (total + weight) + floor)
+        for scatter, total in zip(scatters, totals, strict=True)
+    ]
     return Mixture(totals / totals.sum(), means, np.stack(factors))

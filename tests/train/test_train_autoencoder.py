@@ -246,3 +246,21 @@ def test_a_network_that_cannot_be_is_refused(sizes):
         AutoencoderNetwork(**sizes)
     with pytest.raises(ValueError, match="expects 3 axes"):
         Autoencoder(AutoencoderNetwork(network="conv2d"), (4,))
+
+
+def test_the_whole_contraction_is_the_norm_of_what_the_way_through_does_to_noise():
+    one, x = network(latent=3), data("dense", count=40)
+    one.start_linear(x, torch.ones_like(x))
+    config = AutoencoderLoss(whole_contraction=0.5)
+    torch.manual_seed(0)
+    found = [
+        autoencoder_loss(one, x, torch.ones_like(x), config, 0)[1]["whole_contraction"].item()
+        for _ in range(200)
+    ]
+    # An untrained one is a projection on three directions: its squared norm is their number.
+    assert np.mean(found) == pytest.approx(3, rel=0.05)
+    loss, parts = autoencoder_loss(one, x, torch.ones_like(x), config, 0)
+    expected = float((parts["error"] + 0.5 * parts["whole_contraction"]).detach())
+    assert float(loss.detach()) == pytest.approx(expected)
+    loss.backward()
+    assert float(one.decoder.linear.weight.grad.abs().sum()) > 0

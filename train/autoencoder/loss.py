@@ -24,6 +24,9 @@ class AutoencoderLoss:
         sparsity: weight of the mean absolute latent.
         contraction: weight of the squared Frobenius norm of the encoder's Jacobian (Rifai et al.
             2011): exact for dense networks, by Hutchinson's estimate for convolutions.
+        whole_contraction: weight of that norm of the whole way, d output / d input in normalized
+            units, by Hutchinson's estimate (Alain and Bengio 2014). A decoder cannot make up for
+            it, as it can for smaller latents: it is what noise on the input adds to the output.
         kl: weight of the divergence from a standard normal prior, for variational networks (beta
             of Higgins et al. 2017).
         kl_warmup_steps: steps over which that weight grows from 0.
@@ -37,6 +40,7 @@ class AutoencoderLoss:
     reconstruction: str = "mse"
     sparsity: float = 0.0
     contraction: float = 0.0
+    whole_contraction: float = 0.0
     kl: float = 0.0
     kl_warmup_steps: int = 500
     free_bits: float = 0.0
@@ -75,7 +79,7 @@ def autoencoder_loss(
     plain = getattr(network, "module", network)
     assert isinstance(plain, Autoencoder)
     shown, seen = corrupt(plain, x, known, config)
-    if config.contraction:
+    if config.contraction or config.whole_contraction:
         shown = shown.detach().requires_grad_()
     restored, latents, log_variance = network(shown, seen)
     error = reconstruction_error(plain, restored, x, known, config.reconstruction)
@@ -93,6 +97,11 @@ def autoencoder_loss(
         exact = plain.config.network == "dense"
         parts["contraction"] = jacobian_norm(shown, latents, plain.get_buffer("scale"), exact)
         loss = loss + config.contraction * parts["contraction"]
+    if config.whole_contraction:
+        scale = plain.get_buffer("scale")
+        normal = ((restored - plain.get_buffer("mean")) / scale).flatten(1)
+        parts["whole_contraction"] = jacobian_norm(shown, normal, scale, exact=False)
+        loss = loss + config.whole_contraction * parts["whole_contraction"]
     if config.l1 or config.l2:
         weights = [p for p in network.parameters() if p.ndim > 1]
         loss = loss + config.l1 * sum(w.abs().sum() for w in weights)
