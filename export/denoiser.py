@@ -99,6 +99,7 @@ def export_photo_denoiser(
             "halo": -(-config.reach // stride) * stride,
             "level_halo": -(-(LEVEL_REACH + LEVEL_STRIDE) // stride) * stride,
             "highest_level": int(damage.highest_level),
+            "smooth_holes": config.smooth_holes,
         },
         "figures": {
             "parameters": sum(p.numel() for p in network.parameters()),

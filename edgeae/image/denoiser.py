@@ -46,6 +46,8 @@ class _Spec:
         halo: what the denoiser's graph must see around it.
         level_halo: what the estimator's graph must see around it.
         highest_level: the largest noise level that the model was trained for, in 8-bit values.
+        smooth_holes: whether the model adds to holes that are filled smoothly; others, which fill
+            worse by themselves, are not asked.
     """
 
     stride: int
@@ -54,6 +56,7 @@ class _Spec:
     halo: int
     level_halo: int
     highest_level: float
+    smooth_holes: bool
 
 
 class ImageDenoiser:
@@ -196,6 +199,12 @@ class ImageDenoiser:
         stride = self._spec.stride
         known = np.pad(~hole, _padding(hole.shape, stride), mode="edge").astype(np.float32)
         smooth = smooth_fill(colors, hole)
+        if not self._spec.smooth_holes:
+            if image.ndim == 3 and image.shape[2] >= 3:
+                filled[:, :, :3][hole] = smooth[hole]
+            else:  # three times the same
+                filled[hole] = smooth[:, :, :1].reshape(image.shape)[hole]
+            return filled
         for tile, planes, level in self._seen(smooth, 0.0, within=hole):
             seen = known[scaled(tile.seen_rows, stride), scaled(tile.seen_columns, stride)]
             found = self._restored(tile, planes, level, seen[None, None])
@@ -310,6 +319,7 @@ def _spec(bundle: Bundle) -> _Spec:
         halo=whole("halo", 0, _LARGEST_TILE),
         level_halo=whole("level_halo", 0, _LARGEST_TILE),
         highest_level=float(whole("highest_level", 1, int(_UNIT))),
+        smooth_holes=layout.get("smooth_holes") is True,
     )
     for key in ("tile", "halo", "level_halo"):
         if getattr(spec, key) % stride:

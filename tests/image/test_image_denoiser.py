@@ -148,6 +148,23 @@ def test_no_hole_is_no_work(blur):
     assert runs == []
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_model_that_does_not_add_to_smooth_holes_is_not_asked(tmp_path, shape):
+    path = tiny.tiny_image_denoiser_bundle(tmp_path / "old")
+    tiny.change_manifest(path, lambda manifest: manifest["layout"].pop("smooth_holes"))
+    model = ImageDenoiser.load(path)
+    image = np.full(shape, 90, np.uint8)
+    hole = np.zeros(shape[:2], bool)
+    hole[0, 1:3] = True
+    damaged = image.copy()
+    damaged[hole] = 0
+    if len(shape) == 3 and shape[2] == 4:
+        damaged[..., 3] = image[..., 3]
+    with model.graphs["denoiser"].watched() as runs:
+        np.testing.assert_array_equal(model.fill(damaged, hole), image)
+    assert runs == []
+
+
 def test_tiles_without_a_hole_are_not_run(tmp_path):
     model = ImageDenoiser.load(tiny.tiny_image_denoiser_bundle(tmp_path / "tiles", tile=32))
     hole = np.zeros((96, 96), bool)

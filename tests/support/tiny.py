@@ -505,6 +505,7 @@ def tiny_image_denoiser_bundle(
             "halo": halo,
             "level_halo": 0,
             "highest_level": 60,
+            "smooth_holes": True,
         },
         "graphs": {
             "denoiser": {"fp32": "denoiser.fp32.onnx"},
