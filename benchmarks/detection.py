@@ -216,13 +216,14 @@ def skab(folder: Path, *, steps: int = 60) -> list[dict[str, Any]]:
     for file in files:
         values, strange = _skab_file(file)
         normal, rest, labels = values[:400], values[400:], strange[400:]
-        network = {"network": "conv1d", "latent": 8, "hidden": [16, 32]}
-        data = {"window_samples": 60, "train_hop_samples": 2, "held_out": 0.25}
+        # Chosen by made faults in the anomaly-free run, whose labels say nothing of these files.
+        network = {"network": "conv1d", "latent": 8, "hidden": [16, 32], "latent_distance": 1.0}
+        data = {"window_samples": 20, "train_hop_samples": 1, "held_out": 0.25}
         detector = fitted([normal], network=network, data=data, steps=steps, noise=0.05)
         spread = normal.std(0)
         spread = np.where(spread > 1e-9, spread, 1.0)
         found = {
-            "edgeae": scored(detector, values, 3),
+            "edgeae": scored(detector, values, 20),
             "pca": principal(normal, values),
             "forest": forest(normal / spread, values / spread),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from export.parity import ExportError, check_close
 from export.signal_context_graph import context_graphs
 from export.torch_graph import write_torch_graph
 from train.config import Config
-from train.signal.codec_data import normalized
+from train.signal.codec_data import CodecData, has_records, normalized
 from train.signal.codec_network import (
     PHASES,
     STRIDE,
@@ -37,6 +38,7 @@ from train.signal.codec_network import (
     folded,
 )
 from train.signal.ecg import HELD_OUT, SAMPLE_RATE_HZ, read_records
+from train.signal.files import read_folders
 
 TASK = "codec"
 
@@ -45,6 +47,8 @@ CALIBRATION_LEVELS = (0, 16, 24, 32, 48, 64)
 # Of each record so much, from so far into it; of that so much for latents.
 _CALIBRATION_SAMPLES, _BEGIN = 16 * 1026, 200_000
 _LATENT_SAMPLES = 16 * 512
+# Of plain folders so many series, and none that is shorter.
+_SERIES, _LEAST_SAMPLES = 16, 2 * 16 * 24
 # The integer context model may cost this much more than the float one it stands for.
 CONTEXT_BUDGET = 0.03
 # Errors of a bin are blended with as many of what its edges say.
@@ -54,20 +58,44 @@ Counts = npt.NDArray[np.float64]
 Leads = npt.NDArray[np.int64]
 
 
-def calibration(folders: tuple[str, ...]) -> list[Leads]:
-    """Pieces (samples, leads) of the training records of an electrocardiogram; of a made signal for
-    ("synthetic",).
+def calibration(folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The folders to calibrate on, see `pieces_of`; without any, those of the run are taken."""
+    return () if folders == ("synthetic",) else folders
 
-    Raises ValueError if the folders hold none.
+
+def pieces_of(data: CodecData) -> list[Leads]:
+    """Pieces (samples, leads) in whole numbers of the training records of an electrocardiogram, or
+    of the beginnings of series of plain folders.
+
+    Raises ValueError if the folders are not there any more or hold nothing that is long enough.
     """
-    if folders == ("synthetic",):
-        return [made_signal(seed) for seed in range(4)]
-    pieces = []
-    for folder in folders:
-        for record in read_records(Path(folder), "DS1", without=HELD_OUT):
-            piece = record.counts[_BEGIN : _BEGIN + _CALIBRATION_SAMPLES]
-            pieces.append(piece.astype(np.int64))
-    return pieces
+    for folder in data.folders:
+        if not Path(folder).exists():
+            raise ValueError(f"{folder} is not there any more: --calibration names another folder")
+    if has_records(data.folders):
+        pieces = []
+        for folder in data.folders:
+            for record in read_records(Path(folder), "DS1", without=HELD_OUT):
+                piece = record.counts[_BEGIN : _BEGIN + _CALIBRATION_SAMPLES]
+                pieces.append(piece.astype(np.int64))
+        return pieces
+    found = read_folders(data.folders, columns=data.columns, leave_out=data.leave_out)
+    series = [one[:_CALIBRATION_SAMPLES] for one in found.series if len(one) >= _LEAST_SAMPLES]
+    if not series:
+        raise ValueError(
+            f"no series in {', '.join(data.folders)} has {_LEAST_SAMPLES} samples to calibrate on"
+        )
+    return [in_whole_numbers(one) for one in series[:_SERIES]]
+
+
+def in_whole_numbers(series: npt.NDArray[np.float32]) -> Leads:
+    """A series (samples, channels) as a converter would give it: whole numbers stay, others are
+    counted in hundredths of their channel's deviation."""
+    wide = series.astype(np.float64)
+    if np.array_equal(wide, np.rint(wide)):
+        return wide.astype(np.int64)
+    deviation = np.maximum(wide.std(0), 1e-30)
+    return np.rint((wide - wide.mean(0)) * (100 / deviation)).astype(np.int64)
 
 
 def made_signal(seed: int) -> Leads:
@@ -83,7 +111,7 @@ def made_signal(seed: int) -> Leads:
 
 
 def export_model(
-    config: Config, weights: dict[str, torch.Tensor], out: Path, inputs: Sequence[Leads]
+    config: Config, weights: dict[str, torch.Tensor], out: Path, inputs: tuple[str, ...]
 ) -> dict[str, Any]:
     """What a codec's manifest needs, with all files written into the folder `out`.
 
@@ -96,9 +124,10 @@ def export_model(
     # The bundle keeps these weights in half precision: what torch and the tables see is what ships.
     for part in (network.analysis, network.synthesis):
         part.half().float()
+    pieces = pieces_of(replace(config.data, folders=inputs) if inputs else config.data)
     # Every first lead, and every fourth of the others.
-    leads = [piece[:, 0] for piece in inputs]
-    leads += [lead for piece in inputs[::4] for lead in piece.T[1:]]
+    leads = [piece[:, 0] for piece in pieces]
+    leads += [lead for piece in pieces[::4] for lead in piece.T[1:]]
     signals = [normalized(lead) for lead in leads]
     signals = [signal[: min(len(signal) // STRIDE * STRIDE, _LATENT_SAMPLES)] for signal in signals]
     with torch.no_grad():
@@ -108,7 +137,7 @@ def export_model(
     files |= _write_contexts(network, out, latents, steps)
     coder = _coder(network, config.network, out, fine_tables(np.zeros((TABLES, ALPHABET))), steps)
     tables = _fit(coder, latents)
-    exact_tables = fit_exact(inputs)
+    exact_tables = fit_exact(pieces)
     (out / "tables.bin").write_bytes(
         _table_bytes(tables)
         + _table_bytes(exact_tables.fine)
@@ -120,7 +149,7 @@ def export_model(
     return {
         "graphs": files,
         "files": ["tables.bin"],
-        "layout": {"kind": "signal", "sample_rate_hz": SAMPLE_RATE_HZ, "stride": STRIDE},
+        "layout": {"kind": "signal", "sample_rate_hz": _rate(config.data), "stride": STRIDE},
         "latent": {
             "stride": STRIDE,
             "phases": PHASES,
@@ -152,7 +181,13 @@ def _halo(cells: int) -> int:
     return -(-cells * PHASES // STRIDE)
 
 
-def verify(bundle: Path, inputs: Sequence[Leads]) -> dict[str, Any]:
+def _rate(data: CodecData) -> float:
+    """The sample rate in Hz, a whole number where it is one."""
+    rate = data.sample_rate_hz
+    return int(rate) if rate == int(rate) else rate
+
+
+def verify(bundle: Path, inputs: tuple[str, ...]) -> dict[str, Any]:
     """Figures of the written bundle, through the package.
 
     Raises:
@@ -160,7 +195,7 @@ def verify(bundle: Path, inputs: Sequence[Leads]) -> dict[str, Any]:
             back.
     """
     codec = SignalCodec.load(bundle)
-    signal = inputs[0][:5000].astype(np.int32)
+    signal = made_signal(0)[:5000].astype(np.int32)
     for quality in (2, 6):
         blob = codec.compress(signal, quality=quality)
         restored = codec.decompress(blob)
@@ -305,12 +340,12 @@ def _check_contexts(
 
 def fit_exact(inputs: Sequence[Leads]) -> ExactTables:
     """Scales and tables of exact samples from what predictions miss on the calibration signals."""
-    block = 8192
     sums, numbers = np.zeros((BINS, BINS)), np.zeros((BINS, BINS))
     missed = []
     for piece in inputs:
         # The first samples have nothing before them, and say nothing of the others.
         first = exact.OWN_ORDER
+        block = min(8192, len(piece) - first)
         for begin in range(first, len(piece) - block + 1, block):
             together = piece[begin - first : begin + block]
             for channel in range(piece.shape[1]):

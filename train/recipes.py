@@ -104,7 +104,7 @@ RECIPES: dict[str, Row] = {
     "signal-codec": Row(
         "train.signal.codec_recipe",
         "SignalCodecRecipe",
-        {"data": Option("data", "folders", "folders of records of an electrocardiogram")},
+        {"data": Option("data", "folders", "folders of series, or of an ECG's records")},
     ),
     "signal-denoiser": Row(
         "train.signal.denoiser_recipe",

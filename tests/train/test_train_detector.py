@@ -12,7 +12,7 @@ import edgeae
 from export.__main__ import main as export_main
 from export.detector import threshold_of
 from train.__main__ import main as train_main
-from train.detector.data import DetectorData, read_normal
+from train.detector.data import DetectorData, HeldBack, NormalSeries, read_normal
 from train.detector.network import Detector, DetectorNetwork
 
 CONFIG = """
@@ -136,3 +136,31 @@ def test_a_threshold_is_the_quantile_and_beyond_what_was_seen_an_exponential_tai
     assert abs(threshold_of(scores, 0.001) - np.log(1000)) < 0.3
     assert abs(threshold_of(scores[:300], 0.001) - np.log(1000)) < 2.0
     assert threshold_of(np.zeros(50), 0.001) == 0.0
+
+
+@torch.no_grad()
+def test_what_comes_back_well_but_is_far_from_normal_counts_with_the_latents_distance():
+    rng = np.random.default_rng(0)
+    swing = rng.normal(size=(400, 1, 1)) * np.ones((1, 6, 2))
+    x = torch.from_numpy((swing + 0.1 * rng.normal(size=(400, 6, 2))).astype(np.float32))
+    scores = {}
+    for weight in (0.0, 1.0):
+        config = DetectorNetwork(network="dense", latent=1, latent_distance=weight)
+        network = Detector(config, (6, 2)).eval()
+        network.start(x)
+        network.fit_usual(x)
+        strange = torch.full((1, 6, 2), 8.0)
+        scores[weight] = network(torch.cat([x, strange])).mean((1, 2)).numpy()
+    # The component itself gives it back: its error is as that of any other.
+    assert scores[0.0][-1] < np.quantile(scores[0.0][:-1], 0.99)
+    assert scores[1.0][-1] > 3 * scores[1.0][:-1].max()
+    # Both halves have a mean of one in normal data.
+    np.testing.assert_allclose(scores[0.0][:-1].mean(), 1, rtol=0.05)
+    np.testing.assert_allclose(scores[1.0][:-1].mean(), 2, rtol=0.05)
+
+
+def test_windows_of_beats_that_are_validated_are_those_of_held_back_hearts():
+    series = np.arange(300, dtype=np.float32)[:, None]
+    held = HeldBack(series, np.array([50, 120, 200]), np.array([True, False, True]))
+    normal = NormalSeries(np.zeros((4, 32, 1), np.float32), [held], (), 360.0, {}, 10)
+    assert normal.validation[:, 0, 0].tolist() == [40, 190]

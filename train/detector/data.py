@@ -82,20 +82,31 @@ class HeldBack:
 
 @dataclass(frozen=True)
 class NormalSeries:
-    """Windows to learn from, float32 (N, window_samples, channels), and what is held back."""
+    """Windows to learn from, float32 (N, window_samples, channels), and what is held back.
+
+    Windows around beats begin `beat_before` samples before them.
+    """
 
     training: Floats
     held: list[HeldBack]
     names: tuple[str, ...]
     sample_rate_hz: float
     skipped: dict[str, str]
+    beat_before: int = 0
 
     @property
     def validation(self) -> Floats:
-        """Windows (count, samples, channels) of what is held back, none of them overlapping."""
+        """Windows (count, samples, channels) of what is held back: one after the other, or those of
+        its normal beats."""
         length = self.training.shape[1]
-        found = [cut(one.series, length, length) for one in self.held if one.beats is None]
-        return np.concatenate(found) if found else self.training[-1000:]
+        found = []
+        for one in self.held:
+            if one.beats is None or one.normal is None:
+                found.append(cut(one.series, length, length))
+            else:
+                starts = one.beats[one.normal] - self.beat_before
+                found.append(np.stack([one.series[start : start + length] for start in starts]))
+        return np.concatenate(found)
 
 
 def read_normal(config: DetectorData) -> NormalSeries:
@@ -163,7 +174,8 @@ def _read_beats(config: DetectorData) -> NormalSeries:
     for record in read_records(folder, "DS1", only=HELD_OUT):
         signal, places, normal = _lead(record, config)
         held.append(HeldBack(signal, places, normal))
-    return NormalSeries(np.stack(windows), held, ("ecg [mV]",), float(SAMPLE_RATE_HZ), {})
+    names, rate_hz = ("ecg [mV]",), float(SAMPLE_RATE_HZ)
+    return NormalSeries(np.stack(windows), held, names, rate_hz, {}, config.beat_before)
 
 
 def _lead(

@@ -14,6 +14,8 @@ FRONTS = ("none", "center", "spectrum")
 WHITENINGS = ("none", "channel", "entry")
 # Below this share of a channel's mean power in normal data a frequency is silence.
 _SILENCE = 1e-4
+# Below this share of the latents' mean variance a latent is still.
+_STILL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class DetectorNetwork:
             neighbours in time, "dense" all of a window at once.
         whiten: errors count in units of what they are in normal data, for each "channel", for each
             "entry" of the window, or all alike ("none").
+        latent_distance: weight of how far the latents lie from those of normal data, beside the
+            error: what is strange but like the components comes back well. See `Detector.forward`.
     """
 
     front: str = "none"
@@ -34,6 +38,7 @@ class DetectorNetwork:
     latent: int = 16
     hidden: tuple[int, ...] = (32, 64, 64)
     whiten: str = "channel"
+    latent_distance: float = 0.0
 
     def __post_init__(self) -> None:
         for key, value, known in (
@@ -43,6 +48,8 @@ class DetectorNetwork:
         ):
             if value not in known:
                 raise ValueError(f"{key} is {value!r}, expected one of {', '.join(known)}")
+        if not 0 <= self.latent_distance < 1e6:
+            raise ValueError(f"latent_distance is {self.latent_distance}, expected 0 or more")
 
 
 class Detector(nn.Module):
@@ -66,6 +73,9 @@ class Detector(nn.Module):
         # What squared errors are in normal data, and below what power a frequency is silence.
         self.register_buffer("usual", torch.ones(features))
         self.register_buffer("silence", torch.full((channels,), 1e-12))
+        if config.latent_distance:
+            self.register_buffer("center", torch.zeros(config.latent))
+            self.register_buffer("whitening", torch.eye(config.latent))
         if config.front == "spectrum":
             time = torch.arange(samples) * (2 * math.pi / samples)
             angles = time[:, None] * torch.arange(1, self.rows + 1)
@@ -82,17 +92,35 @@ class Detector(nn.Module):
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Squared errors (N, rows, channels) in normalized units, see `usual`."""
-        return self.residual(x, self.features(x)).square() / self.get_buffer("usual")
+        """Squared errors (N, rows, channels) in normalized units, see `usual`.
+
+        With `latent_distance`, to each is added so many times the squared Mahalanobis distance of
+        the window's latents, per latent: both have a mean of one in normal data, as the two halves
+        of the combined index of Yue and Qin (2001).
+        """
+        features = self.features(x)
+        difference, latents = self._compared(features, features)
+        errors = difference.square() / self.get_buffer("usual")
+        if not self.config.latent_distance:
+            return errors
+        whitened = (latents - self.get_buffer("center")) @ self.get_buffer("whitening")
+        distance = self.config.latent_distance * whitened.square().mean(1)
+        return errors + distance[:, None, None]
 
     def residual(self, shown: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """The difference between features (N, rows, channels) and what comes back of those of
         `shown`, windows, in units of the features' own spread."""
-        given = self.features(shown).reshape(-1, *self.autoencoder.shape)
-        restored, _, _ = self.autoencoder(given)
+        return self._compared(self.features(shown), wanted)[0]
+
+    def _compared(
+        self, features: torch.Tensor, wanted: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `residual` gives of features (N, rows, channels), and their latents (N, latent)."""
+        given = features.reshape(-1, *self.autoencoder.shape)
+        restored, latents, _ = self.autoencoder(given)
         scale = self.autoencoder.get_buffer("scale")
         difference: torch.Tensor = (restored - wanted.reshape(given.shape)) / scale
-        return difference.reshape(-1, self.rows, self.shape[1])
+        return difference.reshape(-1, self.rows, self.shape[1]), latents
 
     @torch.no_grad()
     def start(self, x: torch.Tensor) -> None:
@@ -105,7 +133,10 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def fit_usual(self, x: torch.Tensor) -> None:
-        """Measure what squared errors are of normal windows (N, samples, channels)."""
+        """Measure what squared errors, and latents, are of normal windows (N, samples,
+        channels)."""
+        if self.config.latent_distance:
+            self._fit_latents(x)
         if self.config.whiten == "none":
             return
         squares = torch.cat(
@@ -116,6 +147,18 @@ class Detector(nn.Module):
             squares = squares.mean(0, keepdim=True).expand_as(squares)
         # What is never wrong in training, such as a constant channel, must not be all that counts.
         self.get_buffer("usual").copy_(squares.clamp_min(float(0.05 * overall)))
+
+    def _fit_latents(self, x: torch.Tensor) -> None:
+        features = [self.features(part) for part in x.split(256)]
+        latents = torch.cat([self._compared(part, part)[1] for part in features]).double()
+        center = latents.mean(0)
+        covariance = (latents - center).T @ (latents - center) / len(latents)
+        # Latents that hardly move would count most, and say least.
+        floor = _STILL * covariance.diagonal().mean().clamp_min(1e-12)
+        covariance += floor * torch.eye(len(center), dtype=torch.float64, device=x.device)
+        inverse = torch.linalg.inv(torch.linalg.cholesky(covariance))
+        self.get_buffer("center").copy_(center)
+        self.get_buffer("whitening").copy_(inverse.T)
 
     def _power(self, x: torch.Tensor) -> torch.Tensor:
         """Power of each frequency but zero, (N, samples // 2, channels)."""

@@ -16,6 +16,8 @@ from train.detector.network import Detector, DetectorNetwork
 
 # Windows that the usual errors are measured on: more would not change them.
 _MEASURED = 20_000
+# Windows that are validated.
+_VALIDATED = 2000
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ class DetectorRecipe:
         self.network = Detector(config.network, (samples, channels))
         spread = self.normal.training.std((0, 1))
         self._noise = torch.from_numpy(spread * np.float32(config.loss.noise))
-        self._validation = torch.from_numpy(self.normal.validation[:2000])
+        # Of all that is held back, as much of its beginning as of its end.
+        held = self.normal.validation
+        self._validation = torch.from_numpy(held[:: -(-len(held) // _VALIDATED)])
 
     def data_summary(self) -> dict[str, Any]:
         """What is learned from, for the first line of a run and for the model's card."""

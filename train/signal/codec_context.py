@@ -118,7 +118,7 @@ def _followers(
     found = change.transpose(1, 2)[items, places] * there[..., None]  # (N, T, kept, channels)
     found = F.pad(found, (0, 0, 0, MATCHES - kept))
     found[..., 0] += before.transpose(1, 2)
-    nearness = (values.clamp_min(0) + 1).log2().floor()
+    nearness = (values.ceil() + 1).log2().floor()
     nearness = torch.where(there, nearness, torch.full_like(nearness, NO_MATCH))
     nearness = F.pad(nearness, (0, MATCHES - kept), value=NO_MATCH)
     planes = found.flatten(2).transpose(1, 2)[:, :, None]
