@@ -93,32 +93,25 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Cop
     """Writes the copies into the folder `out`; what each target takes of them.
 
     Args:
-        bundle: a codec or a denoiser.
+        bundle: a codec, a denoiser or a detector.
         out: made if need be; files of an earlier run are replaced.
         size: height and width in pixels of the pictures, multiples of the codec's stride and not
-            larger than one of its tiles.
+            larger than one of its tiles. Of a codec of signals the width is its samples.
 
     Raises:
         ExportError: a copy gives other numbers than its original, or keeps a free shape.
     """
     out.mkdir(parents=True, exist_ok=True)
-    stride = int(bundle.manifest.layout.get("stride", 1))
-    if size[0] % stride or size[1] % stride or min(size) < stride:
-        raise ExportError(f"size is {size[0]}x{size[1]}, expected multiples of {stride}")
-    largest = stride * int((bundle.manifest.latent or {}).get("tile", max(size)))
-    if max(size) > largest:
-        raise ExportError(f"size is {size[0]}x{size[1]}: a tile of {largest} is the largest")
+    _check_size(bundle, size)
     typical = typical_inputs(bundle, precision="fp32", size=size)
     copies = []
     for role, files in bundle.manifest.graphs.items():
         for precision in files:
             source = bundle.graph_file(role, precision)
-            cells = size[0] // stride, size[1] // stride
-            # Only an encoder sees pixels; everything behind it sees latents.
             graph = Graph(read_graph(source))
-            shapes = _shapes(graph, size if role == "encoder" else cells)
+            shapes = _shapes(graph, _sides(bundle, role, size))
             free = any(isinstance(axis, str) for p in graph.inputs for axis in p.shape)
-            end = f".{size[0]}x{size[1]}.onnx" if free else ".onnx"
+            end = f".{_told(bundle, size)}.onnx" if free else ".onnx"
             copy = out / f"{role}.{precision}{end}"
             fixed_copy(source, copy, shapes)
             _check_same(source, copy, shapes, allowed=0.0)
@@ -150,6 +143,37 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Cop
     }
     (out / "mobile.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return copies
+
+
+def _check_size(bundle: Bundle, size: tuple[int, int]) -> None:
+    stride = int(bundle.manifest.layout.get("stride", 1))
+    sides = size[1:] if bundle.manifest.layout.get("kind") == "signal" else size
+    if any(side % stride or side < stride for side in sides):
+        raise ExportError(f"size is {size[0]}x{size[1]}, expected multiples of {stride}")
+    largest = stride * int((bundle.manifest.latent or {}).get("tile", max(size)))
+    if max(size) > largest:
+        raise ExportError(f"size is {size[0]}x{size[1]}: a tile of {largest} is the largest")
+
+
+def _sides(bundle: Bundle, role: str, size: tuple[int, int]) -> tuple[int, ...]:
+    """What the free axes of a graph become."""
+    stride = int(bundle.manifest.layout.get("stride", 1))
+    if bundle.manifest.task == "detector":
+        return (1,)  # a window at a time
+    # Only an encoder sees pixels, or samples; everything behind it sees latents.
+    if bundle.manifest.layout.get("kind") == "signal":
+        phases = int((bundle.manifest.latent or {}).get("phases", 1))
+        return (size[1] // (phases if role == "encoder" else stride),)
+    return size if role == "encoder" else (size[0] // stride, size[1] // stride)
+
+
+def _told(bundle: Bundle, size: tuple[int, int]) -> str:
+    """The size in a copy's name."""
+    if bundle.manifest.task == "detector":
+        return "1"
+    return (
+        f"{size[1]}" if bundle.manifest.layout.get("kind") == "signal" else f"{size[0]}x{size[1]}"
+    )
 
 
 def _judged(file: Path, role: str, form: str) -> Copy:
@@ -287,13 +311,16 @@ def asked(file: Path) -> list[Verdict]:
     return verdicts
 
 
-def _shapes(graph: Graph, sides: tuple[int, int]) -> dict[str, Shape]:
-    """A shape for each input, whose free axes are the height and width of a plane."""
+def _shapes(graph: Graph, sides: tuple[int, ...]) -> dict[str, Shape]:
+    """A shape for each input, whose free axes are the height and width of a plane, the length of a
+    signal or the number of windows."""
     shapes = {}
     for port in graph.inputs:
         free = [index for index, axis in enumerate(port.shape) if isinstance(axis, str)]
-        if len(free) not in (0, 2):
-            raise ExportError(f"{graph.file.name}: {port.name!r} is {port.shape}: no picture")
+        if len(free) not in (0, len(sides)):
+            raise ExportError(
+                f"{graph.file.name}: {port.name!r} is {port.shape}, expected {len(sides)} free axes"
+            )
         axes = dict(zip(free, sides, strict=False))
         shapes[port.name] = tuple(
             axes[i] if isinstance(axis, str) else axis for i, axis in enumerate(port.shape)
@@ -333,7 +360,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("bundle", help="a bundled name or a folder")
     parser.add_argument("out", type=Path, help="folder of the copies")
-    parser.add_argument("--size", default="512x768", help="height x width in pixels")
+    parser.add_argument(
+        "--size",
+        default="512x768",
+        help="height x width in pixels; 1 x samples of a codec of signals",
+    )
     options = parser.parse_args(arguments)
     try:
         height, width = map(int, options.size.split("x"))
