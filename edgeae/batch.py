@@ -44,6 +44,8 @@ _WAITING = 2
 # Small jobs go to a process in groups that take about so long: handing each over alone costs this
 # process as much as a tenth of the work.
 _GROUP_S, _GROUP_MOST = 0.2, 16
+# The signals that end a command.
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
 Tick = Callable[[float], None]
 
@@ -307,7 +309,8 @@ def _side_by_side(
     try:
         while True:
             while len(running) < processes * _WAITING and (group := list(islice(jobs, size))):
-                running[pool.submit(_outcomes_elsewhere, group, work)] = group
+                with _signals_held():
+                    running[pool.submit(_outcomes_elsewhere, group, work)] = group
             if not running:
                 break
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -317,9 +320,10 @@ def _side_by_side(
                 except BrokenProcessPool:
                     doubtful.extend(running.pop(future))
                     continue
-                del running[future]
+                with _signals_held():
+                    del running[future]
+                    ended_jobs.extend(outcomes)
                 size = _group_size(outcomes)
-                ended_jobs.extend(outcomes)
                 while ended_jobs:
                     yield ended_jobs.popleft()
             if doubtful:
@@ -337,6 +341,26 @@ def _side_by_side(
                 ended_jobs.extend(future.result())
         for outcome in ended_jobs:
             late(outcome)
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keeps signals that come meanwhile until it ends: one that came between two lines would take
+    with it what is known of a group that runs or has ended."""
+    held: list[int] = []
+    before: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for name in _ENDING:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is not None:
+                    before[number] = signal.signal(number, lambda number, _: held.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _group_size(outcomes: Sequence[Outcome]) -> int:
@@ -367,7 +391,7 @@ def _begin_worker() -> None:
     import warnings
 
     warnings.simplefilter("ignore")
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in _ENDING:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     parent = multiprocessing.parent_process()
