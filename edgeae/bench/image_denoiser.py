@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeae.bench.image_codec import PHOTO_SHAPE
-from edgeae.bench.workloads import ASSETS, Workload
+from edgeae.bench.trials import large_photo, photo_of
+from edgeae.bench.workloads import Workload
 from edgeae.errors import EdgeaeError
 from edgeae.image.denoiser import ImageDenoiser
-from edgeae.media import read_image
 
 __all__ = ["self_test", "typical_runs", "workloads"]
 
@@ -27,10 +26,7 @@ def workloads(denoiser: ImageDenoiser, *, source: Path | None = None) -> list[Wo
 
     Raises MediaError for a source that cannot be read.
     """
-    if source is None:
-        image = read_image(ASSETS / "photo.webp")[: PHOTO_SHAPE[0], : PHOTO_SHAPE[1]]
-    else:
-        image = read_image(source)
+    image = photo_of(source)
     rows, columns = image.shape[:2]
     what = f"a photo of {columns}x{rows} pixels"
     amount, unit = rows * columns / 1e6, "megapixel"
@@ -71,10 +67,7 @@ def self_test(denoiser: ImageDenoiser) -> Iterator[str]:
 
 def typical_runs(denoiser: ImageDenoiser, *, size: tuple[int, int]) -> int:
     """Denoises a piece of the package's photo of so many rows and columns, and fills it."""
-    photo = read_image(ASSETS / "photo.webp")
-    below, right = max(0, size[0] - photo.shape[0]), max(0, size[1] - photo.shape[1])
-    photo = np.pad(photo, ((0, below), (0, right), (0, 0)), mode="symmetric")
-    piece = np.ascontiguousarray(photo[: size[0], : size[1]])
+    piece = np.ascontiguousarray(large_photo(*size)[: size[0], : size[1]])
     for level in CALIBRATION_LEVELS:
         denoiser.denoise(_noisy(piece, level))
     hole = np.zeros(piece.shape[:2], np.bool_)

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from edgeae.bench.image_codec import PHOTO_SHAPE
-from edgeae.bench.workloads import ASSETS, Workload
+from edgeae.bench.trials import large_photo, photo_of
+from edgeae.bench.workloads import Workload
 from edgeae.errors import EdgeaeError
 from edgeae.image.detector import ImageDetector
-from edgeae.media import read_image
 
 __all__ = ["self_test", "typical_runs", "workloads"]
 
@@ -22,10 +21,7 @@ def workloads(detector: ImageDetector, *, source: Path | None = None) -> list[Wo
 
     Raises MediaError for a source that cannot be read.
     """
-    if source is None:
-        image = read_image(ASSETS / "photo.webp")[: PHOTO_SHAPE[0], : PHOTO_SHAPE[1]]
-    else:
-        image = read_image(source)
+    image = photo_of(source)
     rows, columns = image.shape[:2]
     what = f"score an image of {columns}x{rows} pixels"
     amount = rows * columns / 1e6
@@ -48,8 +44,5 @@ def self_test(detector: ImageDetector) -> Iterator[str]:
 
 def typical_runs(detector: ImageDetector, *, size: tuple[int, int], **_: Any) -> int:
     """Scores a piece of the package's photo of so many rows and columns."""
-    photo = read_image(ASSETS / "photo.webp")
-    below, right = max(0, size[0] - photo.shape[0]), max(0, size[1] - photo.shape[1])
-    photo = np.pad(photo, ((0, below), (0, right), (0, 0)), mode="symmetric")
-    detector.score(np.ascontiguousarray(photo[: size[0], : size[1]]))
+    detector.score(np.ascontiguousarray(large_photo(*size)[: size[0], : size[1]]))
     return 1

@@ -155,9 +155,9 @@ def compress(
             folder.refuse_existing(out, force=force)
     task = "autoencoder" if items else "codec"
     options.load_for(loading, task, processes=settings.processes_for(plan))
-    if not items:
-        _check_kind(loading, series)
     try:
+        if not items:
+            _check_kind(loading, series)
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
@@ -270,9 +270,9 @@ def decompress(
     if model is not None:
         task = "autoencoder" if items else "codec"
         options.load_for(loading, task, processes=settings.processes_for(plan))
-        if not items:
-            _check_kind(loading, series)
     try:
+        if model is not None and not items:
+            _check_kind(loading, series)
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()

@@ -31,11 +31,14 @@ from edgeae.errors import BitstreamError
 __all__ = [
     "DONE",
     "FRAME_BYTES",
+    "SEAL_BYTES",
     "Chunk",
     "as_bytes",
     "first_chunk",
     "read",
     "read_varint",
+    "sealed",
+    "unsealed",
     "salvage",
     "varint",
     "write",
@@ -46,6 +49,7 @@ DONE = b"DONE"
 CHECK = b"crCS"
 _HEAD = b"HEAD"
 # Length, type and CRC around a body.
+SEAL_BYTES = 4
 FRAME_BYTES = 12
 # How many times over the bytes of a file may go into checksums while it is salvaged: chunks that
 # only look like some could name the whole rest of the file each.
@@ -80,6 +84,21 @@ def as_bytes(blob: Any) -> bytes:
     if not isinstance(blob, bytes | bytearray | memoryview):
         raise TypeError(f"blob is {type(blob).__name__}, expected bytes")
     return bytes(blob)
+
+
+def sealed(body: bytes) -> bytes:
+    """A file in one piece: what it holds, and the CRC-32 of that."""
+    return body + struct.pack("<I", zlib.crc32(body))
+
+
+def unsealed(data: bytes, *, least: int = 0) -> memoryview:
+    """What `sealed` was given. Raises BitstreamError if the CRC does not match, or if it is shorter
+    than `least` bytes."""
+    body = memoryview(data)[:-SEAL_BYTES]
+    sound = int.from_bytes(data[-SEAL_BYTES:], "little") == zlib.crc32(body)
+    if len(body) < least or not sound:
+        raise BitstreamError("the file is cut off or damaged: its checksum does not match")
+    return body
 
 
 def write(magic: bytes, chunks: Iterable[Chunk]) -> bytes:

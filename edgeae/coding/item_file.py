@@ -20,8 +20,6 @@ docs/FORMAT.md, section 14, says the rest.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -53,7 +51,7 @@ MAX_FILE_BYTES = 1 << 30
 # Types of items, in the order of their codes.
 DTYPES = ("float32", "float64", "uint8")
 _SINGLE = 1 << 4
-_ID_BYTES, _SMALL_ID_BYTES, _CRC_BYTES = 16, 4, 4
+_ID_BYTES, _SMALL_ID_BYTES = 16, 4
 
 
 @dataclass(frozen=True)
@@ -96,8 +94,9 @@ class ItemFile:
 def write(header: Header, blocks: Sequence[bytes]) -> bytes:
     """The bytes of a file, in the small form where there is one block."""
     if len(blocks) == 1:
-        body = SMALL_MAGIC + header.codec_id[:_SMALL_ID_BYTES] + header.body() + blocks[0]
-        return body + struct.pack("<I", zlib.crc32(body))
+        return container.sealed(
+            SMALL_MAGIC + header.codec_id[:_SMALL_ID_BYTES] + header.body() + blocks[0]
+        )
     chunks = [Chunk(b"HEAD", header.codec_id + header.body())]
     chunks += [Chunk(b"BLOK", varint(i) + block) for i, block in enumerate(blocks)]
     return container.write(MAGIC, chunks)
@@ -120,12 +119,10 @@ def read(data: bytes) -> ItemFile:
         raise BitstreamError(f"the file has {len(data)} bytes, expected at most {MAX_FILE_BYTES}")
     if data.startswith(SMALL_MAGIC):
         header, begin = _small_header(data)
-        end = len(data) - _CRC_BYTES
-        if end < begin or zlib.crc32(data[:end]) != int.from_bytes(data[end:], "little"):
-            raise BitstreamError("the file is cut off or damaged: its checksum does not match")
+        body = container.unsealed(data, least=begin)
         if header.blocks != 1:
             raise BitstreamError(f"the file claims {header.items} items in one block")
-        return ItemFile(header, [data[begin:end]])
+        return ItemFile(header, [body[begin:]])
     # Besides blocks there are the header, the check of all and the end.
     chunks = container.read(data, MAGIC, max_chunks=MAX_ITEMS // BLOCK_ITEMS + 3)
     header = _head(chunks[0] if chunks else Chunk(b"", b""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeae.image.tiles import Tile
 
-__all__ = ["fill", "lost_latents", "quartered"]
+__all__ = ["fill", "lost_latents", "pulled"]
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -39,23 +39,42 @@ def fill(symbols: npt.NDArray[Any], lost: Mask) -> None:
     for begin in range(0, len(symbols), _CHANNELS):
         part = symbols[begin : begin + _CHANNELS]
         known: Floats = np.where(lost, 0, part).astype(np.float32)
-        filled = _filled(known, (~lost).astype(np.float32), _LEVELS)
+        filled = pulled(known, (~lost).astype(np.float32), _smoothed, levels=_LEVELS)
         part[:, lost] = np.rint(filled[:, lost]).astype(symbols.dtype)
 
 
-def _filled(values: Floats, weights: Floats, levels: int) -> Floats:
-    """The values (channels, h, w), which are 0 where their weight (h, w) is, filled in there."""
-    if levels == 0 or weights.all() or weights.size == 1:
+def pulled(
+    values: Floats,
+    weights: Floats,
+    smooth: Callable[[Floats, Mask], Floats],
+    *,
+    levels: int | None = None,
+) -> Floats:
+    """Values with those that are not known filled in from coarser grids.
+
+    Args:
+        values: float32 (..., h, w), 0 where they are not known.
+        weights: float32 (h, w), 0 where they are not known, up to 1 elsewhere.
+        smooth: makes values smooth where a mask (h, w) is True; called at each grid.
+        levels: how many coarser grids at most; None goes on until all is known.
+    """
+    hidden = weights == 0
+    if levels == 0 or weights.size == 1 or not hidden.any():
         return values
     height, width = weights.shape
     even = (0, height % 2), (0, width % 2)
-    sums = quartered(np.pad(values * weights, ((0, 0), *even)))
-    counts = quartered(np.pad(weights, even))
+    sums = _quartered(np.pad(values * weights, (*[(0, 0)] * (values.ndim - 2), *even)))
+    counts = _quartered(np.pad(weights, even))
     means = (sums / np.maximum(counts, 1e-6)).astype(np.float32)
-    coarse = _filled(means, np.minimum(counts, 1).astype(np.float32), levels - 1)
-    pulled = coarse.repeat(2, axis=1).repeat(2, axis=2)[:, :height, :width]
-    hidden = weights == 0
-    found: Floats = np.where(hidden, pulled, values)
+    below = None if levels is None else levels - 1
+    coarse = pulled(means, np.minimum(counts, 1).astype(np.float32), smooth, levels=below)
+    spread = coarse.repeat(2, axis=-2).repeat(2, axis=-1)[..., :height, :width]
+    return smooth(np.where(hidden, spread, values), hidden)
+
+
+def _smoothed(values: Floats, hidden: Mask) -> Floats:
+    """Values (channels, h, w), the hidden ones twice the mean of 3x3 around them."""
+    found = values
     for _ in range(_SMOOTHINGS):
         around = np.pad(found, ((0, 0), (1, 1), (1, 1)), mode="edge")
         rows = around[:, :-2] + around[:, 1:-1] + around[:, 2:]
@@ -64,7 +83,7 @@ def _filled(values: Floats, weights: Floats, levels: int) -> Floats:
     return found
 
 
-def quartered(values: Floats) -> Floats:
+def _quartered(values: Floats) -> Floats:
     """Sums of each 2x2 values, float32 (..., h, w) with even sides to (..., h / 2, w / 2)."""
     rows = values[..., 0::2, :] + values[..., 1::2, :]
     sums: Floats = rows[..., 0::2] + rows[..., 1::2]

@@ -13,7 +13,6 @@ docs/FORMAT.md says it byte by byte. No model is needed to read it:
 
 from __future__ import annotations
 
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae import metrics
-from edgeae.coding.container import read_varint, varint
+from edgeae.coding.container import SEAL_BYTES, read_varint, sealed, unsealed, varint
 from edgeae.coding.rate import QUALITIES
 from edgeae.errors import BitstreamError
 from edgeae.image.header import CHANNELS, Header, Limits, Metadata, checked
@@ -43,7 +42,6 @@ Image = npt.NDArray[np.uint8]
 
 MAGIC = b"\x89x"
 _PALETTE, _EXIF, _XMP = 4, 8, 16
-_CRC_BYTES = 4
 # Level 6 of zlib finds the best filter as well as level 9 does, in half the time.
 _TRIAL_LEVEL, _LEVEL = 6, 9
 # Rows are filtered so many bytes at a time, and the filter is chosen on so many of a large image.
@@ -136,7 +134,7 @@ def write(image: Image, metadata: Metadata | None = None) -> bytes:
     body = b"".join(
         [MAGIC, bytes([flags | kind]), varint(height), varint(width), described, prefix, rows]
     )
-    return body + struct.pack("<I", zlib.crc32(body))
+    return sealed(body)
 
 
 def read_header(data: bytes, limits: Limits | None = None) -> Header:
@@ -164,7 +162,7 @@ def read(data: bytes, limits: Limits | None = None) -> ExactFile:
         BitstreamError: not an exact file, cut off, damaged, or over a limit.
     """
     header, metadata, position = _described(data, limits or Limits())
-    body, flags = memoryview(data)[:-_CRC_BYTES], data[len(MAGIC)]
+    body, flags = memoryview(data)[:-SEAL_BYTES], data[len(MAGIC)]
     channels = max(1, header.channels)
     size = (header.height, header.width)
     if not flags & _PALETTE:
@@ -186,10 +184,8 @@ def _described(data: bytes, limits: Limits) -> tuple[Header, Metadata, int]:
         raise BitstreamError(
             f"the file has {len(data)} bytes, expected {limits.file_bytes} at most"
         )
-    body = memoryview(data)[:-_CRC_BYTES]
     header, position = _header(data, limits)
-    if int.from_bytes(data[-_CRC_BYTES:], "little") != zlib.crc32(body):
-        raise BitstreamError("the file is cut off or damaged: its checksum does not match")
+    body = unsealed(data)
     flags = data[len(MAGIC)]
     parts: list[bytes | None] = []
     for flag in (_EXIF, _XMP):

@@ -27,8 +27,6 @@ its block:
 from __future__ import annotations
 
 import re
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -61,7 +59,6 @@ MAGIC = b"\x89EAE\r\n\x1a\n"
 SMALL_MAGIC = b"\x89e"
 SMALL_ID_BYTES = 4
 EXIF, XMP = b"exIF", b"xmPP"
-_CRC_BYTES = 4
 _NONE = Metadata()
 # What is looked for in a damaged file.
 _SALVAGED = (b"HEAD", b"heAD", b"ALPH", b"TILE", EXIF, XMP)
@@ -92,8 +89,8 @@ def write(
 ) -> bytes:
     """The bytes of a file of one coded block a tile, in the small form where that can hold it."""
     if len(blocks) == 1 and header.channels in SHORT_CHANNELS and metadata in (None, _NONE):
-        body = SMALL_MAGIC + header.codec_id[:SMALL_ID_BYTES] + short_bytes(header) + blocks[0]
-        return body + struct.pack("<I", zlib.crc32(body))
+        short = short_bytes(header)
+        return container.sealed(SMALL_MAGIC + header.codec_id[:SMALL_ID_BYTES] + short + blocks[0])
     chunks = [Chunk(b"HEAD", header.body())]
     chunks += [
         Chunk(kind, body)
@@ -222,11 +219,9 @@ def _head(chunk: Chunk, limits: Limits) -> Header:
 
 
 def _read_small(data: bytes, limits: Limits) -> ImageFile:
-    if len(data) < len(SMALL_MAGIC) + _CRC_BYTES:
+    if len(data) < len(SMALL_MAGIC) + container.SEAL_BYTES:
         raise BitstreamError(f"the file is cut off after {len(data)} bytes")
-    body = memoryview(data)[:-_CRC_BYTES]
-    if int.from_bytes(data[-_CRC_BYTES:], "little") != zlib.crc32(body):
-        raise BitstreamError("the file is cut off or damaged: its checksum does not match")
+    body = container.unsealed(data)
     header, begin = _small_header(body, limits)
     return ImageFile(header, {0: body[begin:]})
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edgeae.image.concealment import quartered
+from edgeae.image.concealment import pulled
 
 __all__ = ["smooth_fill"]
 
@@ -42,26 +42,16 @@ def smooth_fill(colors: Pixels, hole: Mask) -> Pixels:
     plate = _Neighbors(hole)
     for channel in range(colors.shape[2]):  # one at a time: large images must fit in memory
         values = np.where(hole, np.float32(0), colors[:, :, channel] / most)
-        start = _membrane(values, known)
+        start = pulled(values, known, _membrane)
         plate.relax(start, PLATE_STEPS, bending=True)
         filled[hole, channel] = np.rint(start[hole].clip(0, 1) * most)
     return filled
 
 
-def _membrane(values: Floats, weights: Floats) -> Floats:
-    """Values (h, w), which are 0 where their weight is, filled in there from coarser grids."""
-    hidden = weights == 0
-    if not hidden.any():
-        return values
-    height, width = weights.shape
-    even = (0, height % 2), (0, width % 2)
-    sums, counts = quartered(np.pad(values * weights, even)), quartered(np.pad(weights, even))
-    means = (sums / np.maximum(counts, 1e-6)).astype(np.float32)
-    coarse = _membrane(means, np.minimum(counts, 1).astype(np.float32))
-    pulled = coarse.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
-    found: Floats = np.where(hidden, pulled, values)
-    _Neighbors(hidden).relax(found, MEMBRANE_STEPS, bending=False)
-    return found
+def _membrane(values: Floats, hidden: Mask) -> Floats:
+    """Values (h, w) relaxed towards the smoothest membrane where they are hidden, in place."""
+    _Neighbors(hidden).relax(values, MEMBRANE_STEPS, bending=False)
+    return values
 
 
 class _Neighbors:
