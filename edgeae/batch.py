@@ -26,6 +26,7 @@ from edgeae.errors import EdgeaeError, MediaError
 from edgeae.providers import Provider
 
 __all__ = [
+    "NO_FILE",
     "Done",
     "Job",
     "LeftOut",
@@ -44,6 +45,8 @@ _WAITING = 2
 # Small jobs go to a process in groups that take about so long: handing each over alone costs this
 # process as much as a tenth of the work.
 _GROUP_S, _GROUP_MOST = 0.2, 16
+# The target of jobs that write no file.
+NO_FILE = Path(os.devnull)
 # The signals that end a command.
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -60,12 +63,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of one file: a line for the user, and bytes read and written."""
+    """What came of one file: a line for the user, and bytes read and written; `found` is what the
+    line says, for programs, if the verb has something to say."""
 
     line: str
     read_bytes: int
     written_bytes: int
     warning: str | None = None
+    found: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -164,7 +169,7 @@ def forget() -> None:
 
 def plan(
     sources: Sequence[Path],
-    target: Path,
+    target: Path | None,
     *,
     suffixes: Collection[str],
     new_suffix: str | None,
@@ -177,18 +182,24 @@ def plan(
     One file goes to OUT, or into it if that is a folder or `into_folder` says so; several files
     go into it. A folder's files with one of `suffixes` go to the same places under OUT, sorted;
     hidden files and folders are passed over, as is OUT itself if it lies inside. `new_suffix`
-    replaces a name's suffix, or with `keep_suffix` follows it; None keeps the name.
+    replaces a name's suffix, or with `keep_suffix` follows it; None keeps the name. With None for
+    OUT no job writes a file.
 
     Raises:
         MediaError: there is nothing to read.
         ValueError: OUT is IN, or a file where a folder is needed.
     """
-    into_folder = into_folder or target.is_dir() or len(sources) > 1
+    into_folder = into_folder or (target is not None and target.is_dir()) or len(sources) > 1
     folders = [source for source in sources if source.is_dir()]
     if folders and len(sources) > 1:
         raise ValueError(f"{folders[0]} is a folder, expected files, or one folder alone")
-    if target.exists() and not target.is_dir() and (folders or into_folder):
+    if target is not None and target.exists() and not target.is_dir() and (folders or into_folder):
         raise ValueError(f"{target} is a file, expected a folder")
+
+    def placed(name: Path) -> Path:
+        if target is None:
+            return NO_FILE
+        return renamed(target / name)
 
     def renamed(path: Path) -> Path:
         if new_suffix is None:
@@ -201,16 +212,18 @@ def plan(
             if not source.exists():
                 raise MediaError(f"cannot read {source}: No such file or directory")
         made = [
-            Job(source, renamed(target / source.name) if into_folder else target)
+            Job(source, placed(Path(source.name)) if into_folder else target or NO_FILE)
             for source in sources
         ]
         for job in made:
             refuse_same_file(job)
-        return Plan(made, [], many=len(sources) > 1, makes_folders=into_folder)
+        return Plan(
+            made, [], many=len(sources) > 1, makes_folders=into_folder and target is not None
+        )
     (folder,) = folders
     jobs, left_out = [], []
-    for path in _files(folder, target):
-        job = Job(path, renamed(target / path.relative_to(folder)))
+    for path in _files(folder, folder if target is None else target):
+        job = Job(path, placed(path.relative_to(folder)))
         if not _is_regular(path):
             left_out.append(LeftOut(path, "not a regular file"))
         elif path.suffix.lower() not in suffixes:
@@ -220,7 +233,7 @@ def plan(
             jobs.append(job)
     if not jobs:
         raise MediaError(f"{folder} holds no file that ends in {' '.join(sorted(suffixes))}")
-    return Plan(jobs, left_out, many=True, makes_folders=True)
+    return Plan(jobs, left_out, many=True, makes_folders=target is not None)
 
 
 def refuse_same_file(job: Job) -> None:

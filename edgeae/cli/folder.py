@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import typer
 
-from edgeae.batch import Done, Job, Outcome, Plan, Tick, execute
+from edgeae.batch import NO_FILE, Done, Job, Outcome, Plan, Tick, execute
 from edgeae.cli import terminal
 from edgeae.cli.options import UsageError
 from edgeae.cli.pipes import PIPE
@@ -67,10 +67,20 @@ def refuse_existing(target: Path, *, force: bool) -> None:
         raise MediaError(f"{target} exists: --force replaces it")
 
 
+def _say(job: Job, done: Done) -> None:
+    terminal.say(done.line)
+
+
 def run_jobs(
-    plan: Plan, work: Callable[[Job, Tick], Done], settings: Settings, *, bar: bool = False
+    plan: Plan,
+    work: Callable[[Job, Tick], Done],
+    settings: Settings,
+    *,
+    bar: bool = False,
+    tell: Callable[[Job, Done], None] = _say,
 ) -> Tally:
-    """Does the jobs and prints the line of each; failures are told on stderr at the end.
+    """Does the jobs and tells what came of each, by default by its line; failures are told on
+    stderr at the end.
 
     The error of a single file is raised. What Ctrl-C or a signal interrupts is told with what is
     done, and goes on as an exception.
@@ -92,13 +102,13 @@ def run_jobs(
                     work,
                     processes=settings.processes_for(plan),
                     tick=tick,
-                    late=lambda outcome: _tell(outcome, plan, tally, log),
+                    late=lambda outcome: _tell(outcome, plan, tally, log, tell),
                 )
             )
         )
         try:
             for outcome in outcomes:
-                _tell(outcome, plan, tally, log)
+                _tell(outcome, plan, tally, log, tell)
                 tick(outcome.job, 0.0)
         except BaseException:
             outcomes.close()
@@ -134,7 +144,7 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Jo
     """The jobs whose place is free; the others are told."""
     made: dict[Path, Path] = {}
     for job in plan.jobs:
-        if job.target == PIPE:
+        if job.target in (PIPE, NO_FILE):
             yield job
             continue
         if settings.skip_existing and job.target.exists() and job.target not in made:
@@ -160,7 +170,9 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Jo
         yield job
 
 
-def _tell(outcome: Outcome, plan: Plan, tally: Tally, log: _Log) -> None:
+def _tell(
+    outcome: Outcome, plan: Plan, tally: Tally, log: _Log, tell: Callable[[Job, Done], None]
+) -> None:
     job, done = outcome.job, outcome.done
     if done is None:
         log.add(job.source, job.target, "failed", outcome.seconds, message=outcome.message)
@@ -173,7 +185,7 @@ def _tell(outcome: Outcome, plan: Plan, tally: Tally, log: _Log) -> None:
     tally.written_bytes += done.written_bytes
     log.add(job.source, job.target, "done", outcome.seconds, done, done.warning or "")
     if job.target != PIPE:
-        terminal.say(done.line)
+        tell(job, done)
     if done.warning:
         terminal.complain(f"{job.source}: {done.warning}")
 
@@ -216,7 +228,7 @@ class _Log:
             return
         row: dict[str, Any] = {
             "source": str(source),
-            "target": None if target is None else str(target),
+            "target": None if target in (None, NO_FILE) else str(target),
             "status": status,
             "read_bytes": None if done is None else done.read_bytes,
             "written_bytes": None if done is None else done.written_bytes,

@@ -5,6 +5,8 @@ A model is loaded once in each process.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import io
 import json
 from dataclasses import dataclass
@@ -15,17 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from edgeae import media
-from edgeae.batch import Loading, loaded
-from edgeae.cli import terminal
-from edgeae.cli.folder import refuse_existing
-from edgeae.errors import EdgeaeError, MediaError
+from edgeae import batch, media
+from edgeae.batch import NO_FILE, Done, Job, Loading, Tick, loaded
+from edgeae.cli import folder, options, terminal
+from edgeae.cli.folder import Settings
 from edgeae.image.detector import ImageDetector, ImageScore
 
 __all__ = [
     "PLOT_SUFFIXES",
     "SUFFIXES",
-    "Inspected",
     "Inspection",
     "heat_map",
     "inspect_file",
@@ -50,113 +50,73 @@ class Inspection:
     threshold: float | None = None
 
 
-@dataclass(frozen=True)
-class Inspected:
-    """What was found of one file."""
-
-    file: str
-    score: float
-    threshold: float
-    flagged: bool
-    bundle: str
-    model: str
-
-    def line(self) -> str:
-        """For people."""
-        word = "strange" if self.flagged else "good"
-        return f"{self.file}  {word}  score {self.score:.3f}, threshold {self.threshold:.3f}"
-
-    def told(self) -> dict[str, Any]:
-        """For programs."""
-        return {
-            "file": self.file,
-            "model": self.model,
-            "bundle": self.bundle,
-            "score": round(self.score, 6),
-            "threshold": self.threshold,
-            "flagged": self.flagged,
-        }
-
-
-def inspect_file(how: Inspection, source: Path, plot: Path | None) -> Inspected:
-    """Scores the image in one file, and draws its heat map beside it into `plot`.
-
-    Raises what reading, the detector and writing raise.
-    """
-    image = media.read_image(source)
+def inspect_file(how: Inspection, job: Job, tick: Tick) -> Done:
+    """Scores the image in one file, and draws its heat map beside it into the job's target, if it
+    has one. Raises what reading, the detector and writing raise."""
+    image = media.read_image(job.source)
     model: ImageDetector = loaded(how.loading)
     found = model.score(image)
     limit = model.threshold if how.threshold is None else how.threshold
-    if plot is not None:
-        media.atomic_write(plot, heat_map(image, found, limit))
-    manifest = model.bundle.manifest
-    return Inspected(
-        str(source), found.score, limit, found.score > limit, model.bundle.id, manifest.name
-    )
+    plot = b"" if job.target == NO_FILE else heat_map(image, found, limit)
+    if plot:
+        media.atomic_write(job.target, plot)
+    flagged = found.score > limit
+    word = "strange" if flagged else "good"
+    told = {
+        "file": str(job.source),
+        "model": model.bundle.manifest.name,
+        "bundle": model.bundle.id,
+        "score": round(found.score, 6),
+        "threshold": limit,
+        "flagged": flagged,
+    }
+    line = f"{job.source}  {word}  score {found.score:.3f}, threshold {limit:.3f}"
+    return Done(line, job.source.stat().st_size, len(plot), found=told)
 
 
 def inspect_images(
-    how: Inspection, source: Path, plot: Path | None, *, as_json: bool, force: bool
-) -> bool:
-    """Scores the image in a file or those in a folder, and says what was found of each; whether all
-    could be read.
+    how: Inspection, source: Path, plot: Path | None, settings: Settings, *, as_json: bool
+) -> None:
+    """Scores the image in a file or those in a folder, and says what was found of each.
 
     `plot` is the heat map's file, of a folder the folder of heat maps. Raises MediaError if there
-    is nothing to read, or a plot is there already and `force` is not set; for a single file what
-    `inspect_file` raises.
+    is nothing to read, or of a single file what cannot be done; of a folder's files, failures end
+    the command with exit code 1 after the others.
     """
-    jobs = _jobs(source, plot, force=force)
-    told: list[dict[str, Any]] = []
-    failures: list[str] = []
-    with terminal.progress_bar(len(jobs), shown=source.is_dir()) as show:
-        for i, job in enumerate(jobs):
-            show(i, job.source.name)
-            try:
-                if job.plot is not None:
-                    job.plot.parent.mkdir(parents=True, exist_ok=True)
-                found = inspect_file(how, job.source, job.plot)
-            except (EdgeaeError, OSError) as error:
-                if not source.is_dir():
-                    raise
-                failures.append(str(error))
-                continue
-            told.append(found.told())
-            if not as_json:
-                terminal.say(found.line())
-    if as_json:
-        print(json.dumps(told if source.is_dir() else told[0], indent=1))
-    for failure in failures:
-        terminal.complain(failure)
-    flagged = sum(one["flagged"] for one in told)
-    if source.is_dir() and not as_json:
-        terminal.say(f"{flagged} of {terminal.count(len(told), 'image')} flagged")
-    return not failures
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An image and where its heat map goes."""
-
-    source: Path
-    plot: Path | None
-
-
-def _jobs(source: Path, plot: Path | None, *, force: bool) -> list[_Job]:
-    if not source.is_dir():
-        jobs = [_Job(source, plot)]
-    else:
-        files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-        if not files:
-            raise MediaError(f"{source} holds no file that ends in {' '.join(sorted(SUFFIXES))}")
+    planned = options.checked(
+        batch.plan,
+        [source],
+        plot,
+        suffixes=SUFFIXES,
+        new_suffix=None,
+        why_not=lambda path: "no image",
+    )
+    if plot is not None and planned.many:
         # Files of one stem keep apart by their whole names.
         jobs = [
-            _Job(file, plot and plot / file.relative_to(source).with_name(f"{file.name}.png"))
-            for file in files
+            Job(job.source, job.target.with_name(f"{job.target.name}.png")) for job in planned.jobs
         ]
-    for job in jobs:
-        if job.plot is not None:
-            refuse_existing(job.plot, force=force)
-    return jobs
+        planned = dataclasses.replace(planned, jobs=jobs)
+    if plot is not None and not planned.many and not settings.skip_existing:
+        folder.refuse_existing(planned.jobs[0].target, force=settings.force)
+    options.load_for(how.loading, "detector", processes=settings.processes_for(planned))
+    found: list[dict[str, Any]] = []
+
+    def tell(job: Job, done: Done) -> None:
+        found.append(done.found or {})
+        if not as_json:
+            terminal.say(done.line)
+
+    work = functools.partial(inspect_file, how)
+    tally = folder.run_jobs(planned, work, settings, tell=tell)
+    if as_json:
+        found.sort(key=lambda one: Path(one["file"]))
+        told = found if planned.many else next(iter(found), None)
+        print(json.dumps(told, indent=1))
+    elif planned.many:
+        flagged = sum(one["flagged"] for one in found)
+        terminal.say(f"{flagged} of {terminal.count(len(found), 'image')} flagged")
+    folder.end(tally, planned, settings)
 
 
 def heat_map(image: NDArray[Any], found: ImageScore, threshold: float) -> bytes:

@@ -15,6 +15,7 @@ from edgeae.cli.options import UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading
+    from edgeae.cli.folder import Settings
 
 __all__ = ["score"]
 
@@ -59,7 +60,11 @@ def score(
     provider: options.Providers = None,
     device: options.Device = None,
     threads: options.Threads = 1,
+    jobs: options.Jobs = "1",
     force: options.Force = False,
+    skip_existing: options.Skip = False,
+    strict: options.Strict = False,
+    log: options.Log = None,
 ) -> None:
     """Say how strange a sensor's series is, and where: a line for each alarm; or an image, or each
     image of a folder."""
@@ -68,10 +73,20 @@ def score(
     from edgeae.cli import folder, score_files, score_plot
     from edgeae.detector import Detector
 
+    settings = folder.Settings(
+        force=force,
+        skip_existing=skip_existing,
+        strict=strict,
+        processes=options.job_count(jobs, threads=threads),
+        log=log,
+    )
+    settings.check()
     if find(model).manifest.layout.get("kind") == "image":
         how = options.loading(model, precision, provider, device, threads)
-        _score_images(source, how, threshold, as_json=as_json, plot=plot, force=force)
+        _score_images(source, how, threshold, settings, as_json=as_json, plot=plot)
         return
+    if settings != folder.Settings(force=force):
+        raise UsageError("--jobs, --skip-existing, --strict and --log are for images")
     if plot is not None:
         if plot.suffix.lower() not in score_plot.SUFFIXES:
             raise UsageError(f"--plot is {plot}, expected a name that ends in .html or .png")
@@ -106,16 +121,13 @@ def _score_images(
     source: Path,
     loading: Loading,
     threshold: float | None,
+    settings: Settings,
     *,
     as_json: bool,
     plot: Path | None,
-    force: bool,
 ) -> None:
     from edgeae.cli import inspected_images
-    from edgeae.errors import MediaError
 
-    if not source.exists():
-        raise MediaError(f"cannot read {source}: No such file or directory")
     if threshold is not None and not math.isfinite(threshold):
         raise UsageError(f"--threshold is {threshold}, expected a finite number")
     if plot is not None and not source.is_dir():
@@ -123,7 +135,7 @@ def _score_images(
             raise UsageError(f"--plot is {plot}, expected a name that ends in .png")
     elif plot is not None and plot.exists() and not plot.is_dir():
         raise UsageError(f"--plot is {plot}, a file, expected a folder as {source} is one")
-    options.load_for(loading, "detector")
+    if plot is None and settings.skip_existing:
+        raise UsageError("--skip-existing is for heat maps, expected --plot with it")
     how = inspected_images.Inspection(loading, threshold)
-    if not inspected_images.inspect_images(how, source, plot, as_json=as_json, force=force):
-        raise typer.Exit(1)
+    inspected_images.inspect_images(how, source, plot, settings, as_json=as_json)

@@ -110,3 +110,8 @@ def test_a_series_of_another_rate_is_not_denoised(tmp_path):
     result = run("denoise", source, tmp_path / "out.csv", "--model", model)
     assert result.exit_code == 1
     assert "250 samples a second, expected 360" in result.output
+
+
+def test_options_for_folders_of_images_are_refused_for_a_series(model, series):
+    result = run("score", series, "--model", model, "--jobs", "2")
+    assert result.exit_code == 2 and "for images" in result.output

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,3 +111,30 @@ def test_one_broken_image_does_not_end_the_others(model, folder):
     result = run("score", folder, "--model", model)
     assert result.exit_code == 1 and "1 of 2 images flagged" in result.output
     assert "broken.png" in result.output
+
+
+def test_a_folder_runs_on_processes_is_logged_and_goes_on(model, folder, tmp_path):
+    plots, log = tmp_path / "plots", tmp_path / "log.csv"
+    arguments = ("score", folder, "--model", model, "--plot", plots, "--json", "--log", log)
+    first = run(*arguments, "--jobs", "2")
+    assert first.exit_code == 0, first.output
+    assert [one["flagged"] for one in json.loads(first.stdout)] == [True, False]
+    assert "left out" in first.stderr and "notes.txt" in first.stderr
+    (plots / "good.png.png").unlink()
+    again = run(*arguments, "--skip-existing")
+    assert [one["flagged"] for one in json.loads(again.stdout)] == [False]
+    with log.open(newline="") as rows:
+        ended = [(Path(row["source"]).name, row["status"]) for row in csv.DictReader(rows)]
+    assert ended.count(("bad.png", "done")) == ended.count(("bad.png", "skipped")) == 1
+    assert ended.count(("good.png", "done")) == 2
+    assert ended.count(("notes.txt", "left out")) == 2
+
+
+def test_images_that_are_only_scored_have_no_target(model, folder, tmp_path):
+    log = tmp_path / "log.jsonl"
+    assert run("score", folder, "--model", model, "--log", log).exit_code == 0
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["target"] for row in rows if row["status"] == "done"] == [None, None]
+    assert run("score", folder, "--model", model, "--strict").exit_code == 1
+    refused = run("score", folder, "--model", model, "--skip-existing")
+    assert refused.exit_code == 2 and "--plot" in refused.output
