@@ -28,6 +28,7 @@ class Missing(StrEnum):
     interpolate = "interpolate"
 
 
+# Long: the options are its parameters, which typer reads from the signature.
 def score(
     source: Annotated[
         Path,
