@@ -139,7 +139,8 @@ def detection_spec(
         ),
         smooth_windows=whole("smooth_windows", section.get("smooth_windows", 1), 1, MAX_PAST),
         relative_windows=whole("relative_windows", section.get("relative_windows", 0), 0, MAX_PAST),
-        relative_least=whole("relative_least", section.get("relative_least", 10), 0, MAX_PAST),
+        # At least one: the first window of a signal has no other to count from.
+        relative_least=whole("relative_least", section.get("relative_least", 10), 1, MAX_PAST),
         relative_prior=number("relative_prior", section.get("relative_prior", 0.0)),
         beats=beats,
         beat_before=whole("beat_before", section.get("beat_before", 0), 0, window),

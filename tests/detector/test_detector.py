@@ -116,6 +116,15 @@ def test_a_signal_may_be_judged_by_its_own_past_alone(tmp_path):
     assert loud[0] > first.windows[0] + 4
 
 
+def test_a_first_window_has_something_to_count_from(tmp_path):
+    one = {"relative_windows": 3, "relative_least": 1, "relative_prior": -4.0}
+    scores = edgeae.load(squares(tmp_path / "one", detection=one)).score(quiet(80))
+    assert np.isfinite(scores.windows).all()
+    none = squares(tmp_path / "none", detection={**one, "relative_least": 0})
+    with pytest.raises(BundleError, match="relative_least is 0, expected a whole number, 1 to"):
+        edgeae.load(none)
+
+
 def test_early_beats_are_stranger_with_and_without_their_places(tmp_path):
     detector = edgeae.load(squares(tmp_path / "d", window=80, **AROUND_BEATS))
     x, places = heart(40, early=(30,))
