@@ -5,7 +5,9 @@
 
 The images are pieces of the package's photo. Every row is a command of its own, `edgeae compress
 --jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it; the
-best of `--repeats` counts. Memory is the largest resident set of any process of the command. At
+best of `--repeats` counts. Two commands at once, each on its share of the images, say what the
+processors give to programs that share nothing: `speedup_apart` is the most that any pool can
+reach. Memory is the largest resident set of any process of the command. At
 the end a run is killed in the middle and goes on with `--skip-existing`.
 """
 
@@ -33,6 +35,7 @@ from edgeae.bench.workloads import ASSETS
 from edgeae.media import read_image, write_image
 
 SIDE = 256
+APART = "edgeae, a command for each share"
 # About the bytes of the learned codec at its default quality.
 PEERS = {"AVIF speed 6": (".avif", {"quality": 60, "speed": 6}), "JPEG": (".jpg", {"quality": 60})}
 
@@ -86,6 +89,16 @@ def measure(
             for count in jobs
             for system, work in _systems(model, images, count).items()
         ]
+        shares = {count: shared_out(images, folder / f"shares-{count}", count) for count in jobs}
+        rows += [
+            _row(
+                APART,
+                count,
+                files,
+                _best(functools.partial(_compress_apart, model, of), repeats, folder),
+            )
+            for count, of in shares.items()
+        ]
         for count in actors:
             work = functools.partial(_compress_on_ray, model, images, count)
             rows.append(_row("edgeae on Ray", count, files, _best(work, repeats, folder)))
@@ -95,10 +108,8 @@ def measure(
             work = functools.partial(_compress, model, some, max(jobs))
             grown.append(_row("edgeae", max(jobs), number, _best(work, 1, folder)))
         resumed = kill_and_resume(model, images, folder / "killed", max(jobs))
-    one, most = (
-        next(row for row in rows if (row["system"], row["jobs"]) == ("edgeae", count))
-        for count in (min(jobs), max(jobs))
-    )
+    rates = {(row["system"], row["jobs"]): row["files_per_s"] for row in rows}
+    one = rates["edgeae", min(jobs)]
     return {
         "what": "throughput of many small images",
         "machine": machine(),
@@ -106,7 +117,8 @@ def measure(
         "files": files,
         "side_pixels": SIDE,
         "rows": rows,
-        "speedup": round(most["files_per_s"] / one["files_per_s"], 2),
+        "speedup": round(rates["edgeae", max(jobs)] / one, 2),
+        "speedup_apart": round(rates[APART, max(jobs)] / one, 2),
         "growth": grown,
         "killed_and_resumed": resumed,
     }
@@ -121,6 +133,16 @@ def make_images(folder: Path, count: int) -> Path:
         top, left = (int(rng.integers(size - SIDE)) for size in photo.shape[:2])
         write_image(folder / f"{index:05}.png", photo[top : top + SIDE, left : left + SIDE])
     return folder
+
+
+def shared_out(images: Path, folder: Path, shares: int) -> list[Path]:
+    """Folders of links that hold every image once, in turn."""
+    folders = [folder / str(share) for share in range(shares)]
+    for share in folders:
+        share.mkdir(parents=True)
+    for index, image in enumerate(sorted(images.iterdir())):
+        (folders[index % shares] / image.name).symlink_to(image)
+    return folders
 
 
 def kill_and_resume(model: str, images: Path, out: Path, jobs: int) -> dict[str, int]:
@@ -160,6 +182,16 @@ def _systems(model: str, images: Path, jobs: int) -> dict[str, Callable[[Path], 
 def _compress(model: str, images: Path, jobs: int, out: Path) -> int:
     subprocess.run(_command(model, images, out, jobs), check=True, capture_output=True)
     return _bytes(out)
+
+
+def _compress_apart(model: str, shares: Sequence[Path], out: Path) -> int:
+    out.mkdir()
+    outs = [out / share.name for share in shares]
+    commands = [_command(model, *pair, jobs=1) for pair in zip(shares, outs, strict=True)]
+    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+    if any([process.wait() for process in processes]):
+        raise RuntimeError("a command ended with an error, expected every share compressed")
+    return sum(_bytes(share) for share in outs)
 
 
 def _compress_on_ray(model: str, images: Path, actors: int, out: Path) -> int:

@@ -1,5 +1,6 @@
 /**
- * Builds if need be, and runs the tests beside the linter and the type checks: `npm test [-- file...]`.
+ * Builds if need be, and runs the tests beside the linter and the type checks: `npm test [file...]`.
+ * `npm test alone` runs what waits for sound in a browser, `npm test side-by-side` all else.
  */
 
 import { execFileSync, spawn } from "node:child_process";
@@ -51,8 +52,11 @@ async function tests(names, atOnce) {
 if (!existsSync(`${root}dist/index.js`)) {
   execFileSync(process.execPath, ["scripts/build.mjs"], { cwd: root, stdio: "inherit" });
 }
-rmSync(`${root}build`, { recursive: true, force: true });
 const sources = readdirSync(`${root}test`).filter((file) => file.endsWith(".ts"));
+const all = sources
+  .filter((file) => file.endsWith(".test.ts"))
+  .map((file) => file.replace(/\.test\.ts$/, ""));
+rmSync(`${root}build`, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
   entryPoints: sources.map((file) => `test/${file}`),
@@ -62,20 +66,21 @@ await build({
   logLevel: "warning",
 });
 
-const wanted = process.argv.slice(2).map((file) => basename(file).replace(/(\.test)?(\.ts)?$/, ""));
-const names = sources
-  .filter((file) => file.endsWith(".test.ts"))
-  .map((file) => file.replace(/\.test\.ts$/, ""))
-  .filter((name) => !wanted.length || wanted.includes(name));
-const both = await Promise.all([
-  checks(),
-  tests(
-    names.filter((name) => !ALONE.includes(name)),
-    2,
-  ),
+const GROUPS = new Map([
+  ["alone", ALONE],
+  ["side-by-side", all.filter((name) => !ALONE.includes(name))],
 ]);
-const alone = await tests(
-  names.filter((name) => ALONE.includes(name)),
-  1,
+const asked = process.argv.slice(2);
+const wanted = asked.flatMap(
+  (name) => GROUPS.get(name) ?? [basename(name).replace(/(\.test)?(\.ts)?$/, "")],
 );
-process.exitCode = [...both, alone].every(Boolean) ? 0 : 1;
+const unknown = wanted.filter((name) => !all.includes(name));
+if (unknown.length) {
+  console.error(`there is no test ${unknown.join(", ")}, expected ${all.join(", ")}`);
+  process.exit(2);
+}
+const names = wanted.length ? wanted : all;
+const [beside, alone] = [false, true].map((is) => names.filter((n) => ALONE.includes(n) === is));
+const both = await Promise.all([asked.includes("alone") || checks(), tests(beside, 2)]);
+both.push(await tests(alone, 1));
+process.exitCode = both.every(Boolean) ? 0 : 1;
