@@ -189,7 +189,8 @@ def _compress_apart(model: str, shares: Sequence[Path], out: Path) -> int:
     outs = [out / share.name for share in shares]
     commands = [_command(model, *pair, jobs=1) for pair in zip(shares, outs, strict=True)]
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
-    if any([process.wait() for process in processes]):
+    codes = [process.wait() for process in processes]
+    if any(codes):
         raise RuntimeError("a command ended with an error, expected every share compressed")
     return sum(_bytes(share) for share in outs)
 
