@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import soxr
+import torch
 
 from train.speech.corpus import SAMPLE_RATE_HZ, Corpus, held_out_split, read_corpus
+from train.speech.formants import shifted_formants
 from train.speech.made import made_noise, struck_noise, unit_gain
-from train.speech.onsets import draw_timing
+from train.speech.onsets import change_scenes, draw_timing
 from train.speech.pack import read_pack
 
 
@@ -40,8 +42,13 @@ class SpeechData:
     # How many times as fast, so as high, speech is played: 0.7 to 1.6 reaches from giants to small
     # children, beyond what formants of one speaker can do.
     speech_speeds: tuple[float, ...] = (0.88, 1.15)
+    # Voices of other throats at the same pitch (`train.speech.formants`).
+    formant_chance: float = 0.0
+    formant_shifts: tuple[float, ...] = (0.8, 1.3)
     # Mixes whose noise comes late, goes, or changes its level at once (`train.speech.onsets`).
     onset_chance: float = 0.0
+    # Mixes that turn into another voice in another noise (`train.speech.onsets`).
+    scene_chance: float = 0.0
     swelling_chance: float = 0.2
     rumble_chance: float = 0.25
     reverberation_chance: float = 0.15
@@ -64,6 +71,13 @@ class SpeechData:
             raise ValueError(f"level_db is {self.level_db}, expected lowest and highest")
         if len(self.speech_speeds) != 2 or not 0 < self.speech_speeds[0] <= self.speech_speeds[1]:
             raise ValueError(f"speech_speeds is {self.speech_speeds}, expected lowest and highest")
+        if (
+            len(self.formant_shifts) != 2
+            or not 0 < self.formant_shifts[0] <= self.formant_shifts[1]
+        ):
+            raise ValueError(
+                f"formant_shifts is {self.formant_shifts}, expected lowest and highest"
+            )
         if self.segment_samples < SAMPLE_RATE_HZ // 4:
             raise ValueError(f"segment_samples is {self.segment_samples}, expected at least 4000")
 
@@ -135,6 +149,7 @@ class SpeechMixer:
         for i in range(size):
             speech[i] = self._speech_segment(length, rng)
             noise[i] = self._noise_segment(length, rng)
+        self._shift_formants(speech, rng)
         clean, wet, noise = _filtered(speech, noise, config, rng)
         noisy = np.empty_like(wet)
         for i in range(size):
@@ -162,6 +177,8 @@ class SpeechMixer:
             if rng.random() < config.clipping_chance:
                 ceiling = np.abs(noisy[i]).max() * rng.uniform(0.2, 0.8)
                 np.clip(noisy[i], -ceiling, ceiling, out=noisy[i])
+        if config.scene_chance:
+            change_scenes(noisy, clean, config.scene_chance, rng)
         return noisy, clean
 
     def validation(self) -> tuple[np.ndarray, np.ndarray]:
@@ -180,6 +197,18 @@ class SpeechMixer:
             snr_db = -5.0 + 20.0 * i / max(count - 1, 1)
             noisy[i] = clean[i] + noise * noise_gain(clean[i], noise, snr_db=snr_db)
         return noisy, clean
+
+    def _shift_formants(self, speech: np.ndarray, rng: np.random.Generator) -> None:
+        """Gives some rows of `speech` other formants, in place."""
+        config = self.config
+        if not config.formant_chance:
+            return
+        chosen = np.flatnonzero(rng.random(len(speech)) < config.formant_chance)
+        if not len(chosen):
+            return
+        factor = rng.uniform(*config.formant_shifts, len(chosen)).astype(np.float32)
+        shifted = shifted_formants(torch.from_numpy(speech[chosen]), torch.from_numpy(factor))
+        speech[chosen] = shifted.numpy()
 
     def _speech_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.config.speech_speed_chance:

@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional
 
 from train.speech.corpus import SAMPLE_RATE_HZ
-from train.speech.onsets import draw_timing
+from train.speech.formants import shifted_formants
+from train.speech.onsets import change_scenes, draw_timing
 
 if TYPE_CHECKING:
     from train.speech.data import Source, SpeechMixer
@@ -121,7 +122,10 @@ class DeviceMixer:
         clipped = self._draw(rng.random(size)) < config.clipping_chance
         share = self._draw(rng.uniform(0.2, 0.8, size))
         ceiling = noisy.abs().amax(1) * torch.where(clipped, share, 1.0)
-        return noisy.clamp(-ceiling[:, None], ceiling[:, None]), clean
+        noisy = noisy.clamp(-ceiling[:, None], ceiling[:, None])
+        if config.scene_chance:
+            change_scenes(noisy, clean, config.scene_chance, rng)
+        return noisy, clean
 
     def _time(
         self,
@@ -165,6 +169,10 @@ class DeviceMixer:
         chance = self.config.speech_speed_chance
         low, high = (math.log2(speed) for speed in self.config.speech_speeds)
         speech = self._speech.read(rng, size, length, self._speeds(rng, size, chance, low, high))
+        some = self._some(rng, size, self.config.formant_chance)
+        if len(some):
+            factor = self._draw(rng.uniform(*self.config.formant_shifts, len(some)))
+            speech = speech.index_copy(0, some, shifted_formants(speech[some], factor))
         # At times it begins late.
         late = np.where(rng.random(size) < 0.25, rng.integers(length // 2, size=size), 0)
         steps = torch.arange(length, device=self.device)

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 
 from train.speech.dnsmos import QualityModel
+from train.speech.loudness import loudness_shortfall
 
 # 384 ms of frames every 12.8 ms.
 STRETCH_FRAMES = 30
@@ -20,14 +21,17 @@ class SpeechLoss:
 
     `compressed` weighs the squared error of magnitudes and complex spectra after |.|^0.3,
     `multi_resolution` the same for magnitudes at the window lengths `resolutions`, `distortion` the
-    signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off, in
-    units of 10 dB, `intelligibility` how far the envelopes of bands are from following those of
-    clean speech, where `extended_share` is ESTOI's and the rest STOI's, `quality` how far a
-    published model of speech quality, in the file `quality_model` (see train/speech/dnsmos.py), is
-    from its best score: on `quality_samples` of one item of a batch, as that model costs more than
-    the network; without the file that part is left out. Above `emphasis_hz` the first two raise the
-    spectrum by 6 dB per octave, about as much as speech falls there: without that, consonants weigh
-    nothing.
+    signal-to-distortion ratio in units of 10 dB, `levels` how far the levels of bands are off,
+    `kept` how far they are too low where the mix is little but speech, `pauses` how much of the mix
+    is left where nobody speaks, these three in units of 10 dB, `loudness` opinion scores lost by a
+    model of loudness (see train/speech/loudness.py), `intelligibility` how far the envelopes of
+    bands are from following those of clean speech, where `extended_share` is ESTOI's and the rest
+    STOI's, `quality` how far a published model of speech quality, in the file `quality_model` (see
+    train/speech/dnsmos.py), is from its best score: on `quality_samples` of one item of a batch, as
+    that model costs more than the network; without the file that part is left out. Above
+    `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much as speech falls
+    there: without that, consonants weigh nothing. `quality` is asked in a share of the steps,
+    `quality_chance`, and weighs as much more in them.
     """
 
     compressed: float = 1.0
@@ -36,12 +40,22 @@ class SpeechLoss:
     resolutions: tuple[int, ...] = (256, 1024)
     distortion: float = 0.5
     levels: float = 0.0
+    kept: float = 0.0
+    pauses: float = 0.0
+    loudness: float = 0.0
     intelligibility: float = 2.0
     extended_share: float = 0.5
     quality: float = 0.0
     quality_model: str = ""
     quality_samples: int = 32_000
+    quality_chance: float = 1.0
     emphasis_hz: float = 500.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.quality_chance <= 1:
+            raise ValueError(
+                f"quality_chance is {self.quality_chance}, expected above 0, at most 1"
+            )
 
     @staticmethod
     def modern(raw: dict[str, Any]) -> dict[str, Any]:
@@ -123,11 +137,19 @@ def speech_loss(
     estimate = estimate * gain[:, None, None, None]
     parts: dict[str, torch.Tensor] = {}
     total = estimate.new_zeros(())
-    if config.compressed or config.levels:
+    if config.compressed or config.levels or config.kept or config.pauses:
         target = spectrum_of(clean, window_samples=window, hop_samples=window // 2)
     if config.levels:
         parts["levels"] = (_levels(estimate) - _levels(target)).abs().mean()
         total = total + config.levels * parts["levels"]
+    if config.kept or config.pauses:
+        mix = spectrum_of(noisy * gain[:, None], window_samples=window, hop_samples=window // 2)
+    if config.kept:
+        parts["kept"] = _taken(estimate, mix, target)
+        total = total + config.kept * parts["kept"]
+    if config.pauses:
+        parts["pauses"] = _left_in_pauses(estimate, mix, target)
+        total = total + config.pauses * parts["pauses"]
     if config.compressed:
         weight = _emphasis(window, config.emphasis_hz, like=target)
         parts["compressed"] = _compressed_error(
@@ -135,7 +157,10 @@ def speech_loss(
         )
         total = total + config.compressed * parts["compressed"]
     rated = config.quality > 0 and quality_model is not None
-    if config.multi_resolution or config.distortion or config.intelligibility or rated:
+    if rated and config.quality_chance < 1:
+        rated = float(torch.rand(())) < config.quality_chance
+    heard = (config.multi_resolution, config.distortion, config.loudness, config.intelligibility)
+    if any(heard) or rated:
         audio = audio_of(estimate, window_samples=window)
         reference = clean[:, : audio.shape[1]]
         # The faded ends say nothing about the network.
@@ -150,15 +175,18 @@ def speech_loss(
     if config.distortion:
         parts["distortion"] = _distortion(audio, reference)
         total = total + config.distortion * parts["distortion"]
+    if config.loudness:
+        parts["loudness"] = loudness_shortfall(audio, reference).mean()
+        total = total + config.loudness * parts["loudness"]
     if config.intelligibility:
         understood = intelligibility(audio, reference, extended_share=config.extended_share)
         parts["intelligibility"] = 1 - understood.mean()
         total = total + config.intelligibility * parts["intelligibility"]
-    if config.quality and quality_model is not None:
+    if rated and quality_model is not None:
         parts["quality"] = _quality_shortfall(
             quality_model, audio, reference, config.quality_samples
         )
-        total = total + config.quality * parts["quality"]
+        total = total + config.quality / config.quality_chance * parts["quality"]
     return total, {name: part.detach() for name, part in parts.items()}
 
 
@@ -273,6 +301,27 @@ def _levels(spectrum: torch.Tensor) -> torch.Tensor:
         for part, count in zip(parts, (64, 32, 16), strict=True)
     ]
     return torch.log10(torch.cat(bands, -1) + 1e-2)
+
+
+def _taken(estimate: torch.Tensor, mix: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far levels of bands lie below those of clean speech, as powers of ten, where the speech
+    is within 30 dB of its loudest band and the mix at most 3 dB above it."""
+    levels, mixed, aimed = (_levels(x) for x in (estimate, mix, target))
+    speech = (aimed > aimed.amax((1, 2), keepdim=True) - 3) & (aimed > -1) & (mixed < aimed + 0.3)
+    return ((aimed - levels).clamp_min(0) * speech).sum() / speech.sum().clamp_min(1)
+
+
+def _left_in_pauses(
+    estimate: torch.Tensor, mix: torch.Tensor, target: torch.Tensor
+) -> torch.Tensor:
+    """How much of the mix's power is left in frames 40 dB and more below the loudest of the clean
+    speech, as a power of ten above -45 dB; 0 for a mix without such frames."""
+    left, mixed, speech = (x.square().sum((1, 3)) for x in (estimate, mix, target))
+    # At a power of 1 a frame has that of its window times half the window's length.
+    pause = speech < (1e-4 * speech.amax(1, keepdim=True)).clamp_min(1e-2)
+    left, mixed = ((x * pause).sum(1) for x in (left, mixed))
+    ratio = (torch.log10((left + 1e-2) / (mixed + 1e-2)) + 4.5).clamp_min(0)
+    return torch.where(mixed > 1, ratio, torch.zeros_like(ratio)).mean()
 
 
 def _magnitude_error(

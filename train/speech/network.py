@@ -1,11 +1,15 @@
 """The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
 
-The network sees magnitudes and gives every bin a gain; when it could also see and turn phases, it
-learnt to make nothing of them. It works on about thirty frequency bands that are narrow where
-voices have their harmonics. Its memory over time is linear given its gates (h <- a h + (1 - a) c,
-a and c from the current input only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs
-one cheap pass instead of a recurrent matrix product per frame; dense mixing across bands sits
-between the memories. Every operator is a wide matrix product, which is what small devices run best.
+The network sees magnitudes and gives every bin a gain. In the lowest bands, where the harmonics of
+voices lie, it may also see how phases go on from frame to frame and from bin to bin, and filter
+each bin with a few complex taps ahead of its gain (deep filtering, arXiv 2205.05474): a gain alone
+leaves the noise's phase. Absolute phases, when it saw them, it learnt to make nothing of.
+
+It works on about thirty frequency bands that are narrow where voices have their harmonics. Its
+memory over time is linear given its gates (h <- a h + (1 - a) c, a and c from the current input
+only, as in minGRU, arXiv 2410.01201), so that a whole sequence costs one cheap pass instead of a
+recurrent matrix product per frame; dense mixing across bands sits between the memories. Every
+operator is a wide matrix product, which is what small devices run best.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ class SpeechNetwork:
     `memory` values per band, with one set of weights for all bands, and those where `wide` is not 0
     so many values of all bands together, which see `squeeze` values of each. Of what a memory
     keeps, the share `forgetting` is lost with every hop, so that hours of steady noise cannot carry
-    it to where no training segment has been.
+    it to where no training segment has been. The lowest `filter_bands` bands, if any, have complex
+    taps: on the bin itself in the last `filter_frames` frames, and on its two neighbours.
     """
 
     window_samples: int = 512
@@ -46,6 +51,8 @@ class SpeechNetwork:
     squeeze: int = 6
     forgetting: float = 0.0
     level_decay: float = 0.99
+    filter_bands: int = 0
+    filter_frames: int = 3
 
     def __post_init__(self) -> None:
         bins = self.window_samples // 2
@@ -74,6 +81,27 @@ class SpeechNetwork:
             raise ValueError(f"forgetting is {self.forgetting}, expected at least 0 and below 1")
         if not 0.0 < self.level_decay < 1.0:
             raise ValueError(f"level_decay is {self.level_decay}, expected above 0 and below 1")
+        if not 0 <= self.filter_bands < self.bands or self.filter_frames < 2:
+            raise ValueError(
+                f"filter_bands is {self.filter_bands} and filter_frames {self.filter_frames}, "
+                f"expected 0 to {self.bands - 1} and at least 2"
+            )
+
+    @property
+    def widths(self) -> list[int]:
+        """The number of bins of each band, from the lowest up."""
+        counted = zip(self.band_widths, self.band_counts, strict=True)
+        return [width for width, count in counted for _ in range(count)]
+
+    @property
+    def filtered_bins(self) -> int:
+        """The number of bins, from the lowest up, that have complex taps."""
+        return sum(self.widths[: self.filter_bands])
+
+    @property
+    def seen_bins(self) -> int:
+        """The number of bins, from the lowest up, whose phases bands with taps see."""
+        return self.filtered_bins + self.span_bins if self.filter_bands else 0
 
     @property
     def bins(self) -> int:
@@ -267,6 +295,143 @@ def _orthogonal(size: int) -> torch.Tensor:
     return nn.init.orthogonal_(torch.empty(size, size))
 
 
+class _ComplexFilter(nn.Module):
+    """A few complex taps on each of the lowest bins, and what the network sees of their phases.
+
+    Both begin as nothing: the taps' weights and those of what is seen are zero at first, so that a
+    network without them is where one with them starts.
+    """
+
+    place: torch.Tensor
+    turns: torch.Tensor
+
+    def __init__(self, config: SpeechNetwork) -> None:
+        super().__init__()
+        self.bands, self.frames = config.filter_bands, config.filter_frames
+        self.bins, self.seen_bins = config.filtered_bins, config.seen_bins
+        self.span_bins = config.span_bins
+        widths = config.widths[: self.bands]
+        self.width = max(widths)
+        # Of each bin the product with itself a frame ago and with the bin below: real, imaginary.
+        seen = 4 * config.span_bins
+        self.encoder = nn.Parameter(torch.zeros(self.bands, seen, config.channels))
+        # On the bin itself in every frame, then on the bins below and above.
+        self.taps = self.frames + 2
+        self.decoder = nn.Parameter(
+            torch.zeros(self.bands, config.channels, 2 * self.taps * self.width)
+        )
+        place = [i * self.width + j for i, width in enumerate(widths) for j in range(width)]
+        self.register_buffer("place", torch.tensor(place), persistent=False)
+        # What a tone in the middle of a bin turns by from frame to frame, half a window further: by
+        # pi with every bin. From bin to bin a sound in the middle of the window turns by pi too.
+        turns = 1.0 - 2.0 * (torch.arange(self.seen_bins) % 2)
+        self.register_buffer("turns", turns, persistent=False)
+
+    def heard(
+        self, z: torch.Tensor, x: torch.Tensor, level: torch.Tensor, span: torch.Tensor
+    ) -> torch.Tensor:
+        """z (bands, time, batch, channels) with what the phases of x (bins, time, batch, 2) add."""
+        _, time, batch, channels = z.shape
+        with torch.no_grad():
+            low, scale = x[: self.seen_bins], torch.sqrt(level + 1e-7)
+            before = functional.pad(low, (0, 0, 0, 0, 1, 0))[:, :-1] / scale
+            low = low / scale
+            turns = self.turns.view(-1, 1, 1)
+            products = _phases(low[..., 0], low[..., 1], before[..., 0], before[..., 1], turns)
+            seen = torch.stack(products, dim=-1)
+            seen = seen.index_select(0, span[: self.bands * self.span_bins])
+            seen = seen.view(self.bands, self.span_bins, time * batch, 4)
+            seen = seen.transpose(1, 2).reshape(self.bands, time * batch, -1)
+        added = torch.bmm(seen, self.encoder).view(self.bands, time, batch, channels)
+        return torch.cat((z[: self.bands] + added, z[self.bands :]))
+
+    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """x (bins, time, batch, 2), its lowest bins filtered by what z (bands, time * batch,
+        channels) says."""
+        _, time, batch, _ = x.shape
+        weights = torch.bmm(z[: self.bands], self.decoder).to(x.dtype)
+        weights = weights.view(self.bands, time * batch, 2 * self.taps, self.width)
+        weights = weights.permute(2, 0, 3, 1).reshape(2 * self.taps, -1, time * batch)
+        weights = torch.tanh(weights.index_select(1, self.place))
+        weights = weights.view(2 * self.taps, self.bins, time, batch)
+        low = x[: self.bins]
+        late = functional.pad(low, (0, 0, 0, 0, self.frames - 1, 0))
+        taps = [late[:, self.frames - 1 - i :][:, :time] for i in range(self.frames)]
+        taps += [functional.pad(low, (0, 0, 0, 0, 0, 0, 1, 0))[:-1], x[1 : self.bins + 1]]
+        real, imaginary = low.unbind(-1)
+        for i, tap in enumerate(taps):
+            tap_real, tap_imaginary = tap.unbind(-1)
+            real = real + weights[2 * i] * tap_real - weights[2 * i + 1] * tap_imaginary
+            imaginary = imaginary + weights[2 * i] * tap_imaginary + weights[2 * i + 1] * tap_real
+        return torch.cat((torch.stack((real, imaginary), dim=-1), x[self.bins :]))
+
+    def heard_step(
+        self,
+        z: torch.Tensor,
+        spectrum: torch.Tensor,
+        spectra: torch.Tensor,
+        level: torch.Tensor,
+        span: torch.Tensor,
+    ) -> torch.Tensor:
+        """`heard` for one hop: z (bands, channels), spectrum (2, bins), the spectra of the frames
+        before it (2 * (frames - 1), seen_bins), latest first, and the level (1, 1)."""
+        scale = torch.sqrt(level + 1e-7)
+        low = spectrum[:, : self.seen_bins] / scale
+        before = spectra[:2] / scale
+        products = _phases(low[0], low[1], before[0], before[1], self.turns)
+        seen = torch.stack(products, dim=-1).index_select(0, span[: self.bands * self.span_bins])
+        added = torch.matmul(seen.view(self.bands, 1, -1), self.encoder).view(self.bands, -1)
+        return torch.cat((z[: self.bands] + added, z[self.bands :]))
+
+    def step(
+        self, z: torch.Tensor, spectrum: torch.Tensor, spectra: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`forward` for one hop: z (bands, 1, channels), spectrum (1, 2, bins) and the spectra of
+        the frames before it; the filtered spectrum, and the spectra for the next hop."""
+        weights = torch.matmul(z[: self.bands], self.decoder)
+        weights = weights.view(self.bands, 2 * self.taps, self.width).transpose(0, 1)
+        weights = weights.reshape(2 * self.taps, -1).index_select(1, self.place)
+        weights = torch.tanh(weights).view(self.taps, 2, self.bins)
+        seen = spectrum[0, :, : self.seen_bins]
+        following = torch.cat((seen, spectra))
+        low = following[:, : self.bins].view(self.frames, 2, self.bins)
+        below = functional.pad(spectrum[:, :, : self.bins - 1], (1, 0))
+        taps = torch.cat((low, below, spectrum[:, :, 1 : self.bins + 1]))
+        real, imaginary = weights.split(1, dim=1)
+        tap_real, tap_imaginary = taps.split(1, dim=1)
+        added = torch.cat(
+            (
+                (real * tap_real - imaginary * tap_imaginary).sum(0),
+                (real * tap_imaginary + imaginary * tap_real).sum(0),
+            )
+        )
+        filtered = torch.cat((low[0] + added, spectrum[0, :, self.bins :]), dim=1)
+        return filtered[None], following[: 2 * (self.frames - 1)]
+
+
+def _phases(
+    real: torch.Tensor,
+    imaginary: torch.Tensor,
+    real_before: torch.Tensor,
+    imaginary_before: torch.Tensor,
+    turns: torch.Tensor,
+) -> tuple[torch.Tensor, ...]:
+    """How phases go on, each shaped as `real` (bins, ...): real and imaginary part of every bin's
+    product with itself a frame ago, and of that with the bin below, where a tone in the middle of a
+    bin and a sound in the middle of the window have real ones; compressed as magnitudes are."""
+    below = torch.cat((torch.zeros_like(real[:1]), real[:-1]))
+    imaginary_below = torch.cat((torch.zeros_like(real[:1]), imaginary[:-1]))
+    found = []
+    for sign, a, b in (
+        (turns, real_before, imaginary_before),
+        (-1.0, below, imaginary_below),
+    ):
+        both, crossed = real * a + imaginary * b, imaginary * a - real * b
+        size = sign * (both.square() + crossed.square() + 1e-6) ** -0.35
+        found += [both * size, crossed * size]
+    return tuple(found)
+
+
 class SpeechDenoiser(nn.Module):
     """A causal speech denoiser on spectra of overlapping windows.
 
@@ -280,9 +445,7 @@ class SpeechDenoiser(nn.Module):
         super().__init__()
         self.config = config
         bands, channels = config.bands, config.channels
-        widths = [
-            w for w, c in zip(config.band_widths, config.band_counts, strict=True) for _ in range(c)
-        ]
+        widths = config.widths
         starts = [sum(widths[:i]) for i in range(bands)]
         widest = max(widths)
         span: list[int] = []
@@ -308,6 +471,7 @@ class SpeechDenoiser(nn.Module):
             # Begin with a gain near 0.6.
             self.decoder[..., -1] = 0.0
             self.decoder_bias[..., -1] = 3.0
+        self.filter = _ComplexFilter(config) if config.filter_bands else None
 
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes of what one stream carries between hops; all begin at zero."""
@@ -315,6 +479,8 @@ class SpeechDenoiser(nn.Module):
         shapes: dict[str, tuple[int, ...]] = {"level": (1, 2)}
         if config.frames > 1:
             shapes["features"] = (config.bins, config.frames - 1)
+        if config.filter_bands:
+            shapes["spectra"] = (2 * (config.filter_frames - 1), config.seen_bins)
         for i, wide in enumerate(config.wide):
             shapes[f"memory{i}"] = (config.bands, config.memory)
             if wide:
@@ -334,17 +500,22 @@ class SpeechDenoiser(nn.Module):
         batch, _, time, _ = spectrum.shape
         x = spectrum.permute(3, 2, 0, 1).contiguous()
         with torch.no_grad():
-            features = _with_past(self._features(x, self._level(x)), config.frames)
+            level = self._level(x)
+            features = _with_past(self._features(x, level), config.frames)
             # (bands * span, time, batch, frames) -> (bands, time * batch, span * frames)
             seen = features.index_select(0, self.span)
             seen = seen.view(config.bands, config.span_bins, time * batch, config.frames)
             seen = seen.transpose(1, 2).reshape(config.bands, time * batch, -1)
         z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
+        if self.filter is not None:
+            z = self.filter.heard(z, x, level, self.span)
         start = z.new_zeros(config.bands, batch, config.memory, dtype=torch.float32)
         for block, wide in zip(self.blocks, config.wide, strict=True):
             z = block(z, start, z.new_zeros(1, batch, wide, dtype=torch.float32))
         z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
+        if self.filter is not None:
+            x = self.filter(z, x)
         gain = self._gain(torch.baddbmm(self.decoder_bias, z, self.decoder).to(x.dtype))
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
         gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
@@ -373,11 +544,15 @@ class SpeechDenoiser(nn.Module):
             following["features"] = features[:, 1:]
         seen = features.index_select(0, self.span).view(config.bands, 1, -1)
         z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
+        if self.filter is not None:
+            z = self.filter.heard_step(z, spectrum[0], given["spectra"], total / weight, self.span)
         for i, block in enumerate(self.blocks):
             names = [name for name in (f"memory{i}", f"wide{i}") if name in given]
             z, *later = block.step(z, *(given[name] for name in names))  # type: ignore[operator]
             following |= zip(names, later, strict=True)
         z = self.decoder_norm(z)[:, None]
+        if self.filter is not None:
+            spectrum, following["spectra"] = self.filter.step(z, spectrum, given["spectra"])
         gain = self._gain(torch.matmul(z, self.decoder) + self.decoder_bias)
         clean = spectrum * gain.view(-1).index_select(0, self.place)
         return clean, *(following[name] for name in self.state_shapes())

@@ -7,13 +7,14 @@ it always is: after a second of a quiet room it lets noise that begins then pass
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from train.speech.made import SAMPLE_RATE_HZ, unit_gain
 
-__all__ = ["Timing", "draw_timing"]
+__all__ = ["Timing", "change_scenes", "draw_timing"]
 
 Audio = npt.NDArray[np.float32]
 
@@ -26,6 +27,7 @@ EDGE_S = (0.002, 0.2)
 MARGIN_S = 0.25
 STEPS_DB = (-40.0, 0.0)
 MUTED_CHANCE = 0.4
+GAP_CHANCE = 0.5
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,33 @@ def draw_timing(length: int, rng: np.random.Generator) -> Timing:
             # Nobody speaks in the quiet room yet.
             speech_gain = (gain > 0).astype(np.float32)
     return Timing(noise_gain=gain, speech_gain=speech_gain, room=_quiet_room(length, rng))
+
+
+def change_scenes(noisy: Any, clean: Any, chance: float, rng: np.random.Generator) -> None:
+    """Give some mixes another one's beginning for their end, in place: a stream that nobody resets
+    goes from voice to voice and from room to room, half of the time after digital silence.
+
+    Args:
+        noisy, clean: arrays or tensors, float32 (batch, samples).
+        chance: of each row.
+        rng: decides.
+    """
+    size, length = noisy.shape
+    chosen = np.flatnonzero(rng.random(size) < chance)
+    if size < 2 or not len(chosen):
+        return
+    margin = int(MARGIN_S * SAMPLE_RATE_HZ)
+    begins = {int(row): int(rng.integers(length // 4, 3 * length // 4)) for row in chosen}
+    # Of what rows were before any of them changed.
+    others = {
+        row: [(x[(row + 1) % size, : length - at] + 0.0) for x in (noisy, clean)]
+        for row, at in begins.items()
+    }
+    for row, at in begins.items():
+        gap = int(rng.integers(margin, length // 4)) if rng.random() < GAP_CHANCE else 0
+        for x, other in zip((noisy, clean), others[row], strict=True):
+            x[row, at:] = other
+            x[row, at - gap : at] = 0.0
 
 
 def _moment(length: int, rng: np.random.Generator) -> int:
