@@ -128,8 +128,29 @@ def test_speech_is_played_within_the_speeds_of_the_config(monkeypatch):
     assert 0.7 <= min(drawn) < 0.85 and 1.4 < max(drawn) <= 1.6
 
 
+def test_batches_hold_other_formants_and_scenes_in_memory_and_on_a_device():
+    plain = SpeechData(**MADE)
+    changed = SpeechData(**MADE, formant_chance=1.0, scene_chance=1.0)
+    for make in (lambda c: SpeechMixer(c).batch, device_batch):
+        batches = [make(c)(np.random.default_rng(2), 4) for c in (plain, changed)]
+        for before, after in zip(*batches, strict=True):
+            assert np.isfinite(np.asarray(after)).all() and np.asarray(after).shape == (4, LENGTH)
+            assert not np.array_equal(np.asarray(before), np.asarray(after))
+
+
+@pytest.mark.parametrize("shifts", [(1.3,), (1.3, 0.8), (0.0, 1.0)])
+def test_formants_out_of_order_are_refused(shifts):
+    with pytest.raises(ValueError, match="formant_shifts is"):
+        SpeechData(**MADE, formant_shifts=shifts)
+
+
+def device_batch(config):
+    return DeviceMixer(SpeechMixer(config), torch.device("cpu")).batch
+
+
 def test_the_shipped_configuration_trains_on_late_noise_and_wide_voices():
     from pathlib import Path
 
     config = read_config(Path(__file__).parents[2] / "train" / "configs" / "speech-denoiser.toml")
     assert config.data.onset_chance > 0 and tuple(config.data.speech_speeds) == (0.7, 1.6)
+    assert config.data.scene_chance > 0 and config.data.formant_chance > 0

@@ -66,6 +66,9 @@ def _audible(config):
         {"frames": 1},
         {"wide": (10, 7), "squeeze": 3},
         {"wide": (0, 10, 0), "forgetting": 0.1},
+        {"filter_bands": 10},
+        {"filter_bands": 20, "filter_frames": 2},
+        {"filter_bands": 18, "filter_frames": 4, "frames": 1},
     ],
 )
 def test_step_by_step_equals_the_whole_sequence(changes):
@@ -124,15 +127,16 @@ def test_the_future_never_changes_the_past(wide):
 
 
 def test_a_sequence_does_not_depend_on_the_others_in_its_batch():
-    network = _audible(dataclasses.replace(SMALL, wide=(10, 10)))
+    network = _audible(dataclasses.replace(SMALL, wide=(10, 10), filter_bands=18))
     spectrum = _spectrum(0.1 * torch.randn(3, 20 * 256))
     with torch.no_grad():
         together, alone = network(spectrum)[1:2], network(spectrum[1:2])
     assert torch.allclose(together, alone, atol=1e-5 * float(alone.abs().max()))
 
 
-def test_silence_stays_silent():
-    network = _audible(SMALL)
+@pytest.mark.parametrize("bands", [0, 18])
+def test_silence_stays_silent(bands):
+    network = _audible(dataclasses.replace(SMALL, filter_bands=bands))
     audio = torch.zeros(1, 20 * 256)
     audio[0, 10 * 256 :] = 0.1 * torch.randn(10 * 256)
     with torch.no_grad():
@@ -142,8 +146,9 @@ def test_silence_stays_silent():
     assert clean[:, :, 12:].abs().max() > 0
 
 
-def test_the_level_of_the_input_is_the_level_of_the_output():
-    network = _audible(SMALL)
+@pytest.mark.parametrize("bands", [0, 18])
+def test_the_level_of_the_input_is_the_level_of_the_output(bands):
+    network = _audible(dataclasses.replace(SMALL, filter_bands=bands))
     audio = 0.1 * torch.randn(1, 20 * 256)
     with torch.no_grad():
         loud, soft = network(_spectrum(audio)), network(_spectrum(audio / 16)) * 16
@@ -377,6 +382,9 @@ def test_a_misspelt_or_mistyped_key_is_refused(section, key, value):
         {"wide": (0, -1)},
         {"squeeze": 0},
         {"level_decay": 1.0},
+        {"filter_bands": -1},
+        {"filter_bands": 24},
+        {"filter_bands": 4, "filter_frames": 1},
     ],
 )
 def test_a_network_that_cannot_be_is_refused(changes):
@@ -384,14 +392,16 @@ def test_a_network_that_cannot_be_is_refused(changes):
         dataclasses.replace(SMALL, **changes)
 
 
-def test_the_exported_step_agrees_with_torch(tmp_path):
+@pytest.mark.parametrize("bands", [0, 18])
+def test_the_exported_step_agrees_with_torch(tmp_path, bands):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from edgeae.onnx_check import read_graph
     from edgeae.runtime import Graph
     from export.speech import export_denoiser
 
-    result = export_denoiser(_audible(SMALL), SMALL, tmp_path, hops=20)
+    config = dataclasses.replace(SMALL, filter_bands=bands)
+    result = export_denoiser(_audible(config), config, tmp_path, hops=20)
     graph = Graph(read_graph(result["graphs"]["step"]["fp32"]))
     state = result["stream"]["state"]
     assert [port.name for port in graph.inputs] == ["spectrum", *state]

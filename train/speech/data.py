@@ -206,7 +206,8 @@ class SpeechMixer:
         chosen = np.flatnonzero(rng.random(len(speech)) < config.formant_chance)
         if not len(chosen):
             return
-        factor = rng.uniform(*config.formant_shifts, len(chosen)).astype(np.float32)
+        lowest, highest = config.formant_shifts
+        factor = rng.uniform(lowest, highest, len(chosen)).astype(np.float32)
         shifted = shifted_formants(torch.from_numpy(speech[chosen]), torch.from_numpy(factor))
         speech[chosen] = shifted.numpy()
 

@@ -171,7 +171,8 @@ class DeviceMixer:
         speech = self._speech.read(rng, size, length, self._speeds(rng, size, chance, low, high))
         some = self._some(rng, size, self.config.formant_chance)
         if len(some):
-            factor = self._draw(rng.uniform(*self.config.formant_shifts, len(some)))
+            lowest, highest = self.config.formant_shifts
+            factor = self._draw(rng.uniform(lowest, highest, len(some)))
             speech = speech.index_copy(0, some, shifted_formants(speech[some], factor))
         # At times it begins late.
         late = np.where(rng.random(size) < 0.25, rng.integers(length // 2, size=size), 0)

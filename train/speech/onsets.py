@@ -79,7 +79,6 @@ def change_scenes(noisy: Any, clean: Any, chance: float, rng: np.random.Generato
     chosen = np.flatnonzero(rng.random(size) < chance)
     if size < 2 or not len(chosen):
         return
-    margin = int(MARGIN_S * SAMPLE_RATE_HZ)
     begins = {int(row): int(rng.integers(length // 4, 3 * length // 4)) for row in chosen}
     # Of what rows were before any of them changed.
     others = {
@@ -87,7 +86,7 @@ def change_scenes(noisy: Any, clean: Any, chance: float, rng: np.random.Generato
         for row, at in begins.items()
     }
     for row, at in begins.items():
-        gap = int(rng.integers(margin, length // 4)) if rng.random() < GAP_CHANCE else 0
+        gap = int(rng.integers(length // 16, length // 4)) if rng.random() < GAP_CHANCE else 0
         for x, other in zip((noisy, clean), others[row], strict=True):
             x[row, at:] = other
             x[row, at - gap : at] = 0.0
