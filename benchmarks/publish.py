@@ -100,6 +100,9 @@ def speech_condition_rows(result: Mapping[str, Any]) -> list[Row]:
                 "late noise dB: at once / after zeros / quiet room / lost blocks": " / ".join(
                     _number(late[lead]) for lead in ("at once", "zeros", "quiet room", "lost")
                 ),
+                "fan dB: first second / after 2 s": " / ".join(
+                    _number(system["fan_db"][part]) for part in ("first second", "after 2 s")
+                ),
                 "pauses dB": _number(system["pauses_db"]["fall"]),
                 "speech kept dB": _number(system["kept_db"]["all"], 2),
                 "sibilants dB": _number(system["sibilants_db"]["kept"], 2),
@@ -340,8 +343,9 @@ PUBLISHED = (
     Published(
         "speech_conditions.json",
         "**Speech, the conditions of use**: all recordings in one stream against fresh states; how"
-        " far noise falls in the first second after its beginning; how far pauses fall; how much of"
-        " the speech is kept, of its sibilants, of faster and higher voices.",
+        " far noise falls in the first second after its beginning, and a fan without speech; how"
+        " far pauses fall; how much of the speech is kept, of its sibilants, of faster and higher"
+        " voices.",
         _CONDITIONS,
         speech_condition_rows,
         None,

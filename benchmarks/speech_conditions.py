@@ -10,7 +10,8 @@ that have no such call); how far it falls in its first second, in dB. Pauses: ho
 input falls where the clean recording is 40 dB below its loud parts. Kept: the clean speech in the
 output by projection, in dB (0 is all of it), over octave bands. Sibilants: the band above 4 kHz of
 clean speech where most of its energy lies there, out over in. Speeds: clean speech played 1.0 to
-1.6 times as fast (pitch and formants rise with it), kept by projection. Stereo: the standard
+1.6 times as fast (pitch and formants rise with it), kept by projection. Fan: four seconds of a
+made fan alone, how far it falls in its first second and after the second one. Stereo: the standard
 deviation of the level difference of two channels with the voice 6 dB to the left and another part
 of the noise in each.
 """
@@ -36,6 +37,7 @@ from benchmarks.speech import (
     progress,
     read_mono,
 )
+from benchmarks.speech_edges import steady_noises
 from benchmarks.speech_systems import Sound, System, ours, peers
 from edgeae.bench.machine import machine, versions
 
@@ -138,6 +140,7 @@ def measure(
         "kept_db": kept_by_band(outputs),
         "sibilants_db": {"kept": _mean(sibilant_db(c, denoise(c)) for _, c in pairs)},
         "speeds_db": speeds(denoise, [clean for _, clean in pairs]),
+        "fan_db": fan(denoise),
     }
 
 
@@ -198,6 +201,17 @@ def speeds(denoise: Denoise, recordings: Sequence[Sound]) -> Figures:
         found[f"{speed:g}"] = _mean(kept)
         found[f"{speed:g} worst"] = round(min(kept), 3)
     return found
+
+
+def fan(denoise: Denoise) -> Figures:
+    """How far a fan without any speech falls, in dB: in its first second, and after two."""
+    noise = steady_noises(4 * RATE_HZ)["fan"]
+    out = denoise(noise)
+    first, later = slice(RATE_HZ), slice(2 * RATE_HZ, None)
+    return {
+        name: round(level_db(out[part]) - level_db(noise[part]), 3)
+        for name, part in (("first second", first), ("after 2 s", later))
+    }
 
 
 def stereo(model: str, pairs: Sequence[Pair]) -> Figures:

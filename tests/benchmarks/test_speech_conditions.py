@@ -127,6 +127,16 @@ def test_faster_speech_is_shorter_and_higher():
     assert found["1.6"] == found["1.6 worst"] == pytest.approx(-6.02, abs=0.01)
 
 
+def test_a_fan_is_measured_at_its_beginning_and_after_two_seconds():
+    def slow(sound):
+        return sound * np.where(np.arange(len(sound)) < 2 * RATE, 0.5, 0.05).astype(np.float32)
+
+    assert speech_conditions.fan(slow) == {
+        "first second": pytest.approx(-6.02, abs=0.01),
+        "after 2 s": pytest.approx(-26.02, abs=0.01),
+    }
+
+
 def test_a_system_is_measured_in_every_condition():
     clean = bursts(3) + np.roll(bursts(3, 6_000), RATE // 2) / 20
     system = System(name="half", clean=lambda sound, _: (sound / 2, 0.0), latency_ms=10)
@@ -134,7 +144,8 @@ def test_a_system_is_measured_in_every_condition():
         system, [(clean + noise(len(clean), 0.001), clean)], {"si_sdr_db": lambda a, b: 1.0}
     )
     assert found["fresh"] == found["never_reset"] == {"si_sdr_db": 1.0}
-    for figures in (found["late_noise_db"], found["speeds_db"], found["sibilants_db"]):
+    conditions = ("late_noise_db", "speeds_db", "sibilants_db", "fan_db")
+    for figures in (found[condition] for condition in conditions):
         assert all(value == pytest.approx(-6.02, abs=0.1) for value in figures.values())
 
 
@@ -183,6 +194,7 @@ def test_the_tables_have_a_row_for_each_system_and_model():
     assert row["system"] == "half" and row["recordings"] == "1"
     assert row["PESQ-WB fresh / never reset"] in ("2.35 / 2.35", "2.34 / 2.34")
     assert list(row.values())[3] == "-6.0 / -6.0 / -6.0 / -6.0"
+    assert row["fan dB: first second / after 2 s"] == "-6.0 / -6.0"
     assert row["pauses dB"] == "-6.0" and row["sibilants dB"] == "-"
     (spread,) = stereo_rows(result)
     assert spread["channels linked dB"] == "0.55"
