@@ -64,12 +64,16 @@ class SpeechRecipe:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch and its parts to plot."""
         noisy, clean = batch
-        estimate = network(self._spectrum(noisy))
+        estimate = network(self.spectrum(noisy))
         # Spectra and powers of 0.3 need the full precision that autocast takes from the network.
         with torch.autocast(noisy.device.type, enabled=False):
-            return speech_loss(
-                self.config.loss, estimate.float(), noisy, clean, self._quality_model
-            )
+            return self.loss_of(estimate.float(), noisy, clean)
+
+    def loss_of(
+        self, estimate: torch.Tensor, noisy: torch.Tensor, clean: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The loss of spectra that a network gave for a batch, and its parts."""
+        return speech_loss(self.config.loss, estimate, noisy, clean, self._quality_model)
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
@@ -81,7 +85,7 @@ class SpeechRecipe:
             torch.split(self._noisy, 8), torch.split(self._clean, 8), strict=True
         ):
             noisy, clean = noisy.to(self.device), clean.to(self.device)
-            restored = audio_of(network(self._spectrum(noisy)), window_samples=window)
+            restored = audio_of(network(self.spectrum(noisy)), window_samples=window)
             # One window alone covers the first and the last hop: they are left out.
             inside = slice(window // 2, restored.shape[1] - window // 2)
             before.append(si_sdr_db(clean[:, inside], noisy[:, inside]))
@@ -98,7 +102,8 @@ class SpeechRecipe:
             "score": -float(si_sdr / 20 + torch.cat(understood).mean()),
         }
 
-    def _spectrum(self, audio: torch.Tensor) -> torch.Tensor:
+    def spectrum(self, audio: torch.Tensor) -> torch.Tensor:
+        """Spectra as the network takes them, of audio (batch, samples)."""
         shape = self.config.network
         return spectrum_of(
             audio, window_samples=shape.window_samples, hop_samples=shape.hop_samples
