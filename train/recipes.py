@@ -114,6 +114,14 @@ RECIPES: dict[str, Row] = {
             "noise": Option("data", "noise", "folders of noise"),
         },
     ),
+    "speech-codec": Row(
+        "train.speech.codec_recipe",
+        "SpeechCodecRecipe",
+        {
+            "speech": Option("data", "speech", "folders of clean speech"),
+            "noise": Option("data", "noise", "folders of noise"),
+        },
+    ),
     "speech-denoiser": Row(
         "train.speech.recipe",
         "SpeechRecipe",

@@ -170,13 +170,22 @@ class SliceHead(nn.Module):
     `start` gives it, is exact at any size of symbols.
     """
 
-    def __init__(self, channels: int, known: int, own: int, history: int, width: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        known: int,
+        own: int,
+        history: int,
+        width: int,
+        *,
+        matched: bool = True,
+    ) -> None:
         super().__init__()
-        self.own, self.known = own, known
-        matched = MATCHES * (channels + 1)
+        self.own, self.known, self.matched = own, known, matched
+        planes = 2 * MATCHES * (channels + 1) if matched else 0
         # What the last layer sees: two steps before, the best match of each kind, this step.
-        self.linear = 2 * channels + 2 * channels + known
-        self.mix = nn.Conv2d(history + 2 * matched + 2 * known + 1, width, 1)
+        self.linear = 2 * channels + (2 * channels if matched else 0) + known
+        self.mix = nn.Conv2d(history + planes + 2 * known + 1, width, 1)
         self.join = nn.Conv2d(width, width, 1)
         self.scale = nn.Conv2d(width + 1, own, 1)
         self.middle = nn.Conv2d(width + 1 + self.linear, own, 1)
@@ -195,7 +204,7 @@ class SliceHead(nn.Module):
 
         Args:
             history: what `History` gives.
-            matches: planes of both kinds of matches as the network sees them.
+            matches: planes of both kinds of matches as the network sees them, none without.
             numbers: what the last layer sees of symbols but for this step's.
             known: this step's channels that are coded before, (N, known, 1, T).
             level: (N, 1, 1, T).

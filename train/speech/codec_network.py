@@ -1,0 +1,392 @@
+"""The speech codec: a harmonic and a noisy source that a coded envelope shapes, frame by frame.
+
+What makes voices at 3 kbit/s is not waveform coding: 60 bits a frame of 20 ms do not pay for
+phases. So the decoder is given a source whose harmonics are continuous by construction, a pulse
+train of the coded pitch, and noise, and works out what shapes them in each of two windows of 20 ms:
+a gain for every bin of either, below 4 kHz also how far a harmonic's phase and strength differ from
+the pulse's and what is neither. Such a model speaks after minutes of spectral loss, where one that
+must learn to keep phases going needs days and an adversary; and all of it is matrix products at 50
+frames a second, so that training looks at a minute of speech a second.
+
+- Encoder: powers of two windows of 20 ms and one of 32 ms, correlations at 128 pitches, the level;
+  one layer, blocks of gated memory and a hidden layer each, 32 latents.
+- Pitch: the best of 128, tracked, held where nothing is periodic; a symbol like others.
+- Quantization: rounded to steps that each level and channel learns. Levels 0 to 64 aim at 1.5 to
+  9 kbit/s in the loss, so that one network has every rate.
+- Contexts: `train.speech.codec_context`, in integers.
+- Decoder: latents, pitch, level and whether the frame was lost; blocks as above. Losses in bursts
+  are part of training: the state goes on without latents, the pitch stays.
+- Delay: 20 ms of a frame, 20 ms until the second window is complete and the encoder has seen 10 ms
+  beyond it: 40 ms.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from train.speech.codec_context import SpeechContext
+from train.speech.codec_signal import (
+    BINS,
+    CANDIDATES,
+    FRAME_SAMPLES,
+    HEARD,
+    HOP_SAMPLES,
+    WINDOW_SAMPLES,
+    heard,
+    held,
+    pulses,
+    tracked,
+)
+from train.speech.discriminator import Discriminator
+from train.speech.loss import audio_of, spectrum_of
+from train.speech.network import gated_memory
+
+__all__ = ["DELAY_SAMPLES", "SpeechCodec", "SpeechCodecNetwork", "target_bits"]
+
+# Output n of `SpeechCodec.forward` is input n less this.
+DELAY_SAMPLES = FRAME_SAMPLES
+LEARNED_LEVELS = 9
+# Bits a frame that the coarsest level aims at, and how many times as many the finest: 1.5 and 9
+# kbit/s.
+COARSEST_BITS, BITS_RATIO = 30.0, 6.0
+# Steps that levels begin with; the logistic prior begins at a scale of 1 step.
+COARSEST_STEP, STEP_RATIO = 1.0, 4.0
+# Powers below this count as silence: 95 dB under a tone of full scale.
+_FLOOR = 1e-6
+# Bounds of logarithms of gains: nothing the decoder is told may overflow.
+_LEAST_GAIN, _MOST_GAIN = -16.0, 6.0
+
+
+def target_bits(level: torch.Tensor) -> torch.Tensor:
+    """Bits a frame that levels in [0, 1] aim at."""
+    return COARSEST_BITS * BITS_RATIO**level
+
+
+@dataclass(frozen=True)
+class SpeechCodecNetwork:
+    """Sizes of a `SpeechCodec`.
+
+    `slices` are the groups in which a frame's symbols are coded, the pitch being the first alone.
+    Blocks are as many as `encoder_blocks` and `decoder_blocks`, each with a memory as wide as the
+    half they are in and a hidden layer `expansion` times as wide. `free_bins` are those of 50 Hz,
+    from the lowest, where harmonics may turn and something of its own is added. Without
+    `discriminator_channels` there is no adversary.
+    """
+
+    slices: tuple[int, ...] = (1, 12, 20)
+    encoder_channels: int = 128
+    encoder_blocks: int = 2
+    decoder_channels: int = 192
+    decoder_blocks: int = 3
+    expansion: int = 2
+    free_bins: int = 80
+    context_channels: int = 64
+    context_dilations: tuple[int, ...] = (1, 2, 4, 8)
+    head_channels: int = 64
+    discriminator_channels: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.slices) < 2 or self.slices[0] != 1 or min(self.slices) < 1:
+            raise ValueError(f"slices are {self.slices}, expected 1, the pitch, and others")
+        sizes = (self.encoder_channels, self.decoder_channels, self.expansion, self.head_channels)
+        if min(*sizes, self.encoder_blocks, self.decoder_blocks, self.context_channels) < 1:
+            raise ValueError("a size is below 1, expected at least 1")
+        if not 0 <= self.free_bins <= BINS:
+            raise ValueError(f"free_bins is {self.free_bins}, expected 0 to {BINS}")
+
+    @property
+    def latents(self) -> int:
+        """Latent channels, without the pitch."""
+        return sum(self.slices) - 1
+
+
+class Block(nn.Module):
+    """Memory over time, then a hidden layer; both are added to their input."""
+
+    def __init__(self, channels: int, expansion: int) -> None:
+        super().__init__()
+        self.time_norm = nn.LayerNorm(channels)
+        self.time_in = nn.Linear(channels, 3 * channels)
+        self.time_out = nn.Linear(channels, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.enter = nn.Linear(channels, expansion * channels)
+        self.leave = nn.Linear(expansion * channels, channels)
+        with torch.no_grad():
+            # Memories of 1 frame to about a second, so that every time scale is there.
+            self.time_in.bias[:channels] = torch.linspace(-1.0, 4.0, channels)
+            self.time_out.weight *= 0.5
+            self.leave.weight *= 0.5
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (T, N, channels), from an empty memory."""
+        start = x.new_zeros(1, *x.shape[1:], dtype=torch.float32)
+        shown, _ = gated_memory(self.time_in(self.time_norm(x))[None], start)
+        return self._hidden(x + self.time_out(shown[0]))
+
+    def step(self, x: torch.Tensor, memory: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for one frame: x and the memory before it (1, channels); x and the memory."""
+        keep, candidate, expose = self.time_in(self.time_norm(x)).chunk(3, dim=-1)
+        memory = candidate + torch.sigmoid(keep) * (memory - candidate)
+        return self._hidden(x + self.time_out(memory * torch.sigmoid(expose))), memory
+
+    def _hidden(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.leave(torch.relu(self.enter(self.norm(x))))
+
+
+class Stack(nn.Module):
+    """A layer, blocks, a layer: (T, N, inputs) to (T, N, outputs)."""
+
+    def __init__(
+        self, inputs: int, channels: int, outputs: int, *, blocks: int, expansion: int
+    ) -> None:
+        super().__init__()
+        self.channels = channels
+        self.enter = nn.Linear(inputs, channels)
+        self.blocks = nn.ModuleList(Block(channels, expansion) for _ in range(blocks))
+        self.norm = nn.LayerNorm(channels)
+        self.leave = nn.Linear(channels, outputs)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.enter(x)
+        for block in self.blocks:
+            x = block(x)
+        return self.leave(self.norm(x))
+
+    def step(self, x: torch.Tensor, *memories: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """One frame (1, inputs): its outputs, and the memories after it."""
+        x = self.enter(x)
+        following = []
+        for block, memory in zip(self.blocks, memories, strict=True):
+            x, memory = block.step(x, memory)  # type: ignore[operator]
+            following.append(memory)
+        return self.leave(self.norm(x)), *following
+
+    def state_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of what one stream carries between frames; all begin at zero."""
+        return {f"memory{i}": (1, self.channels) for i in range(len(self.blocks))}
+
+
+class Encoder(nn.Module):
+    """Powers, correlations, pitch and level to latents."""
+
+    def __init__(self, config: SpeechCodecNetwork) -> None:
+        super().__init__()
+        self.stack = Stack(
+            HEARD + CANDIDATES + 2,
+            config.encoder_channels,
+            config.latents,
+            blocks=config.encoder_blocks,
+            expansion=config.expansion,
+        )
+
+    def seen(
+        self,
+        powers: torch.Tensor,
+        correlation: torch.Tensor,
+        pitch: torch.Tensor,
+        level: torch.Tensor,
+    ) -> torch.Tensor:
+        """What the stack sees: powers (..., HEARD), correlation (..., CANDIDATES), pitch 0 to 127
+        and level 0 to 1 (..., 1)."""
+        loud = (torch.log(powers + _FLOOR) + 6) / 4
+        return torch.cat([loud, correlation, pitch / 32 - 2, level], dim=-1)
+
+
+class Decoder(nn.Module):
+    """Latents, pitch, level and loss to what shapes the sources, and the spectra of that."""
+
+    def __init__(self, config: SpeechCodecNetwork) -> None:
+        super().__init__()
+        self.free = config.free_bins
+        # Of each of two windows: gains of both sources; below, turns of harmonics and what is free.
+        self.parts = 2 * BINS + 4 * self.free
+        self.stack = Stack(
+            config.latents + 3,
+            config.decoder_channels,
+            2 * self.parts,
+            blocks=config.decoder_blocks,
+            expansion=config.expansion,
+        )
+        with torch.no_grad():
+            self.stack.leave.weight *= 0.3
+            bias = self.stack.leave.bias.view(2, self.parts)
+            bias.zero_()
+            # Begin at about -30 dB of full scale.
+            bias[:, : 2 * BINS] = -4.0
+
+    @staticmethod
+    def seen(
+        latents: torch.Tensor, pitch: torch.Tensor, level: torch.Tensor, lost: torch.Tensor
+    ) -> torch.Tensor:
+        """What the stack sees: latents (..., latents), pitch, level and lost, 1 or 0 (..., 1)."""
+        return torch.cat([latents * (1 - lost), pitch / 32 - 2, level, lost], dim=-1)
+
+    def shaped(
+        self, shape: torch.Tensor, harmonic: torch.Tensor, noise: torch.Tensor
+    ) -> torch.Tensor:
+        """Spectra of windows, (..., 2, 2, BINS): window, then real and imaginary part.
+
+        Args:
+            shape: what the stack gives, (..., outputs).
+            harmonic, noise: spectra of the sources, of the result's shape.
+        """
+        parts = shape.unflatten(-1, (2, self.parts))
+        gains, free = parts.split((2 * BINS, 4 * self.free), dim=-1)
+        strong, hissing = gains.clamp(_LEAST_GAIN, _MOST_GAIN).exp().unsqueeze(-2).chunk(2, dim=-1)
+        if self.free:
+            turn_re, turn_im, own_re, own_im = free.chunk(4, dim=-1)
+            re, im = harmonic[..., : self.free].unbind(-2)
+            low = torch.stack(
+                (
+                    re + re * turn_re - im * turn_im + own_re,
+                    im + re * turn_im + im * turn_re + own_im,
+                ),
+                dim=-2,
+            )
+            harmonic = torch.cat([low, harmonic[..., self.free :]], dim=-1)
+        return strong * harmonic + hissing * noise
+
+
+class SpeechCodec(nn.Module):
+    """Encoder, steps of every level, contexts, decoder; `forward` is a whole passage."""
+
+    def __init__(self, config: SpeechCodecNetwork) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.context = SpeechContext(
+            config.slices,
+            width=config.context_channels,
+            head_width=config.head_channels,
+            dilations=config.context_dilations,
+        )
+        levels = torch.linspace(0, 1, LEARNED_LEVELS)
+        steps = COARSEST_STEP * STEP_RATIO**-levels
+        self.log_steps = nn.Parameter(steps.log()[:, None].repeat(1, config.latents))
+        if config.discriminator_channels:
+            self.discriminator = Discriminator(config.discriminator_channels)
+
+    def steps(self, level: torch.Tensor) -> torch.Tensor:
+        """Quantization steps of the latents, (N, latents), at levels (N,) in [0, 1]."""
+        place = level * (LEARNED_LEVELS - 1)
+        low = place.floor().clamp(0, LEARNED_LEVELS - 2).long()
+        return torch.lerp(
+            self.log_steps[low], self.log_steps[low + 1], (place - low)[:, None]
+        ).exp()
+
+    def forward(
+        self, audio: torch.Tensor, level: torch.Tensor, lost: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Restored audio, float32 as `audio` but `DELAY_SAMPLES` later, and bits a frame (N,).
+
+        Rounding is straight-through for what is heard; the latents' part in the rate is that of
+        uniform noise (Minnen and Singh 2020), the contexts' part that of the symbols.
+
+        Args:
+            audio: float32 (N, 320 * T) in [-1, 1].
+            level: (N,) in [0, 1], 64ths.
+            lost: bool (N, T), frames that do not arrive.
+        """
+        powers, correlation, index = self.features(audio)
+        latents = self.latents(powers, correlation, index, level)
+        steps = self.steps(level)[:, :, None, None]
+        # (N, latents, 1, T), as contexts have them; the pitch is a symbol like others.
+        scaled = latents.permute(1, 2, 0)[:, :, None].float() / steps
+        pitch = (index - CANDIDATES // 2).float()[:, None, None]
+        with torch.no_grad():
+            symbols = self.context.rounded(torch.cat([pitch, scaled], dim=1), level)
+            symbols = torch.cat([pitch, symbols[:, 1:]], dim=1)
+        noisy = scaled + torch.rand_like(scaled) - 0.5
+        bits = self.context(torch.cat([pitch, noisy], dim=1), symbols, level)
+        chosen = scaled + (symbols[:, 1:] - scaled).detach()
+        restored = self.restored((chosen * steps)[:, :, 0].permute(2, 0, 1), index, level, lost)
+        return restored, bits / index.shape[1]
+
+    @torch.no_grad()
+    def features(self, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Powers (N, T, HEARD), correlations (N, T, CANDIDATES) and pitches (N, T) of audio."""
+        with torch.autocast(audio.device.type, enabled=False):
+            powers, correlation = heard(audio.float())
+            return powers, correlation, tracked(correlation)
+
+    def latents(
+        self,
+        powers: torch.Tensor,
+        correlation: torch.Tensor,
+        index: torch.Tensor,
+        level: torch.Tensor,
+    ) -> torch.Tensor:
+        """Latents (T, N, latents) of `features` and levels (N,)."""
+        plane = level[:, None, None].expand(-1, index.shape[1], 1)
+        pitch = index[..., None].to(powers.dtype)
+        return self.encoder.stack(
+            self.encoder.seen(powers, correlation, pitch, plane).transpose(0, 1)
+        )
+
+    def restored(
+        self,
+        latents: torch.Tensor,
+        index: torch.Tensor,
+        level: torch.Tensor,
+        lost: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Audio (N, 320 * T) of latents (T, N, latents), pitches (N, T), levels (N,), losses."""
+        if lost is None:
+            lost = torch.zeros_like(index, dtype=torch.bool)
+        index = held(index, lost)
+        count, time = index.shape
+        seen = self.decoder.seen(
+            latents,
+            index.T[..., None].to(latents.dtype),
+            level[None, :, None].expand(time, -1, 1),
+            lost.T[..., None].to(latents.dtype),
+        )
+        shape = self.decoder.stack(seen).transpose(0, 1)
+        with torch.autocast(shape.device.type, enabled=False):
+            tones = self.windows(pulses(index))
+            noise = self.windows(torch.randn(count, FRAME_SAMPLES * time, device=shape.device))
+            spectra = self.decoder.shaped(shape.float(), tones, noise)
+            audio = audio_of(spectra.flatten(1, 2).transpose(1, 2), window_samples=WINDOW_SAMPLES)
+        return audio[:, : FRAME_SAMPLES * time]
+
+    @staticmethod
+    def windows(source: torch.Tensor) -> torch.Tensor:
+        """Spectra (N, T, 2, 2, BINS) of a source (N, 320 * T): of the two windows of each frame,
+        the first of which begins in the frame before."""
+        padded = torch.nn.functional.pad(source, (HOP_SAMPLES, 0))
+        found = spectrum_of(padded, window_samples=WINDOW_SAMPLES, hop_samples=HOP_SAMPLES)
+        scale = 1 / math.sqrt(WINDOW_SAMPLES / 2)
+        return found.transpose(1, 2).unflatten(1, (-1, 2)) * scale
+
+    def encode_step(
+        self,
+        powers: torch.Tensor,
+        correlation: torch.Tensor,
+        pitch: torch.Tensor,
+        level: torch.Tensor,
+        *memories: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Latents (1, latents) of one frame, and the memories after it."""
+        return self.encoder.stack.step(
+            self.encoder.seen(powers, correlation, pitch, level), *memories
+        )
+
+    def decode_step(
+        self,
+        latents: torch.Tensor,
+        pitch: torch.Tensor,
+        level: torch.Tensor,
+        lost: torch.Tensor,
+        harmonic: torch.Tensor,
+        noise: torch.Tensor,
+        *memories: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        """Spectra (1, 2, 2, BINS) of one frame's windows, and the memories after it."""
+        seen = self.decoder.seen(latents, pitch, level, lost)
+        shape, *following = self.decoder.stack.step(seen, *memories)
+        return self.decoder.shaped(shape, harmonic, noise), *following
