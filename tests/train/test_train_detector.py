@@ -131,6 +131,47 @@ def test_a_spectrum_shows_a_tone_at_its_frequency_and_not_its_phase():
     torch.testing.assert_close(spectra[0, 3:6], spectra[1, 3:6], atol=1e-3, rtol=0)
 
 
+@torch.no_grad()
+def test_statistics_are_level_spread_and_restlessness_and_none_of_a_channel_that_stands():
+    network = Detector(DetectorNetwork(front="statistics", network="dense", latent=2), (50, 2))
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(40, 50, 2))
+    slow = 3 * np.cumsum(noise, axis=1) / np.sqrt(50)
+    x = torch.from_numpy(np.stack([5 + noise[..., 0], slow[..., 1]], 2).astype(np.float32))
+    network.start(x)
+    mean, spread, steps = network.features(x).mean(0)
+    np.testing.assert_allclose(mean[0], 5, atol=0.1)
+    np.testing.assert_allclose(spread[0].exp(), 1, rtol=0.1)
+    np.testing.assert_allclose(steps[0].exp(), np.sqrt(2), rtol=0.1)
+    assert spread[1] > steps[1] + 0.5  # what moves slowly differs little from sample to sample
+    still = network.features(torch.full((1, 50, 2), 5.0))[0]
+    np.testing.assert_allclose(still[1:, 0].exp(), 0.05 * x[..., 0].std(), rtol=0.02)
+    with pytest.raises(ValueError, match="windows of 2 samples have no statistics"):
+        Detector(DetectorNetwork(front="statistics", network="dense"), (2, 2))
+
+
+@torch.no_grad()
+def test_what_moves_between_training_and_the_part_held_back_counts_less():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.normal(size=(400, 1, 8)).astype(np.float32))
+    held = torch.from_numpy(rng.normal(size=(100, 1, 8)).astype(np.float32))
+    held[:, :, 0] += 6  # a channel that drifts
+    errors = {}
+    for usual in ("training", "both"):
+        config = DetectorNetwork(
+            network="dense", latent=3, whiten="entry", usual=usual, latent_distance=1.0
+        )
+        network = Detector(config, (1, 8)).eval()
+        network.start(x)
+        network.fit_usual(x, held)
+        moved = torch.zeros(2, 1, 8)
+        moved[0, 0, 0] = moved[1, 0, 5] = 6.0
+        errors[usual] = network(moved).mean((1, 2)).numpy()
+    drifted, other = errors["both"] / errors["training"]
+    assert drifted < 0.3
+    assert other > 0.7
+
+
 def test_a_threshold_is_the_quantile_and_beyond_what_was_seen_an_exponential_tail():
     scores = np.random.default_rng(0).exponential(1.0, 100_000)
     assert abs(threshold_of(scores, 0.001) - np.log(1000)) < 0.3

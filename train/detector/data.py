@@ -69,6 +69,11 @@ class DetectorData:
         """Samples from window to window when scoring."""
         return self.hop_samples or max(1, self.window_samples // 4)
 
+    @property
+    def train_hop(self) -> int:
+        """Samples from window to window in training."""
+        return self.train_hop_samples or max(1, self.window_samples // 4)
+
 
 @dataclass(frozen=True)
 class HeldBack:
@@ -98,11 +103,16 @@ class NormalSeries:
     def validation(self) -> Floats:
         """Windows (count, samples, channels) of what is held back: one after the other, or those of
         its normal beats."""
+        return self.held_windows(self.training.shape[1])
+
+    def held_windows(self, hop: int) -> Floats:
+        """Windows (count, samples, channels) of what is held back, every `hop` samples, or those of
+        its normal beats."""
         length = self.training.shape[1]
         found = []
         for one in self.held:
             if one.beats is None or one.normal is None:
-                found.append(cut(one.series, length, length))
+                found.append(cut(one.series, length, hop))
             else:
                 starts = one.beats[one.normal] - self.beat_before
                 found.append(np.stack([one.series[start : start + length] for start in starts]))
@@ -133,8 +143,7 @@ def read_normal(config: DetectorData) -> NormalSeries:
     last = max(1, round(len(short) * config.held_out)) if len(short) > 1 else 0
     kept += short[: len(short) - last]
     held += short[len(short) - last :]
-    hop = config.train_hop_samples or max(1, length // 4)
-    windows = [cut(one, length, hop) for one in kept]
+    windows = [cut(one, length, config.train_hop) for one in kept]
     count = sum(map(len, windows))
     if count < 2 or not held:
         longest = max(map(len, found.series))

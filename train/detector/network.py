@@ -10,10 +10,14 @@ from torch import nn
 
 from train.autoencoder.network import Autoencoder, AutoencoderNetwork
 
-FRONTS = ("none", "center", "spectrum")
+FRONTS = ("none", "center", "spectrum", "statistics")
 WHITENINGS = ("none", "channel", "entry")
+USUAL = ("training", "both")
 # Below this share of a channel's mean power in normal data a frequency is silence.
 _SILENCE = 1e-4
+# Below this share of a channel's deviation in normal data a deviation is none: a twentieth, so that
+# the logarithm does not make much of noise of the sensor alone.
+_STILL_SHARE = 0.05
 # Below this share of the latents' mean variance a latent is still.
 _STILL = 1e-3
 
@@ -24,11 +28,16 @@ class DetectorNetwork:
 
     Attributes:
         front: what windows become first: "none" leaves them, "center" takes each channel's mean
-            off, "spectrum" gives the logarithm of each channel's power at every frequency.
+            off, "spectrum" gives the logarithm of each channel's power at every frequency,
+            "statistics" gives each channel's mean and the logarithms of the standard deviations of
+            its samples and of their differences.
         network, latent, hidden: of the autoencoder, see `AutoencoderNetwork`: "conv1d" sees
             neighbours in time, "dense" all of a window at once.
         whiten: errors count in units of what they are in normal data, for each "channel", for each
             "entry" of the window, or all alike ("none").
+        usual: where errors and latents are measured that count as normal: in windows that were
+            learned from ("training"), or in "both" these and those held back, each half. What
+            drifts, or was learned by heart, then counts less.
         latent_distance: weight of how far the latents lie from those of normal data, beside the
             error: what is strange but like the components comes back well. See `Detector.forward`.
     """
@@ -38,6 +47,7 @@ class DetectorNetwork:
     latent: int = 16
     hidden: tuple[int, ...] = (32, 64, 64)
     whiten: str = "channel"
+    usual: str = "training"
     latent_distance: float = 0.0
 
     def __post_init__(self) -> None:
@@ -45,6 +55,7 @@ class DetectorNetwork:
             ("front", self.front, FRONTS),
             ("network", self.network, ("conv1d", "dense")),
             ("whiten", self.whiten, WHITENINGS),
+            ("usual", self.usual, USUAL),
         ):
             if value not in known:
                 raise ValueError(f"{key} is {value!r}, expected one of {', '.join(known)}")
@@ -61,9 +72,12 @@ class Detector(nn.Module):
         super().__init__()
         self.config, self.shape = config, shape
         samples, channels = shape
-        self.rows = samples // 2 if config.front == "spectrum" else samples
-        if self.rows < 1:
-            raise ValueError(f"windows of {samples} samples have no spectrum, expected at least 2")
+        self.rows = {"spectrum": samples // 2, "statistics": 3}.get(config.front, samples)
+        least = {"spectrum": 2, "statistics": 3}.get(config.front, 1)
+        if samples < least:
+            raise ValueError(
+                f"windows of {samples} samples have no {config.front}, expected at least {least}"
+            )
         features = (self.rows, channels)
         inner = (math.prod(features),) if config.network == "dense" else features
         self.autoencoder = Autoencoder(
@@ -89,6 +103,11 @@ class Detector(nn.Module):
             return x - x.mean(1, keepdim=True)
         if self.config.front == "spectrum":
             return torch.log(self._power(x) + self.get_buffer("silence"))
+        if self.config.front == "statistics":
+            mean, still = x.mean(1, keepdim=True), self.get_buffer("silence")
+            steps = x[:, 1:] - x[:, :-1]
+            spreads = [(x - mean).square().mean(1), (steps - steps.mean(1, True)).square().mean(1)]
+            return torch.cat([mean, 0.5 * torch.log(torch.stack(spreads, 1) + still)], 1)
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -128,34 +147,51 @@ class Detector(nn.Module):
         if self.config.front == "spectrum":
             power = self._power(x).mean((0, 1))
             self.get_buffer("silence").copy_(_SILENCE * power + 1e-12)
+        if self.config.front == "statistics":
+            power = x.var((0, 1), correction=0)
+            self.get_buffer("silence").copy_(_STILL_SHARE**2 * power + 1e-12)
         features = self.features(x).reshape(-1, *self.autoencoder.shape)
         self.autoencoder.start_linear(features, torch.ones_like(features))
 
     @torch.no_grad()
-    def fit_usual(self, x: torch.Tensor) -> None:
-        """Measure what squared errors, and latents, are of normal windows (N, samples,
-        channels)."""
+    def fit_usual(self, x: torch.Tensor, held: torch.Tensor | None = None) -> None:
+        """Measure what squared errors, and latents, are of normal windows (N, samples, channels).
+
+        Args:
+            x: windows that were learned from.
+            held: windows that were not, which count as much as all of `x` if `usual` is "both".
+        """
+        both = self.config.usual == "both" and held is not None and len(held)
+        parts = [x, held] if both and held is not None else [x]
         if self.config.latent_distance:
-            self._fit_latents(x)
+            self._fit_latents(parts)
         if self.config.whiten == "none":
             return
-        squares = torch.cat(
-            [self.residual(part, self.features(part)).square() for part in x.split(256)]
-        ).mean(0)
+        squares = torch.stack([self._squares(part) for part in parts]).mean(0)
         overall = squares.mean().clamp_min(1e-9)
         if self.config.whiten == "channel":
             squares = squares.mean(0, keepdim=True).expand_as(squares)
         # What is never wrong in training, such as a constant channel, must not be all that counts.
         self.get_buffer("usual").copy_(squares.clamp_min(float(0.05 * overall)))
 
-    def _fit_latents(self, x: torch.Tensor) -> None:
-        features = [self.features(part) for part in x.split(256)]
-        latents = torch.cat([self._compared(part, part)[1] for part in features]).double()
-        center = latents.mean(0)
-        covariance = (latents - center).T @ (latents - center) / len(latents)
+    def _squares(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean squared error (rows, channels) of windows (N, samples, channels)."""
+        return torch.cat(
+            [self.residual(part, self.features(part)).square() for part in x.split(256)]
+        ).mean(0)
+
+    def _fit_latents(self, parts: list[torch.Tensor]) -> None:
+        """Center of the latents of the windows of the first part, and what lies around it."""
+        of_parts = []
+        for x in parts:
+            features = [self.features(part) for part in x.split(256)]
+            of_parts.append(torch.cat([self._compared(f, f)[1] for f in features]).double())
+        center = of_parts[0].mean(0)
+        around = [(latents - center).T @ (latents - center) / len(latents) for latents in of_parts]
+        covariance = torch.stack(around).mean(0)
         # Latents that hardly move would count most, and say least.
         floor = _STILL * covariance.diagonal().mean().clamp_min(1e-12)
-        covariance += floor * torch.eye(len(center), dtype=torch.float64, device=x.device)
+        covariance += floor * torch.eye(len(center), dtype=torch.float64, device=center.device)
         inverse = torch.linalg.inv(torch.linalg.cholesky(covariance))
         self.get_buffer("center").copy_(center)
         self.get_buffer("whitening").copy_(inverse.T)
