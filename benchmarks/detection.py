@@ -283,7 +283,7 @@ def fan(folder: Path) -> list[dict[str, Any]]:
         "both rooms": ["normal_silentA_1", "normal_noisy_1"],
     }
     # The frequencies of a spectrum are of one kind: none has a unit of its own.
-    changed = {
+    changed: dict[str, dict[str, Any]] = {
         "network": {"whiten": "none", "usual": "training"},
         "data": {"held_out": 0.2},
         "loss": {"noise": 0.2},
