@@ -9,8 +9,11 @@ A detector is trained with the shipped config, exported and run through the pack
 under the curve of all test images, `pixel_area` that of the pixels in masks against all others
 (every fourth row and column). `false_alarms` is the share of good test images that are flagged,
 beside the rate that the manifest states. Principal components: 32 of the images at 64 x 64
-pixels, the squared error of what they give back; gradient: how far the mean length of the gradient
-is from the median of good images, without a model. Test images choose nothing.
+pixels, the squared error of what they give back. Three numbers without a model, each the higher the
+stranger: the mean square and the largest length of the gradient, and the mean of the pixels, which
+tells whether good and defective images were taken in one light. Where that alone parts them, what
+grows with contrast does too, and says nothing of defects. Test images choose nothing. In
+`areas_of_halves` are the areas of every other test image and of the rest: how far to trust them.
 """
 
 from __future__ import annotations
@@ -103,7 +106,12 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
         "training_seconds": seconds,
         "seconds_per_megapixel": scoring,
     }
-    peers = {"principal components": _components(training), "gradient": _gradient(training)}
+    peers: dict[str, Callable[[Pixels], float]] = {
+        "principal components": _components(training),
+        "gradient, mean square": lambda image: float(np.square(_slopes(image)).mean()),
+        "gradient, largest": lambda image: float(_slopes(image).max()),
+        "light": lambda image: float(image.mean()),
+    }
     rows = {"edgeae": found}
     for name, score in peers.items():
         rows[name] = _areas(
@@ -117,12 +125,16 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
 
 
 def _areas(good: Sequence[float], defects: dict[str, list[float]]) -> dict[str, Any]:
-    def area(bad: Sequence[float]) -> float:
+    def area(good: Sequence[float], bad: Sequence[float]) -> float:
         strange = np.r_[np.zeros(len(good), bool), np.ones(len(bad), bool)]
         return auc(np.r_[good, bad], strange)
 
     every = [score for some in defects.values() for score in some]
-    return {"area": area(every), "areas": {kind: area(some) for kind, some in defects.items()}}
+    return {
+        "area": area(good, every),
+        "areas_of_halves": [area(good[i::2], every[i::2]) for i in (0, 1)],
+        "areas": {kind: area(good, some) for kind, some in defects.items()},
+    }
 
 
 def _pixel_area(
@@ -161,16 +173,10 @@ def _components(training: Sequence[Pixels]) -> Callable[[Pixels], float]:
     return score
 
 
-def _gradient(training: Sequence[Pixels]) -> Callable[[Pixels], float]:
-    usual = np.array([_slope(image) for image in training])
-    middle = float(np.median(usual))
-    return lambda image: abs(_slope(image) - middle)
-
-
-def _slope(image: Pixels) -> float:
-    gray = image.mean(axis=2)
-    rows, columns = np.gradient(gray)
-    return float(np.hypot(rows, columns).mean())
+def _slopes(image: Pixels) -> Floats:
+    rows, columns = np.gradient(image.mean(axis=2))
+    found: Floats = np.hypot(rows, columns)
+    return found
 
 
 def _small(image: Pixels) -> Floats:
@@ -182,11 +188,12 @@ def _images(folder: Path) -> dict[str, Pixels]:
     return {f.name: read_image(f)[:, :, :3] for f in sorted(folder.iterdir()) if f.is_file()}
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: _rounded(value) if isinstance(value, dict) else value and round(value, 4)
-        for key, value in row.items()
-    }
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return value and round(value, 4)
 
 
 if __name__ == "__main__":

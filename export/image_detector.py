@@ -21,7 +21,7 @@ from export.parity import check_close
 from export.torch_graph import write_torch_graph
 from train.config import Config
 from train.inspection.data import InspectionData, read_good
-from train.inspection.network import MAP_STRIDE, REACH, STRIDE, Inspector
+from train.inspection.network import MAP_STRIDE, MARGIN, MIRROR, REACH, STRIDE, Inspector
 
 __all__ = ["TASK", "calibration", "export_model", "threshold_of", "verify"]
 
@@ -72,6 +72,8 @@ def export_model(
         "channels": 3,
         "stride": STRIDE,
         "map_stride": MAP_STRIDE,
+        "mirror": MIRROR,
+        "margin": MARGIN,
         "tile": TILE,
         "halo": -(-REACH // STRIDE) * STRIDE,
     }

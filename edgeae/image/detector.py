@@ -49,6 +49,8 @@ class InspectionSpec:
         stride: the sides of what the graph sees are multiples of it.
         map_stride: side of the square that has one value of the map.
         tile, halo: side of what is worked on at a time, and what the graph must see around it.
+        mirror: how much of an image's mirror image the graph sees around it; 0 without the key.
+        margin: how much of an image's edge counts for no score; 0 without the key.
         strongest: the score is the mean of so many of the map's highest values.
         threshold: the score above which an image is flagged.
     """
@@ -57,6 +59,8 @@ class InspectionSpec:
     map_stride: int
     tile: int
     halo: int
+    mirror: int
+    margin: int
     strongest: int
     threshold: float
 
@@ -202,8 +206,10 @@ def inspection_spec(
     """
     sections = {"layout": layout, "detection": detection}
 
-    def whole(section: str, key: str, least: int, most: int, step: int = 1) -> int:
-        value = sections[section].get(key)
+    def whole(
+        section: str, key: str, least: int, most: int, step: int = 1, default: int | None = None
+    ) -> int:
+        value = sections[section].get(key, default)
         if type(value) is not int or not least <= value <= most or value % step:
             multiple = f" and a multiple of {step}" if step > 1 else ""
             raise BundleError(
@@ -226,6 +232,8 @@ def inspection_spec(
         map_stride=map_stride,
         tile=whole("layout", "tile", max(stride, _SMALLEST_TILE), _LARGEST_TILE, stride),
         halo=whole("layout", "halo", 0, _LARGEST_TILE, stride),
+        mirror=whole("layout", "mirror", 0, _LARGEST_TILE, stride, default=0),
+        margin=whole("layout", "margin", 0, _LARGEST_TILE, map_stride, default=0),
         strongest=whole("detection", "strongest", 1, _MOST_CELLS),
         threshold=float(threshold),
     )
@@ -244,15 +252,28 @@ class ImageScorer:
         height, width = colors.shape[:2]
         side = self.spec.map_stride
         # Padding is no part of the image: squares that lie in it do not count.
-        cells = self._map(colors)[: -(-height // side), : -(-width // side)]
-        count = min(self.spec.strongest, cells.size)
-        strongest = np.partition(cells.reshape(-1), cells.size - count)[-count:]
+        around = self.spec.mirror // side
+        rows, columns = -(-height // side), -(-width // side)
+        cells = self._map(colors)[around : around + rows, around : around + columns]
+        edge = self.spec.margin // side
+        counted = cells[edge : rows - edge, edge : columns - edge]
+        if 0 < counted.size < cells.size:
+            # What lies in the margin is as good as the best place.
+            cells = np.pad(counted, edge, constant_values=counted.min())
+        else:  # nothing is left of a small image
+            counted = cells
+        count = min(self.spec.strongest, counted.size)
+        strongest = np.partition(counted.reshape(-1), counted.size - count)[-count:]
         spread = cells.repeat(side, axis=0)[:height].repeat(side, axis=1)[:, :width]
         return ImageScore(float(strongest.mean(dtype=np.float64)), spread)
 
     def _map(self, colors: Pixels) -> Floats:
-        """The map's values for colors (H, W, 3), (rows, columns): one for each square."""
+        """The map's values for colors (H, W, 3) and their mirror image around them, (rows,
+        columns): one for each square."""
         spec, stride = self.spec, self.spec.stride
+        wide = ((spec.mirror, spec.mirror), (spec.mirror, spec.mirror), (0, 0))
+        if spec.mirror:
+            colors = np.pad(colors, wide, mode="symmetric")
         padded = pad_to_stride(colors, stride)
         grid = padded.shape[0] // stride, padded.shape[1] // stride
         factor = stride // spec.map_stride

@@ -76,6 +76,22 @@ def test_padding_does_not_count(watch):
     assert watch.score(image[:, :40]).score < 0.21
 
 
+def test_the_mirror_image_is_seen_and_the_margin_counts_for_nothing(tmp_path):
+    path = tmp_path / "mirrored"
+    watch = ImageDetector.load(image_detectors.brightness(path, layout={"mirror": 16, "margin": 8}))
+    plain = ImageDetector.load(image_detectors.brightness(tmp_path / "plain"))
+    image = dark((43, 61))
+    # Zeros around a white image make its edges darker, its mirror image does not.
+    white = np.full((43, 61), 255, np.uint8)
+    assert plain.score(white).map.min() < 0.7 and watch.score(white).map.min() > 0.99
+    image[:8] = 255
+    seen = watch.score(image)
+    assert seen.map.shape == image.shape and seen.score < 0.5 < plain.score(image).score
+    assert seen.map[:8].max() == seen.map[8:].min()
+    small = np.full((9, 12), 255, np.uint8)
+    assert watch.score(small).score > 0.99 and watch.score(small).map.shape == (9, 12)
+
+
 @pytest.mark.parametrize(
     ("image", "error", "words"),
     [

@@ -26,7 +26,7 @@ def bundle(tmp_path_factory):
         {
             "name": "inspection",
             "task": "image-detector",
-            "network": {"hidden": 8},
+            "network": {"clusters": 8, "components": 16},
             "data": {"folders": ["synthetic"], "crop_pixels": 64, "false_alarm_rate": 0.2},
             "loss": {},
             "optimize": {
@@ -51,7 +51,7 @@ def test_the_bundle_scores_any_size_and_states_its_calibration(bundle):
     detection = json.loads((bundle / "manifest.json").read_text())["detection"]
     assert detection["false_alarm_rate"] == 0.2 and detection["threshold"] == model.threshold
     assert detection["calibrated_on"]["images"] == 5
-    assert sum(f.stat().st_size for f in bundle.iterdir()) < 300_000
+    assert sum(f.stat().st_size for f in bundle.iterdir()) < 1_000_000
 
 
 def test_tiles_of_the_exported_graph_leave_no_seams(bundle):

@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch")
 
 from train.config import config_from_dict
 from train.image.data import made_images
-from train.inspection.data import InspectionData, read_good
+from train.inspection.data import InspectionData, inside, read_good, surrounded
 from train.inspection.defects import KINDS, with_defect
-from train.inspection.network import REACH, STRIDE, InspectionNetwork, Inspector
+from train.inspection.mixture import fitted
+from train.inspection.network import MAP_STRIDE, REACH, STRIDE, InspectionNetwork, Inspector
 from train.inspection.recipe import InspectionRecipe
 from train.loop import train
 
@@ -33,16 +34,16 @@ def smoke(**data):
         {
             "name": "smoke",
             "task": "image-detector",
-            "network": {"hidden": 8},
+            "network": {"clusters": 8, "components": 16},
             "data": {"folders": ["synthetic"], "crop_pixels": 64, **data},
             "loss": {},
             "optimize": {
-                "steps": 4,
+                "steps": 2,
                 "batch_size": 2,
                 "learning_rate": 3e-3,
                 "precision": "float32",
             },
-            "validate": {"every_steps": 4},
+            "validate": {"every_steps": 2},
         }
     )
 
@@ -95,27 +96,81 @@ def test_data_that_cannot_be_are_refused(data, words):
         InspectionData(**data)
 
 
-def test_what_is_too_smooth_and_what_is_too_rough_are_both_unusual():
+def inspector(**sizes):
+    """A detector with the features of the photo codec, fitted to noise in three grays."""
+    network = Inspector(InspectionNetwork(**{"clusters": 2, "components": 16, **sizes})).eval()
+    network.take_features()
     rng = np.random.default_rng(0)
-    images = torch.from_numpy(rng.normal(0.5, 0.1, (6, 1, 64, 64)).astype(np.float32))
-    network = Inspector(InspectionNetwork(hidden=4))
-    network.start([p[None].expand(1, 3, -1, -1) for p in images])
-    mean, spread = network.mean[:, None, None], network.spread[:, None, None]
+    good = [0.5 + 0.1 * rng.standard_normal((64, 64, 1), np.float32) for _ in range(3)]
+    with torch.no_grad():
+        found = [inside(network.features(surrounded(p)))[0].flatten(1).T.numpy() for p in good]
+    network.take(fitted(np.concatenate(found), clusters=1, components=16))
+    return network, good[0]
 
-    def unusual(pixels):
-        return ((network.measures(pixels) - mean) / spread)[0, 0, 4:12, 4:12].mean()
 
-    good = images[:1].expand(1, 3, -1, -1)
-    smooth, rough = 0.5 + 0.3 * (good - 0.5), 0.5 + 2 * (good - 0.5)
-    assert abs(unusual(good)) < 1 and unusual(smooth) < -3 and unusual(rough) > 3
+def test_what_is_too_rough_is_strange():
+    network, good = inspector()
+    bad = good.copy()
+    bad[24:40, 24:40] = 0.5 + 3 * (bad[24:40, 24:40] - 0.5)
+    with torch.no_grad():
+        usual, found = (inside(network(surrounded(p)))[0, 0] for p in (good, bad))
+    assert found[3:5, 3:5].min() > usual.max()
+
+
+def test_half_of_the_light_changes_little():
+    network, good = inspector()
+    with torch.no_grad():
+        full, half = (inside(network.features(surrounded(p))) for p in (good, 0.5 * good))
+        other = inside(network.features(surrounded(good[::-1])))
+    assert (full - half).abs().mean() < 0.25 * (full - other).abs().mean()
+
+
+def test_a_mixture_is_nearest_where_it_was_fitted():
+    rng = np.random.default_rng(0)
+    middles = np.array([[4.0, 0, 0], [-4, 0, 0]])
+    shapes = np.array([[1, 0.1, 1], [0.1, 1, 1]])
+    member = rng.integers(2, size=3000)
+    points = (middles[member] + shapes[member] * rng.standard_normal((3000, 3))).astype(np.float32)
+    mixture = fitted(points, clusters=2, components=3)
+    assert mixture.weight.shape == (2, 3, 3) and mixture.bias.shape == (2, 3)
+    distances = mixture.distances(points)
+    assert distances.min() == pytest.approx(mixture.lowest, abs=1e-2)
+    far = np.array([[4, 1, 0], [-4, 0, 0], [0, 0, 0]], np.float32)
+    strange, usual, between = mixture.distances(far)
+    # One is ten standard deviations of its cluster away, of all together less than two.
+    assert strange > usual + 30 and between > usual + 5
+    one = fitted(points, clusters=1, components=3).distances(far)
+    assert one[0] < one[1] + 10
+
+
+def test_the_mixture_in_the_network_is_the_mixture():
+    rng = np.random.default_rng(0)
+    network = Inspector(InspectionNetwork(clusters=3, components=20)).eval()
+    network.take_features()
+    pixels = torch.from_numpy(rng.random((1, 3, 64, 64), np.float32))
+    with torch.no_grad():
+        features = network.features(pixels)[0].flatten(1).T.numpy()
+        mixture = fitted(features, clusters=2, components=20)
+        network.take(mixture)
+        found = network.strangeness(pixels)
+    far = np.log(np.maximum(mixture.distances(features) - mixture.lowest, 0) + 1).reshape(8, 8)
+    wide = np.pad(far, 8, mode="edge")
+    around = [[wide[i : i + 17, j : j + 17].mean() for j in range(8)] for i in range(8)]
+    np.testing.assert_allclose(found[0, 0].numpy(), far - around, atol=2e-2)
+
+
+@pytest.mark.parametrize("sizes", [{"clusters": 0}, {"components": 129}])
+def test_sizes_that_cannot_be_are_refused(sizes):
+    with pytest.raises(ValueError, match="expected 1 to"):
+        InspectionNetwork(**sizes)
 
 
 def test_the_network_sees_no_further_than_its_reach():
-    network = Inspector(InspectionNetwork(hidden=4)).eval()
+    network, _ = inspector()
     halo = -(-REACH // STRIDE) * STRIDE
     side = 2 * halo + 2 * STRIDE
     pixels = torch.rand(1, 3, side, side)
-    inner = slice(halo // 4, (side - halo) // 4)
+    kept = slice(halo // MAP_STRIDE, (side - halo) // MAP_STRIDE)
     with torch.no_grad():
         before = network(pixels)
         for part in (slice(0, 1), slice(side - 1, side)):
@@ -123,24 +178,40 @@ def test_the_network_sees_no_further_than_its_reach():
             other[:, :, part] = 1 - other[:, :, part]
             after = network(other)
             assert not torch.equal(after, before)
-            torch.testing.assert_close(after[:, :, inner], before[:, :, inner], rtol=0, atol=1e-5)
+            torch.testing.assert_close(after[:, :, kept], before[:, :, kept], rtol=0, atol=1e-5)
 
 
-def test_the_loss_falls_and_made_defects_are_found():
+def test_the_scale_is_learned():
     recipe = InspectionRecipe(smoke(), torch.device("cpu"))
     recipe.start()
     batch = recipe.batch(np.random.default_rng(0))
-    assert batch[0].shape == (2, 3, 64, 64) and batch[1].shape == (2, 1, 16, 16)
-    optimizer = torch.optim.AdamW(recipe.network.parameters(), lr=1e-2)
+    assert batch[0].shape == (2, 3, 64, 64) and batch[1].shape == (2, 1, 8, 8)
+    learned = [p for p in recipe.network.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=5e-2)
     losses = []
-    for step in range(30):
+    for step in range(20):
         loss, parts = recipe.loss(recipe.network, batch, step)
         assert set(parts) == {"entropy", "overlap"}
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < losses[0]
+    assert set(recipe.validate(recipe.network)) == {"area", "score"}
+
+
+def test_clusters_are_taken_where_they_find_more(monkeypatch):
+    recipe = InspectionRecipe(smoke(), torch.device("cpu"))
+    taken = []
+    monkeypatch.setattr(
+        recipe, "_fit", lambda features, count: taken.append((len(features), count))
+    )
+    recipe.good.training[:] = (recipe.good.training * 3)[:16]
+    for areas, best in (({1: 0.6, 8: 0.7}, 8), ({1: 0.7, 8: 0.7}, 1)):
+        monkeypatch.setattr(recipe, "_area", lambda *_, areas=areas: areas[taken[-1][1]])
+        taken.clear()
+        recipe.start()
+        assert taken == [(12, 1), (12, 8), (16, best)]
 
 
 def test_two_runs_of_one_seed_are_one(tmp_path):

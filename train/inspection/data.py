@@ -11,9 +11,18 @@ import torch
 
 from train.image.data import made_images, read_photos, spread
 from train.inspection.defects import with_defect
-from train.inspection.network import MAP_STRIDE, STRIDE
+from train.inspection.network import MAP_STRIDE, MIRROR, STRIDE
 
-__all__ = ["GoodImages", "InspectionData", "cells", "planes", "read_good", "whole"]
+__all__ = [
+    "GoodImages",
+    "InspectionData",
+    "cells",
+    "inside",
+    "planes",
+    "read_good",
+    "surrounded",
+    "whole",
+]
 
 Floats = npt.NDArray[np.float32]
 Pixels = npt.NDArray[np.uint8]
@@ -136,7 +145,7 @@ def read_good(config: InspectionData) -> GoodImages:
 
 
 def cells(where: Floats) -> Floats:
-    """Which squares of the map (H / 4, W / 4) hold a pixel of a defect (H, W)."""
+    """Which squares of the map (H / 8, W / 8) hold a pixel of a defect (H, W)."""
     height, width = (side // MAP_STRIDE for side in where.shape)
     cut = where[: height * MAP_STRIDE, : width * MAP_STRIDE]
     found: Floats = cut.reshape(height, MAP_STRIDE, width, MAP_STRIDE).max(axis=(1, 3))
@@ -153,6 +162,19 @@ def planes(pixels: Floats) -> torch.Tensor:
     """Pixels (H, W, 1) or (H, W, 3) in [0, 1] as (1, 3, H, W)."""
     found = _colored(pixels, 3).transpose(2, 0, 1)[None]
     return torch.from_numpy(np.ascontiguousarray(found, np.float32))
+
+
+def surrounded(pixels: Floats) -> torch.Tensor:
+    """Pixels (H, W, channels) as (1, 3, H + 2 MIRROR, W + 2 MIRROR), with their mirror image around
+    them as the package sees it."""
+    wide = ((MIRROR, MIRROR), (MIRROR, MIRROR), (0, 0))
+    return planes(np.pad(pixels, wide, mode="symmetric"))
+
+
+def inside(found: torch.Tensor) -> torch.Tensor:
+    """What a map or features (..., h, w) of `surrounded` pixels hold of the image itself."""
+    around = MIRROR // MAP_STRIDE
+    return found[..., around:-around, around:-around]
 
 
 def _gray(image: Pixels) -> Pixels:

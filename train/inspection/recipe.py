@@ -12,12 +12,16 @@ import torch
 import torch.nn.functional as F
 
 from train.config import Config
-from train.inspection.data import InspectionData, cells, planes, read_good, whole
+from train.inspection.data import InspectionData, cells, inside, read_good, surrounded, whole
 from train.inspection.defects import KINDS, with_defect
-from train.inspection.network import InspectionNetwork, Inspector
+from train.inspection.mixture import fitted
+from train.inspection.network import MAP_STRIDE, MARGIN, InspectionNetwork, Inspector
 
 # Held-back images that a validation looks at.
 _VALIDATED = 21
+# Places of good images whose features are kept; one image in so many, and at most so many of them,
+# say how many clusters find made defects best; of fewer images than this there is one cluster.
+_PLACES, _CHOOSING, _MOST_CHOOSING, _LEAST_IMAGES = 60_000, 4, 24, 12
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class InspectionLoss:
 
 
 class InspectionRecipe:
-    """Trains `Inspector` on folders of good images."""
+    """Fits `Inspector` to folders of good images; its scale alone is trained, on made defects."""
 
     sections: ClassVar[Mapping[str, type]] = {
         "network": InspectionNetwork,
@@ -42,7 +46,7 @@ class InspectionRecipe:
         self.config, self.device = config, device
         self.good = read_good(config.data)
         self.network = Inspector(config.network)
-        self._validation = [*self._held_back()]
+        self._validation = [*_spoiled(self.good.held[:_VALIDATED])]
 
     def data_summary(self) -> dict[str, Any]:
         """What is learned from, for the first line of a run and for the model's card."""
@@ -54,11 +58,61 @@ class InspectionRecipe:
         raise ValueError(f"task is {config.task!r}, which has no pack: give folders")
 
     def start(self) -> None:
-        """Measure what is usual in the good images that are learned from."""
-        self.network.start([planes(whole(image)).to(self.device) for image in self.good.training])
+        """Measure what is usual in the good images that are learned from.
+
+        With one cluster or with `clusters` of them: whichever tells made defects better from good
+        images that it was not fitted to.
+        """
+        network, training = self.network, self.good.training
+        network.take_features()
+        rng = np.random.default_rng(self.config.seed)
+        features = [self._features(image, len(training), rng) for image in training]
+        counts = sorted({1, network.config.clusters})
+        if len(counts) > 1 and len(training) >= _LEAST_IMAGES:
+            areas = {}
+            kept = [one for i, one in enumerate(features) if i % _CHOOSING]
+            chosen = training[::_CHOOSING][:_MOST_CHOOSING]
+            for count in counts:
+                self._fit(kept, count)
+                areas[count] = self._area(network, [*_spoiled(chosen)])
+            count = max(counts, key=lambda one: areas[one])
+        else:
+            count = 1
+        self._fit(features, count)
+
+    @torch.no_grad()
+    def _features(self, image: Any, images: int, rng: np.random.Generator) -> Any:
+        """Features of some places of an image, (places, channels)."""
+        found = self.network.features(surrounded(whole(image)).to(self.device))
+        flat = inside(found)[0].flatten(1).T.cpu().numpy()
+        most = max(1, _PLACES // images)
+        return flat if len(flat) <= most else flat[rng.choice(len(flat), most, replace=False)]
+
+    def _fit(self, features: list[Any], clusters: int) -> None:
+        components = self.network.config.components
+        self.network.take(
+            fitted(np.concatenate(features), clusters=clusters, components=components)
+        )
+
+    @torch.no_grad()
+    def _area(self, network: torch.nn.Module, images: list[Any]) -> float:
+        """The area under the curve of images with made defects against good ones, as `_spoiled`
+        gives them."""
+        scores: dict[bool, list[float]] = {False: [], True: []}
+        for pixels, where in images:
+            scores[bool(where.any())].append(self._score(network(pixels.to(self.device))))
+        wins = np.subtract.outer(scores[True], scores[False])
+        return float((wins > 0).mean() + 0.5 * (wins == 0).mean()) if wins.size else 0.5
+
+    def _score(self, found: torch.Tensor) -> float:
+        """An image's score of the map of what is around it too, as the package takes it."""
+        edge = MARGIN // MAP_STRIDE
+        counted = inside(found)[..., edge:-edge, edge:-edge].flatten()
+        strongest = counted.topk(min(self.config.data.strongest, counted.numel()))
+        return float(strongest.values.mean())
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        """Pixels (N, 3, crop, crop) and where defects are (N, 1, crop / 4, crop / 4)."""
+        """Pixels (N, 3, crop, crop) and where defects are (N, 1, crop / 8, crop / 8)."""
         made = [
             self.good.example(rng, self.config.data) for _ in range(self.config.optimize.batch_size)
         ]
@@ -71,8 +125,7 @@ class InspectionRecipe:
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch and parts of it to plot."""
         pixels, where = batch
-        own: Any = getattr(network, "module", network)
-        logits = own.logits(pixels.contiguous(memory_format=torch.channels_last)).float()
+        logits = network(pixels.contiguous(memory_format=torch.channels_last)).float()
         entropy = F.binary_cross_entropy_with_logits(logits, where)
         found = logits.sigmoid()
         overlap = (2 * (found * where).sum() + 1) / (found.sum() + where.sum() + 1)
@@ -85,26 +138,24 @@ class InspectionRecipe:
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On held-back images: the area under the curve of made defects against good images,
         and the map's cross-entropy, which is the score."""
-        good: list[float] = []
-        bad: list[float] = []
-        entropies = []
-        for pixels, where in self._validation:
-            found = network(pixels.to(self.device)).float().cpu()
-            entropies.append(float(F.binary_cross_entropy_with_logits(found, where)))
-            strongest = found.flatten().topk(min(self.config.data.strongest, found.numel()))
-            (bad if bool(where.any()) else good).append(float(strongest.values.mean()))
-        wins = np.subtract.outer(bad, good)
-        area = float((wins > 0).mean() + 0.5 * (wins == 0).mean()) if wins.size else 0.5
+        entropies = [
+            F.binary_cross_entropy_with_logits(
+                inside(network(pixels.to(self.device))).float().cpu(), where
+            )
+            for pixels, where in self._validation
+        ]
+        area = self._area(network, self._validation)
         return {"area": area, "score": float(np.mean(entropies))}
 
-    def _held_back(self) -> Any:
-        """Held-back images as they are and with one defect each, of all kinds in turn."""
-        held = self.good.held[:_VALIDATED]
-        for i, image in enumerate(held):
-            clean = whole(image)
-            rng = np.random.default_rng(i)
-            # The same image upside down stands for another one, which may be of another size.
-            kind = list(KINDS)[i % len(KINDS)]
-            spoiled, where = with_defect(clean, clean[::-1, ::-1], rng, kind)
-            for pixels, mask in ((clean, np.zeros_like(where)), (spoiled, where)):
-                yield planes(pixels), torch.from_numpy(cells(mask))[None, None]
+
+def _spoiled(images: list[Any]) -> Any:
+    """Images as they are and with one defect each, of all kinds in turn: pixels with what is around
+    them, and the squares of the map (1, 1, h, w) that hold a defect."""
+    for i, image in enumerate(images):
+        clean = whole(image)
+        rng = np.random.default_rng(i)
+        # The same image upside down stands for another one, which may be of another size.
+        kind = list(KINDS)[i % len(KINDS)]
+        spoiled, where = with_defect(clean, clean[::-1, ::-1], rng, kind)
+        for pixels, mask in ((clean, np.zeros_like(where)), (spoiled, where)):
+            yield surrounded(pixels), torch.from_numpy(cells(mask))[None, None]
