@@ -102,3 +102,27 @@ def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
     monkeypatch.setattr(denoiser, "INT8_BUDGET_DB", -1.0)
     with pytest.raises(ExportError, match="int8 loses .* dB at sigma 15, allowed -1.0 dB"):
         verify(bundle, [picture[:64, :64] for picture in made_images(2)])
+
+
+@pytest.mark.parametrize(("gain_db", "asked"), [(None, False), (0.05, False), (2.0, True)])
+def test_holes_count_for_int8_only_where_the_network_adds_to_them(
+    tmp_path, monkeypatch, gain_db, asked
+):
+    # A new network is the identity: it adds nothing to holes that are filled smoothly.
+    network = PhotoDenoiser(
+        DenoiserNetwork(channels=(8, 8), blocks=(1, 1), level_channels=8, smooth_holes=True)
+    )
+    if gain_db is not None:
+        monkeypatch.setattr(denoiser, "_hole_gain_db", lambda network, pictures: gain_db)
+    calibrated = []
+    quantize = denoiser.quantize
+
+    def noted(source, target, inputs, **options):
+        calibrated.extend(inputs)
+        quantize(source, target, inputs, **options)
+
+    monkeypatch.setattr(denoiser, "quantize", noted)
+    pictures = [picture[:64, :64] for picture in made_images(2)]
+    made = export_photo_denoiser(network, tmp_path, pictures, Damage(holes=0.9))
+    assert made["layout"]["smooth_holes"] is asked
+    assert any((one["known"] == 0).any() for one in calibrated) is asked
