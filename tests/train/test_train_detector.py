@@ -58,7 +58,8 @@ def write_csv(file, x):
 
 
 @pytest.mark.parametrize(
-    ("network", "front"), [("conv1d", "none"), ("dense", "spectrum"), ("dense", "center")]
+    ("network", "front"),
+    [("conv1d", "none"), ("dense", "spectrum"), ("dense", "center"), ("dense", "statistics")],
 )
 def test_from_a_csv_folder_to_a_detector_that_flags_a_made_fault(tmp_path, network, front):
     days = tmp_path / "days"
