@@ -17,7 +17,7 @@ from edgeae.image.denoiser import ImageDenoiser
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
-from export import image
+from export import image as codec_export
 from export.denoiser_graphs import denoiser_graph, estimator_graph
 from export.graph_writer import store_half
 from export.parity import ExportError, check_close
@@ -31,7 +31,7 @@ TASK = "denoiser"
 
 # Pixels of the side of what is worked on at a time.
 TILE = 1024
-# How many damaged pictures activation ranges are taken from, and how many the last check sees.
+# How many damaged images activation ranges are taken from, and how many the last check sees.
 CALIBRATION_INPUTS, VERIFIED_IMAGES = 24, 12
 # What int8 may lose under Gaussian noise of these standard deviations, in 8-bit values.
 INT8_BUDGET_DB, VERIFIED_LEVELS = 0.15, (15, 25, 50)
@@ -40,45 +40,45 @@ _TOLERANCE = 1e-4
 # that hold what it does in holes leave few steps for everything else.
 _LEAST_HOLE_GAIN_DB, _HOLE_IMAGES = 0.1, 8
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Inputs = dict[str, npt.NDArray[np.float32]]
 
 
-def calibration(folders: tuple[str, ...]) -> list[Picture]:
-    """Squares from the middle of clean pictures, as for the photo codec; raises ValueError if the
+def calibration(folders: tuple[str, ...]) -> list[Pixels]:
+    """Squares from the middle of clean images, as for the photo codec; raises ValueError if the
     folders hold none."""
-    return image.calibration(folders)
+    return codec_export.calibration(folders)
 
 
 def export_model(
-    config: Config, weights: dict[str, torch.Tensor], out: Path, pictures: Sequence[Picture]
+    config: Config, weights: dict[str, torch.Tensor], out: Path, images: Sequence[Pixels]
 ) -> dict[str, Any]:
     """What a denoiser's manifest needs, with all files written; see `export_photo_denoiser`."""
     network = PhotoDenoiser(config.network)
     network.load_state_dict(weights)
-    return export_photo_denoiser(network, out, pictures, config.data.damage)
+    return export_photo_denoiser(network, out, images, config.data.damage)
 
 
 def export_photo_denoiser(
-    network: PhotoDenoiser, out: Path, pictures: Sequence[Picture], damage: Damage
+    network: PhotoDenoiser, out: Path, images: Sequence[Pixels], damage: Damage
 ) -> dict[str, Any]:
     """What a denoiser's manifest needs, with all graphs written into the folder `out`.
 
     Args:
         network: trained.
         out: an existing folder.
-        pictures: clean ones for calibration, uint8 (H, W, 3), sides multiples of the stride.
-        damage: what was done to pictures in training, and is to them for calibration.
+        images: clean ones for calibration, uint8 (H, W, 3), sides multiples of the stride.
+        damage: what was done to images in training, and is to them for calibration.
 
     Raises:
         ExportError: a graph disagrees with torch.
     """
     # The bundle keeps weights in half precision, so they are rounded first.
     network = network.eval().cpu().half().float()
-    fills = network.config.smooth_holes and _hole_gain_db(network, pictures) >= _LEAST_HOLE_GAIN_DB
+    fills = network.config.smooth_holes and _hole_gain_db(network, images) >= _LEAST_HOLE_GAIN_DB
     if network.config.smooth_holes and not fills:
         damage = dataclasses.replace(damage, holes=0.0)
-    inputs = _calibration_inputs(network, pictures, damage)
+    inputs = _calibration_inputs(network, images, damage)
     fp32, int8 = (out / f"denoiser.{precision}.onnx" for precision in ("fp32", "int8"))
     graph, in_float = denoiser_graph(network)
     onnx.save_model(graph, fp32)
@@ -115,8 +115,8 @@ def export_photo_denoiser(
     }
 
 
-def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
-    """PSNR of the calibration pictures under Gaussian noise, by precision, through the package.
+def verify(bundle: Path, images: Sequence[Pixels]) -> dict[str, Any]:
+    """PSNR of the calibration images under Gaussian noise, by precision, through the package.
 
     Raises ExportError if int8 loses more than its budget.
     """
@@ -124,12 +124,12 @@ def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
     models = {p: ImageDenoiser.load(bundle, precision=p) for p in ("fp32", "int8")}
     for sigma in VERIFIED_LEVELS:
         found: dict[str, list[float]] = {name: [] for name in models}
-        for i, picture in enumerate(pictures[:VERIFIED_IMAGES]):
-            noise = np.random.default_rng((sigma, i)).normal(0, sigma, picture.shape)
-            noisy = np.rint((picture + noise).clip(0, 255)).astype(np.uint8)
+        for i, image in enumerate(images[:VERIFIED_IMAGES]):
+            noise = np.random.default_rng((sigma, i)).normal(0, sigma, image.shape)
+            noisy = np.rint((image + noise).clip(0, 255)).astype(np.uint8)
             for name, model in models.items():
                 restored = model.denoise(noisy, strength=sigma)
-                found[name].append(psnr_db(picture, restored))
+                found[name].append(psnr_db(image, restored))
         fp32, int8 = (float(np.mean(found[name])) for name in ("fp32", "int8"))
         figures[f"calibration_psnr_db_{sigma}"] = {
             "fp32": round(fp32, 3), "int8": round(int8, 3)
@@ -142,15 +142,13 @@ def verify(bundle: Path, pictures: Sequence[Picture]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _hole_gain_db(network: PhotoDenoiser, pictures: Sequence[Picture]) -> float:
-    """How much nearer to clean pictures holes are after the network than after smooth filling."""
+def _hole_gain_db(network: PhotoDenoiser, images: Sequence[Pixels]) -> float:
+    """How much nearer to clean images holes are after the network than after smooth filling."""
     rng = np.random.default_rng(0)
     gains = []
-    for picture in pictures[:_HOLE_IMAGES]:
-        clean = (
-            torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None])).float() / 255
-        )
-        hole = torch.from_numpy(hole_mask(picture.shape[:2], rng))[None, None]
+    for image in images[:_HOLE_IMAGES]:
+        clean = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)[None])).float() / 255
+        hole = torch.from_numpy(hole_mask(image.shape[:2], rng))[None, None]
         known = (~hole).float()
         filled = smooth_fill(clean, known)
         restored = network.restore(filled, torch.zeros_like(known), known).clamp(0, 1)
@@ -160,13 +158,13 @@ def _hole_gain_db(network: PhotoDenoiser, pictures: Sequence[Picture]) -> float:
 
 
 def _calibration_inputs(
-    network: PhotoDenoiser, pictures: Sequence[Picture], damage: Damage
+    network: PhotoDenoiser, images: Sequence[Pixels], damage: Damage
 ) -> list[Inputs]:
-    """Damaged pictures with the level that the estimator takes them to have, or the true one."""
+    """Damaged images with the level that the estimator takes them to have, or the true one."""
     rng = np.random.default_rng(0)
     inputs = []
     for i in range(CALIBRATION_INPUTS):
-        _, left = damaged(pictures[i % len(pictures)], rng, damage)
+        _, left = damaged(images[i % len(images)], rng, damage)
         pixels = np.ascontiguousarray(left.pixels.transpose(2, 0, 1)[None], np.float32)
         with torch.no_grad():
             blind = network.blind_level(torch.from_numpy(pixels)).numpy()

@@ -17,15 +17,15 @@ __all__ = ["Damage", "Damaged", "damaged", "hole_mask"]
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Damage:
-    """Of how many pictures what is done to; the shares of noise kinds are of those with noise.
+    """Of how many images what is done to; the shares of noise kinds are of those with noise.
 
     `highest_level` is the largest standard deviation of noise, in 8-bit values. Sensor noise grows
-    with brightness; camera noise went through a camera's own processing too. `gray` pictures have
+    with brightness; camera noise went through a camera's own processing too. `gray` images have
     the same noise in all colors.
     """
 
@@ -40,16 +40,16 @@ class Damage:
 
 @dataclass(frozen=True)
 class Damaged:
-    """What is left of a picture: pixels, the noise level at each (H, W), and what is known."""
+    """What is left of an image: pixels, the noise level at each (H, W), and what is known."""
 
     pixels: Floats
     level: Floats
     known: Mask
 
 
-def damaged(picture: Picture, rng: np.random.Generator, config: Damage) -> tuple[Floats, Damaged]:
+def damaged(image: Pixels, rng: np.random.Generator, config: Damage) -> tuple[Floats, Damaged]:
     """The clean pixels, which may have lost their color, and what is left of them."""
-    clean = picture.astype(np.float32) / np.float32(255)
+    clean = image.astype(np.float32) / np.float32(255)
     gray = rng.random() < config.gray
     if gray:
         clean = np.repeat(clean.mean(axis=2, keepdims=True), 3, axis=2)
@@ -87,7 +87,7 @@ def _noisy(
 
 
 def _share(clean: Floats, rng: np.random.Generator) -> Floats:
-    """Variance of a sensor's noise where the picture is so bright, (H, W, 1), at most about 1:
+    """Variance of a sensor's noise where the image is so bright, (H, W, 1), at most about 1:
     shot noise and a constant, before or after the camera's gamma."""
     light = clean.mean(axis=2, keepdims=True)
     constant = np.float32(rng.uniform(0.02, 0.5))
@@ -107,8 +107,8 @@ def _camera(clean: Floats, rng: np.random.Generator, sigma: np.float32) -> tuple
     Photons and the amplifier make noise at every site of a Bayer pattern in linear light; white
     balance, interpolation of the missing colors, a color matrix, the tone curve, the camera's own
     smoothing and JPEG make of it what a file holds (Brooks et al. 2019, "Unprocessing Images for
-    Learned Raw Denoising", section 3). What the steps do to the picture itself is in the clean
-    picture too and left out.
+    Learned Raw Denoising", section 3). What the steps do to the image itself is in the clean
+    image too and left out.
     """
     # Cameras are less noisy than test sets: 1 to 15 of 255, small levels as often as large ones.
     wanted = min(sigma, np.float32(np.exp(rng.uniform(0, np.log(15))) / 255))
@@ -237,7 +237,7 @@ def _constant(clean: Floats, value: np.float32) -> Floats:
 
 def hole_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     """What is missing, (H, W): scratches, text, dead pixels, blocks up to 64 pixels, or a mix; at
-    most about half of the picture."""
+    most about half of the image."""
     drawn = Image.new("L", (shape[1], shape[0]))
     pen = ImageDraw.Draw(drawn)
     kind = rng.integers(5)

@@ -1,4 +1,4 @@
-"""Holes filled smoothly, as the package fills them before the network sees a picture.
+"""Holes filled smoothly, as the package fills them before the network sees an image.
 
 The package's own code works on the pixels of holes alone; here whole batches are worked on, and a
 test holds both equal, since training may not import the package.
@@ -19,7 +19,7 @@ _ROUNDING = 1e-12
 @torch.no_grad()
 def smooth_fill(pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Pixels (N, 3, H, W) in [0, 1] with smooth holes, which are where `known` (N, 1, H, W) is 0,
-    not everywhere in a picture."""
+    not everywhere in an image."""
     if not bool((known == 0).any()):
         return pixels
     start = _membrane(pixels * known, known)

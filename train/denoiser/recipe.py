@@ -32,10 +32,10 @@ class RestorationData(PhotoData):
 
 @dataclass(frozen=True)
 class Restoration:
-    """The mean over a batch of the logarithm of each picture's mean squared error, which is PSNR.
+    """The mean over a batch of the logarithm of each image's mean squared error, which is PSNR.
 
-    Of a picture with holes and noise, holes and the rest count half each; of one with holes alone,
-    holes do. `estimated` is the share of pictures that the network restores with the noise level
+    Of an image with holes and noise, holes and the rest count half each; of one with holes alone,
+    holes do. `estimated` is the share of images that the network restores with the noise level
     that it estimates, instead of the true one; the estimator's own loss is apart.
     """
 
@@ -134,7 +134,7 @@ class DenoiserRecipe:
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """PSNR on the held-out pictures under Gaussian noise, told and blind, and in holes; the
+        """PSNR on the held-out images under Gaussian noise, told and blind, and in holes; the
         score is the mean of what is lost to 60 dB."""
         figures: dict[str, float] = {}
         rng = np.random.default_rng(0)

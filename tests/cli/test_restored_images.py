@@ -1,4 +1,4 @@
-"""Pictures through the command: denoised and filled, one or a folder."""
+"""Images through the command: denoised and filled, one or a folder."""
 
 from __future__ import annotations
 

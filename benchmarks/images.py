@@ -1,15 +1,15 @@
-"""Denoisers of pictures and fillers of holes side by side.
+"""Denoisers of images and fillers of holes side by side.
 
-    python -m benchmarks.pictures PHOTOS --json OUT.json [--sections gaussian real holes]
+    python -m benchmarks.images PHOTOS --json OUT.json [--sections gaussian real holes]
 
-PHOTOS holds the folders kodak and cbsd68_dev of clean pictures, and real_noise_dev with the folders
+PHOTOS holds the folders kodak and cbsd68_dev of clean images, and real_noise_dev with the folders
 noisy and clean. Figures of earlier runs in OUT.json are kept but for what is measured anew, so that
 slow systems need not run again: what a system gave for a file depends on nothing else.
 
-Gaussian noise is drawn from a generator seeded by the picture's place in its folder. `psnr_db` and
+Gaussian noise is drawn from a generator seeded by the image's place in its folder. `psnr_db` and
 `ssim` are of noise that was rounded and clipped to 8 bits, which is what a file holds, and of 8-bit
 results; `float_psnr_db` is as papers measure, of noise that was not. Real noise: sigma is the one
-of those tried that is best for the picture. Holes: PSNR inside the hole. Seconds are processor
+of those tried that is best for the image. Holes: PSNR inside the hole. Seconds are processor
 seconds of one thread for a megapixel. Slow systems see every fourth file and of real pairs the
 middle 256 x 256; tables compare on the files that all have.
 """
@@ -27,11 +27,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.picture_systems import (
+from benchmarks.image_systems import (
     Denoiser,
     Filler,
     Mask,
-    Picture,
+    Pixels,
     fillers,
     our_filler,
     ours,
@@ -56,7 +56,7 @@ Rows = dict[str, dict[str, dict[str, float]]]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, write, and print the tables."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.pictures",
+        prog="python -m benchmarks.images",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -104,23 +104,23 @@ def _measured(
     if section == "gaussian":
         for name in options.sets:
             for sigma in options.sigmas:
-                clean = _pictures(options.photos / name, options.step)
+                clean = _images(options.photos / name, options.step)
                 yield f"{name}, sigma {sigma}", gaussian(clean, sigma, systems)
     elif section == "real":
-        noisy = _pictures(options.photos / "real_noise_dev" / "noisy", options.step)
+        noisy = _images(options.photos / "real_noise_dev" / "noisy", options.step)
         pairs = (
-            (i, name, picture, read_image(options.photos / "real_noise_dev" / "clean" / name))
-            for i, name, picture in noisy
+            (i, name, image, read_image(options.photos / "real_noise_dev" / "clean" / name))
+            for i, name, image in noisy
         )
         yield "real_noise_dev", real(pairs, systems)
     else:
         for kind in HOLES:
-            clean = _pictures(options.photos / options.sets[0], options.step)
+            clean = _images(options.photos / options.sets[0], options.step)
             yield f"{options.sets[0]}, {kind}", holes(clean, kind, filling)
 
 
-def _pictures(folder: Path, step: int) -> Iterator[tuple[int, str, Picture]]:
-    """Number, name and pixels of the pictures of a folder."""
+def _images(folder: Path, step: int) -> Iterator[tuple[int, str, Pixels]]:
+    """Number, name and pixels of the images of a folder."""
     for i, file in enumerate(sorted(p for p in folder.iterdir() if p.is_file())):
         if i % step == 0:
             yield i, file.name, read_image(file)[:, :, :3]
@@ -130,21 +130,21 @@ def _pictures(folder: Path, step: int) -> Iterator[tuple[int, str, Picture]]:
 
 
 def gaussian(
-    clean: Iterable[tuple[int, str, Picture]], sigma: int, systems: Sequence[Denoiser]
+    clean: Iterable[tuple[int, str, Pixels]], sigma: int, systems: Sequence[Denoiser]
 ) -> Rows:
     """Figures by system and file under Gaussian noise of a known sigma."""
     rows: Rows = {system.name: {} for system in systems}
-    for i, name, picture in clean:
+    for i, name, image in clean:
         rng = np.random.default_rng((sigma, i))
-        true = picture.astype(np.float32) / np.float32(255)
-        noisy = true + rng.normal(0, sigma / 255, picture.shape).astype(np.float32)
+        true = image.astype(np.float32) / np.float32(255)
+        noisy = true + rng.normal(0, sigma / 255, image.shape).astype(np.float32)
         rounded = np.rint(noisy.clip(0, 1) * 255).astype(np.uint8)
         for system in systems:
             if system.slow and i % SLOW_STEP:
                 continue
             told = float(sigma) if system.told else None
-            found, seconds = _timed(lambda: system.clean(rounded, told), picture)  # noqa: B023
-            row = {**_quality(picture, found), "seconds_per_megapixel": seconds}
+            found, seconds = _timed(lambda: system.clean(rounded, told), image)  # noqa: B023
+            row = {**_quality(image, found), "seconds_per_megapixel": seconds}
             if system.planes is not None:
                 restored = system.planes(noisy, float(sigma)).clip(0, 1)
                 row["float_psnr_db"] = _psnr_db(true, restored)
@@ -152,12 +152,12 @@ def gaussian(
     return rows
 
 
-def real(pairs: Iterable[tuple[int, str, Picture, Picture]], systems: Sequence[Denoiser]) -> Rows:
+def real(pairs: Iterable[tuple[int, str, Pixels, Pixels]], systems: Sequence[Denoiser]) -> Rows:
     """Figures by system and file of real noise; those of slow systems, and of all on what those
     see, under names of their own."""
     rows: Rows = {}
 
-    def measure(system: Denoiser, label: str, noisy: Picture, clean: Picture) -> None:
+    def measure(system: Denoiser, label: str, noisy: Pixels, clean: Pixels) -> None:
         best: dict[str, float] = {}
         for sigma in system.trials if system.told else (None,):
             found, seconds = _timed(lambda: system.clean(noisy, sigma), clean)  # noqa: B023
@@ -180,22 +180,22 @@ def real(pairs: Iterable[tuple[int, str, Picture, Picture]], systems: Sequence[D
     return rows
 
 
-def _middle(picture: Picture) -> Picture:
-    top, left = ((side - SLOW_SIDE) // 2 for side in picture.shape[:2])
-    return np.ascontiguousarray(picture[top : top + SLOW_SIDE, left : left + SLOW_SIDE])
+def _middle(image: Pixels) -> Pixels:
+    top, left = ((side - SLOW_SIDE) // 2 for side in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + SLOW_SIDE, left : left + SLOW_SIDE])
 
 
-def holes(clean: Iterable[tuple[int, str, Picture]], kind: str, systems: Sequence[Filler]) -> Rows:
+def holes(clean: Iterable[tuple[int, str, Pixels]], kind: str, systems: Sequence[Filler]) -> Rows:
     """Figures by system and file of holes of a kind; PSNR is of what was hidden."""
     rows: Rows = {system.name: {} for system in systems}
-    for i, name, picture in clean:
-        mask = hole(kind, picture.shape[:2], np.random.default_rng(i))
-        damaged = picture.copy()
+    for i, name, image in clean:
+        mask = hole(kind, image.shape[:2], np.random.default_rng(i))
+        damaged = image.copy()
         damaged[mask] = 255
         for system in systems:
-            found, seconds = _timed(lambda: system.fill(damaged, mask), picture)  # noqa: B023
+            found, seconds = _timed(lambda: system.fill(damaged, mask), image)  # noqa: B023
             rows[system.name][name] = {
-                "psnr_db": psnr_db(picture[mask][:, None], found[mask][:, None]),
+                "psnr_db": psnr_db(image[mask][:, None], found[mask][:, None]),
                 "hidden": float(mask.mean()),
                 "seconds_per_megapixel": seconds,
             }
@@ -228,15 +228,15 @@ def hole(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> Mask:
     return mask
 
 
-def _timed(call: Callable[[], Picture], picture: Picture) -> tuple[Picture, float]:
+def _timed(call: Callable[[], Pixels], image: Pixels) -> tuple[Pixels, float]:
     """What a call gives, and its processor seconds for a megapixel."""
     start = time.process_time()
     found = call()
     spent = time.process_time() - start
-    return found, spent / (picture.shape[0] * picture.shape[1] / 1e6)
+    return found, spent / (image.shape[0] * image.shape[1] / 1e6)
 
 
-def _quality(clean: Picture, found: Picture) -> dict[str, float]:
+def _quality(clean: Pixels, found: Pixels) -> dict[str, float]:
     return {"psnr_db": psnr_db(clean, found), "ssim": ssim(clean, found)}
 
 
@@ -249,7 +249,7 @@ def _psnr_db(true: npt.NDArray[Any], found: npt.NDArray[Any]) -> float:
 
 def _earlier(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        return {"what": "denoising and filling of pictures", "tables": {}}
+        return {"what": "denoising and filling of images", "tables": {}}
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     return found
 

@@ -1,4 +1,4 @@
-"""Denoisers of pictures and methods that fill holes, as `benchmarks.pictures` compares them.
+"""Denoisers of images and methods that fill holes, as `benchmarks.images` compares them.
 
 Every denoiser is told the standard deviation of the noise in 8-bit values, or None. Packages that
 are not installed are left out: bm3d, opencv-python-headless, scikit-image with PyWavelets.
@@ -18,7 +18,7 @@ from edgeae.image.denoiser import ImageDenoiser
 
 __all__ = ["Denoiser", "Filler", "fillers", "ours", "our_filler", "peers", "through_graph"]
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
@@ -32,7 +32,7 @@ class Denoiser:
     """
 
     name: str
-    clean: Callable[[Picture, float | None], Picture]
+    clean: Callable[[Pixels, float | None], Pixels]
     planes: Callable[[Floats, float], Floats] | None = None
     trials: tuple[float | None, ...] = (None,)
     told: bool = True
@@ -44,12 +44,12 @@ class Filler:
     """Fills what a mask (H, W) hides of uint8 (H, W, 3)."""
 
     name: str
-    fill: Callable[[Picture, Mask], Picture]
+    fill: Callable[[Pixels, Mask], Pixels]
 
 
 def through_graph(model: ImageDenoiser, noisy: Floats, sigma: float) -> Floats:
     """What the model's graph makes of float pixels (H, W, 3) in [0, 1], those beyond included, as
-    published figures are measured: a picture of 8 bits would clip the noise."""
+    published figures are measured: an image of 8 bits would clip the noise."""
     height, width = noisy.shape[:2]
     stride = model.bundle.manifest.layout["stride"]
     wide = np.pad(noisy, ((0, -height % stride), (0, -width % stride), (0, 0)), mode="edge")
@@ -120,7 +120,7 @@ def _non_local_means(name: str) -> Denoiser:
 
     cv2.setNumThreads(1)
 
-    def clean(noisy: Picture, sigma: float | None) -> Picture:
+    def clean(noisy: Pixels, sigma: float | None) -> Pixels:
         # One filter strength for all files: 0.8 of the noise level.
         strength = 0.8 * float(sigma or 0.0)
         restored: Any = cv2.fastNlMeansDenoisingColored(noisy, None, strength, strength, 7, 21)
@@ -160,9 +160,9 @@ def fillers(missing: dict[str, str]) -> list[Filler]:
         missing["Telea and Navier-Stokes"] = "opencv-python-headless"
         return []
 
-    def method(flag: int) -> Callable[[Picture, Mask], Picture]:
-        return lambda picture, mask: np.asarray(
-            cv2.inpaint(picture, mask.astype(np.uint8) * 255, 3, flag), np.uint8
+    def method(flag: int) -> Callable[[Pixels, Mask], Pixels]:
+        return lambda image, mask: np.asarray(
+            cv2.inpaint(image, mask.astype(np.uint8) * 255, 3, flag), np.uint8
         )
 
     return [
@@ -171,10 +171,10 @@ def fillers(missing: dict[str, str]) -> list[Filler]:
     ]
 
 
-def _floats(picture: Picture) -> Floats:
-    return picture.astype(np.float32) / np.float32(255)
+def _floats(image: Pixels) -> Floats:
+    return image.astype(np.float32) / np.float32(255)
 
 
-def _eight_bits(planes: Floats) -> Picture:
-    rounded: Picture = np.rint(planes.clip(0, 1) * 255).astype(np.uint8)
+def _eight_bits(planes: Floats) -> Pixels:
+    rounded: Pixels = np.rint(planes.clip(0, 1) * 255).astype(np.uint8)
     return rounded
