@@ -3,8 +3,8 @@
     python -m benchmarks.publish
 
 reads `benchmarks/results/*.json` and writes the tables between the `results` marks of README.md,
-GUARANTEES.md and docs/, and into the bundles under `edgeae/models/` that were measured. No figure
-is typed by hand.
+GUARANTEES.md and pages of docs/, and into the bundles under `edgeae/models/` that were measured.
+No figure is typed by hand.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.family_tables import autoencoder_rows, throughput_rows
 from benchmarks.outside import outside_rows
 from benchmarks.targets import target_rows, variant_rows
 from export.bundle import add_figures, markdown_table
@@ -451,7 +452,7 @@ def all_results() -> str:
 
 def guarantee_results() -> str:
     """What stands between the marks of GUARANTEES.md."""
-    result = json.loads((RESULTS / "guarantees.json").read_text(encoding="utf-8"))
+    result = _result("guarantees.json")
     return (
         f"{markdown_table(guarantee_rows(result))}\n\n"
         "Sound inputs of up to 1 MB that claim as much as they may:\n\n"
@@ -459,10 +460,20 @@ def guarantee_results() -> str:
     )
 
 
-def performance_results() -> str:
-    """What stands between the marks of docs/performance.md."""
-    result = json.loads((RESULTS / "outside.json").read_text(encoding="utf-8"))
-    return markdown_table(outside_rows(result))
+def _result(file: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads((RESULTS / file).read_text(encoding="utf-8"))
+    return found
+
+
+# Pages, and what stands between the marks of each.
+PAGES: Mapping[str, Callable[[], str]] = {
+    "README.md": readme_results,
+    "GUARANTEES.md": guarantee_results,
+    "docs/results.md": all_results,
+    "docs/performance.md": lambda: markdown_table(outside_rows(_result("outside.json"))),
+    "docs/autoencoders.md": lambda: markdown_table(autoencoder_rows(_result("autoencoders.json"))),
+    "docs/clusters.md": lambda: markdown_table(throughput_rows(_result("throughput.json"))),
+}
 
 
 def put_results(path: Path, results: str) -> None:
@@ -474,10 +485,8 @@ def put_results(path: Path, results: str) -> None:
 
 def main() -> None:
     """Write the tables of every page and every measured bundle's figures."""
-    put_results(ROOT / "README.md", readme_results())
-    put_results(ROOT / "docs" / "results.md", all_results())
-    put_results(ROOT / "docs" / "performance.md", performance_results())
-    put_results(ROOT / "GUARANTEES.md", guarantee_results())
+    for page, found in PAGES.items():
+        put_results(ROOT / page, found())
     figures: dict[str, list[dict[str, Any]]] = {}
     for published, result in results():
         if published.model is not None:
