@@ -24,6 +24,7 @@ from edgeae.media.files import (
     Source,
     first_line,
     opened,
+    quoting,
     unreadable,
 )
 from edgeae.media.image_parts import BROKEN_PROFILE, DamagedImage, ImageParts, parts
@@ -96,8 +97,9 @@ def read_image(source: Source) -> NDArray[np.uint8]:
             few coded bytes can hardly hold; and by name: CMYK without a profile, PQ and HLG,
             floating point, signed and 32-bit samples, several frames.
     """
+    data = _image_bytes(source)
     with _decoding(source):
-        found, image = _open(source)
+        found, image = _open(source, data)
         image.load()
         if found.scan is not None:
             _check_scan(found, image, found.scan)
@@ -114,8 +116,9 @@ def read_image_metadata(source: Source) -> Metadata:
     The orientation is set to 1 and the color space to sRGB, since both are applied. What cannot be
     read is None. MediaError as `read_image`, except for damage that only decoding shows.
     """
+    data = _image_bytes(source)
     with _decoding(source):
-        found, image = _open(source)
+        found, image = _open(source, data)
         if found.tiff is not None:
             found = replace(found, metadata=_tiff_metadata(source, found))
         return exif.neutral(_metadata_of(found, image))
@@ -125,12 +128,12 @@ def read_image_metadata(source: Source) -> Metadata:
 def _decoding(source: Source) -> Iterator[None]:
     """Turns what decoders raise into a MediaError.
 
-    They fail in as many ways as there are of them (OSError, SyntaxError, ValueError, struct.error,
-    zlib.error, IndexError ...); all of them mean that the file is at fault.
+    They fail in as many ways as there are of them (OSError, SyntaxError, ValueError, TypeError,
+    struct.error, zlib.error, IndexError ...); all of them mean that the file is at fault.
     """
     try:
         yield
-    except (MediaError, TypeError):  # TypeError is how a wrong argument is said
+    except MediaError:
         raise
     except (DamagedImage, color.UnreadableColor) as error:
         raise unreadable(source, first_line(error)) from error
@@ -152,7 +155,7 @@ def _fault(error: Exception) -> str:
 
 def _image_bytes(source: Source) -> bytes:
     """All bytes; MediaError from the first few where no image begins like that."""
-    with opened(source) as file:
+    with opened(source) as file, quoting("read", source):
         head = file.read(32)
         brand = head[4:8] == b"ftyp"
         for beginning, kind in _OTHERS.items():
@@ -168,9 +171,8 @@ def _image_bytes(source: Source) -> bytes:
 _pillow = threading.Lock()
 
 
-def _open(source: Source) -> tuple[ImageParts, Image.Image]:
+def _open(source: Source, data: bytes) -> tuple[ImageParts, Image.Image]:
     """The parts of a file and its image, checked and not yet decoded."""
-    data = _image_bytes(source)
     formats = (*_IMAGE_FORMATS, *_heif(source, data))
     found = parts(data)
     try:

@@ -233,3 +233,12 @@ def test_heic_without_its_reader_says_what_to_install(monkeypatch: pytest.Monkey
     head = struct.pack(">I4s4sI4s4s", 24, b"ftyp", b"heic", 0, b"mif1", b"heic")
     with pytest.raises(MediaError, match=r"pip install 'edgeae\[heic\]'"):
         media.read_image(head + bytes(200))
+
+
+def test_a_tiff_whose_strips_begin_at_a_fraction_is_refused() -> None:
+    data = bytearray(saved("TIFF"))
+    # StripOffsets (0x111), LONG or SHORT, becomes a RATIONAL.
+    at = next(i for i in range(8, len(data)) if data[i : i + 4] in (b"\x11\1\3\0", b"\x11\1\4\0"))
+    data[at + 2 : at + 12] = b"\5\0" + struct.pack("<II", 1, 8)
+    with pytest.raises(MediaError, match="the image is cut off or damaged"):
+        media.read_image(bytes(data))
