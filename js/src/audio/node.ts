@@ -12,12 +12,12 @@ const PROCESSOR = "edgeae-speech-denoiser";
 const QUANTUM = 128;
 // A second and more at any rate: a power of two.
 const CAPACITY = 1 << 17;
-const DEFAULT_SLACK_MS = 24;
+const DEFAULT_SLACK_MS = 40;
 
 export interface SpeechDenoiserOptions extends RemoteOptions {
   /** 1 or 2; each is cleaned on its own. */
   readonly channels?: 1 | 2 | undefined;
-  /** How long the worker may take to answer, beyond the model's own delay; 24 ms by default. */
+  /** How long the worker may take to answer, beyond the model's own delay; 40 ms by default. */
   readonly slackMs?: number | undefined;
   readonly attenuationLimitDb?: number | undefined;
   readonly bypass?: boolean | undefined;
