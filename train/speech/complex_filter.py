@@ -23,6 +23,8 @@ class ComplexFilter(nn.Module):
 
     place: torch.Tensor
     turns: torch.Tensor
+    middles: torch.Tensor
+    signs: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
@@ -45,6 +47,9 @@ class ComplexFilter(nn.Module):
         # pi with every bin. From bin to bin a sound in the middle of the window turns by pi too.
         turns = 1.0 - 2.0 * (torch.arange(self.seen_bins) % 2)
         self.register_buffer("turns", turns, persistent=False)
+        middles = torch.stack((turns, torch.full_like(turns, -1.0)))[:, None]
+        self.register_buffer("middles", middles, persistent=False)
+        self.register_buffer("signs", torch.tensor([[1.0], [-1.0]]), persistent=False)
 
     def heard(
         self, z: torch.Tensor, x: torch.Tensor, level: torch.Tensor, span: torch.Tensor
@@ -94,11 +99,16 @@ class ComplexFilter(nn.Module):
     ) -> torch.Tensor:
         """`heard` for one hop: z (bands, channels), spectrum (2, bins), the spectra of the frames
         before it (2 * (frames - 1), seen_bins), latest first, and the level (1, 1)."""
-        scale = torch.sqrt(level + 1e-7)
-        low = spectrum[:, : self.seen_bins] / scale
-        before = spectra[:2] / scale
-        products = _phases(low[0], low[1], before[0], before[1], self.turns)
-        seen = torch.stack(products, dim=-1).index_select(0, span[: self.bands * self.span_bins])
+        # As few and as wide operators as will do: it is their number that a hop costs.
+        scaled = torch.cat((spectrum[:, : self.seen_bins], spectra[:2])) / torch.sqrt(level + 1e-7)
+        low, before = scaled.split(2)
+        below = torch.cat((low.new_zeros(2, 1), low[:, :-1]), dim=1)
+        partners = torch.cat((before, below)).view(2, 2, -1)
+        both = (low * partners).sum(1, keepdim=True)
+        crossed = (low.flip(0) * self.signs * partners).sum(1, keepdim=True)
+        size = self.middles * (both.square() + crossed.square() + 1e-6) ** -0.35
+        seen = torch.cat((both * size, crossed * size), dim=1).view(4, -1).T
+        seen = seen.index_select(0, span[: self.bands * self.span_bins])
         added = torch.matmul(seen.view(self.bands, 1, -1), self.encoder).view(self.bands, -1)
         return torch.cat((z[: self.bands] + added, z[self.bands :]))
 
@@ -114,16 +124,11 @@ class ComplexFilter(nn.Module):
         seen = spectrum[0, :, : self.seen_bins]
         following = torch.cat((seen, spectra))
         low = following[:, : self.bins].view(self.frames, 2, self.bins)
-        below = functional.pad(spectrum[:, :, : self.bins - 1], (1, 0))
+        below = torch.cat((spectrum.new_zeros(1, 2, 1), spectrum[:, :, : self.bins - 1]), dim=2)
         taps = torch.cat((low, below, spectrum[:, :, 1 : self.bins + 1]))
-        real, imaginary = weights.split(1, dim=1)
-        tap_real, tap_imaginary = taps.split(1, dim=1)
-        added = torch.cat(
-            (
-                (real * tap_real - imaginary * tap_imaginary).sum(0),
-                (real * tap_imaginary + imaginary * tap_real).sum(0),
-            )
-        )
+        real = (weights * taps * self.signs).sum((0, 1))
+        imaginary = (weights * taps.flip(1)).sum((0, 1))
+        added = torch.stack((real, imaginary))
         filtered = torch.cat((low[0] + added, spectrum[0, :, self.bins :]), dim=1)
         return filtered[None], following[: 2 * (self.frames - 1)]
 
