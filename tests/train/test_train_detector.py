@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import edgeae
+from edgeae.media.series import read_series
 from export.__main__ import main as export_main
 from export.detector import threshold_of
 from train.__main__ import main as train_main
@@ -91,6 +92,18 @@ def test_series_of_which_no_window_is_left_are_told(tmp_path):
     write_csv(tmp_path / "short.csv", machine(40, 0))
     with pytest.raises(ValueError, match="the longest series has 40 samples"):
         read_normal(DetectorData(folders=(str(tmp_path),), window_samples=32, leave_out=("time",)))
+
+
+@pytest.mark.parametrize("title", ["time", "Timestamp [s]", "elapsed_ms"])
+def test_a_column_of_time_is_no_channel_as_in_what_is_scored(tmp_path, title):
+    lines = [f"{title},flow [l/s],heat"] + [f"{i / 10},{i % 7},{i % 5}" for i in range(200)]
+    file = tmp_path / "day.csv"
+    file.write_text("\n".join(lines) + "\n")
+    normal = read_normal(DetectorData(folders=(str(tmp_path),), window_samples=32))
+    assert normal.names == ("flow [l/s]", "heat")
+    assert read_series(file).samples.shape == (200, 2)
+    kept = DetectorData(folders=(str(tmp_path),), columns=(title, "heat"), window_samples=32)
+    assert read_normal(kept).names == (title, "heat")
 
 
 def test_missing_values_are_told_with_their_file(tmp_path):

@@ -15,11 +15,15 @@ from train.autoencoder.data import (
     TABLE_SUFFIXES,
     UnreadableFile,
     read_values,
+    table_rows,
 )
 
 __all__ = ["SeriesFiles", "kind_of", "read_folders"]
 
 Floats = npt.NDArray[np.float32]
+
+# As `edgeae.media.series` takes a column for the time, which then is no channel of what is scored.
+_TIME_NAMES = {"time", "timestamp", "datetime", "date", "t", "seconds", "elapsed", "elapsed_time"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ def read_folders(
     Args:
         folders: where they are.
         columns: of tables, those wanted, in this order; none means all that are not left out.
-        leave_out: columns of tables that are no data, such as times and labels.
+        leave_out: columns of tables that are no data, such as labels. The first that is called
+            time, timestamp, datetime or the like is left out unless `columns` are given.
 
     Raises:
         ValueError: nothing readable is there, or files have different channels; the message says
@@ -67,7 +72,11 @@ def read_folders(
         inside = [folder] if folder.is_file() else sorted(folder.rglob("*"))
         for file in (one for one in inside if one.name.lower().endswith(suffixes)):
             try:
-                values, own = read_values(file, columns=columns, leave_out=leave_out)
+                values, own = read_values(
+                    file,
+                    columns=columns,
+                    leave_out=leave_out if columns else _left(file, leave_out),
+                )
             except (OSError, UnreadableFile) as error:
                 found.skipped[file.name] = str(error)
                 continue
@@ -90,3 +99,14 @@ def read_folders(
         told = f"; skipped: {'; '.join(reasons)}" if reasons else ""
         raise ValueError(f"no series found in {where}, expected {' '.join(suffixes)}{told}")
     return SeriesFiles(found.series, found.files, names, found.skipped)
+
+
+def _left(file: Path, leave_out: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns of a file that are no data: `leave_out` and its time."""
+    if not file.name.lower().endswith(TABLE_SUFFIXES):
+        return leave_out
+    for name in table_rows(file)[0]:
+        plain = re.sub(r"\s*[\[(][^\])]*[\])]$", "", name.lower())
+        if re.sub(r"[_ ](s|ms|us|ns|sec)$", "", plain) in _TIME_NAMES:
+            return leave_out if name in leave_out else (*leave_out, name)
+    return leave_out
