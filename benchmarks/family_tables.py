@@ -2,75 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 Row = dict[str, str]
 
 
 def autoencoder_rows(result: Mapping[str, Any]) -> list[Row]:
-    """A row for each claim about one's own autoencoders, with what a peer reaches beside it."""
-    rows: list[Row] = []
+    """A row for each claim about one's own autoencoders, of the parts that were measured."""
+    return [
+        {"what": what, "found": found, "aim": aim}
+        for part, rows in _PARTS.items()
+        if part in result
+        for what, found, aim in rows(result[part])
+    ]
 
-    def row(what: str, found: str, aim: str) -> None:
-        rows.append({"what": what, "found": found, "aim": aim})
 
-    for one in result["digits"]["rows"]:
-        row(
-            f"digits, {one['latents']} latents: squared error over that of as many principal"
+Claims = list[tuple[str, str, str]]
+
+
+def _digits(found: Mapping[str, Any]) -> Claims:
+    errors = [
+        (
+            f"digits, {row['latents']} latents: squared error over that of as many principal"
             " components",
-            f"{one['ratio']:.2f}",
+            f"{row['ratio']:.2f}",
             "at most .70",
         )
-    found = result["neighbors"]
-    row(
-        "digits named by their nearest neighbors in 16 latents, in 16 principal components, mean"
-        f" over {len(found['rows'])} choices of test digits",
-        f"{found['latents']:.4f}, {found['pca']:.4f}",
-        "as good",
-    )
-    blobs = next(one for one in result["digits"]["rows"] if one["latents"] == 16)["compressed"]
-    fifth = next(one for one in blobs if one["quality"] == 5)
-    row(
-        f"digits, a compressed one at quality 5 in a file of {result['digits']['test_items']},"
-        " beside zlib on its pixels",
+        for row in found["rows"]
+    ]
+    blobs = next(row for row in found["rows"] if row["latents"] == 16)["compressed"]
+    fifth = next(blob for blob in blobs if blob["quality"] == 5)
+    size = (
+        f"digits, a compressed one at quality 5 in a file of {found['test_items']}, beside zlib on"
+        " its pixels",
         f"{fifth['bytes_an_item']:.1f} B, {fifth['zlib_bytes_an_item']:.1f} B",
         "-",
     )
-    row(
-        "digits, samples that a classifier is as sure of as of 98 % of real ones",
-        f"{result['samples']['samples_recognised']:.0%}",
-        "90 %",
+    return [*errors, size]
+
+
+def _neighbors(found: Mapping[str, Any]) -> Claims:
+    what = (
+        "digits named by their nearest neighbors in 16 latents, in 16 principal components, mean"
+        f" over {len(found['rows'])} choices of test digits"
     )
-    kinds = result["penalties"]
-    row(
-        "sparse: share of active units, error beside plain's",
-        f"{kinds['sparse']['active_share']:.2f}, {kinds['sparse_error_ratio']:.2f}",
-        "at most .10, 1.10",
-    )
-    clean = kinds["contractive"]["error"] / kinds["plain"]["error"]
-    row(
-        "contractive: what noise on the input adds, beside plain's; error without noise beside"
-        " plain's",
-        f"{kinds['contractive_growth_ratio']:.2f}, {clean:.2f}",
-        "at most .50",
-    )
-    for name in ("breast_cancer", "wine"):
-        table = result["gaps"][name]
-        row(
+    return [(what, f"{found['latents']:.4f}, {found['pca']:.4f}", "as good")]
+
+
+def _samples(found: Mapping[str, Any]) -> Claims:
+    what = "digits, samples that a classifier is as sure of as of 98 % of real ones"
+    return [(what, f"{100 * found['samples_recognised']:.0f} %", "90 %")]
+
+
+def _penalties(found: Mapping[str, Any]) -> Claims:
+    clean = found["contractive"]["error"] / found["plain"]["error"]
+    return [
+        (
+            "sparse: share of active units, error beside plain's",
+            f"{found['sparse']['active_share']:.2f}, {found['sparse_error_ratio']:.2f}",
+            "at most .10, 1.10",
+        ),
+        (
+            "contractive: what noise on the input adds, beside plain's; error without noise beside"
+            " plain's",
+            f"{found['contractive_growth_ratio']:.2f}, {clean:.2f}",
+            "at most .50",
+        ),
+    ]
+
+
+def _gaps(found: Mapping[str, Any]) -> Claims:
+    return [
+        (
             f"{name.replace('_', ' ')}: error of removed entries, beside IterativeImputer's",
-            f"{table['rmse']:.3f}, {table['rmse_iterative_imputer']:.3f}",
+            f"{found[name]['rmse']:.3f}, {found[name]['rmse_iterative_imputer']:.3f}",
             "below",
         )
-    stars = result["ratings"]
-    row(
-        f"{stars['data']} ratings: RMSE in stars, beside scikit-surprise's SVD as it comes, with"
-        " the best of 36 settings, and the items' means",
-        f"{stars['rmse']:.3f}, {stars['rmse_svd']:.3f}, {stars['rmse_svd_tuned']:.3f},"
-        f" {stars['rmse_item_mean']:.3f}",
-        "as good",
+        for name in ("breast_cancer", "wine")
+    ]
+
+
+def _ratings(found: Mapping[str, Any]) -> Claims:
+    errors = (found[name] for name in ("rmse", "rmse_svd", "rmse_svd_tuned", "rmse_item_mean"))
+    what = (
+        f"{found['data']} ratings: RMSE in stars, beside scikit-surprise's SVD as it comes, with"
+        " the best of 36 settings, and the items' means"
     )
-    return rows
+    return [(what, ", ".join(f"{error:.4f}" for error in errors), "as good")]
+
+
+_PARTS: Mapping[str, Callable[[Mapping[str, Any]], Claims]] = {
+    "digits": _digits,
+    "neighbors": _neighbors,
+    "samples": _samples,
+    "penalties": _penalties,
+    "gaps": _gaps,
+    "ratings": _ratings,
+}
 
 
 def throughput_rows(result: Mapping[str, Any]) -> list[Row]:
