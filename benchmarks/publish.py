@@ -460,8 +460,8 @@ def guarantee_results() -> str:
     )
 
 
-def _result(file: str) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = json.loads((RESULTS / file).read_text(encoding="utf-8"))
+def _result(file: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((RESULTS / file).read_text(encoding="utf-8"))
     return found
 
 
