@@ -218,5 +218,6 @@ def test_two_runs_of_one_seed_are_one(tmp_path):
     first, second = (train(smoke(), tmp_path / name) for name in ("one", "two"))
     for name, value in first["averaged"].items():
         torch.testing.assert_close(value, second["averaged"][name], rtol=0, atol=0)
-    changed = dataclasses.replace(smoke(), seed=1)
-    assert train(changed, tmp_path / "three")["best"] != first["best"]
+    # The score is made of ranks, which two seeds may share; weights they do not.
+    other = train(dataclasses.replace(smoke(), seed=1), tmp_path / "three")["averaged"]
+    assert any(not torch.equal(value, other[name]) for name, value in first["averaged"].items())
