@@ -62,6 +62,36 @@ def logistic_bits(offset: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return log_mass * (-1 / math.log(2))
 
 
+def bits_of_items(
+    raw: torch.Tensor, middle: torch.Tensor, noisy: torch.Tensor, symbols: torch.Tensor
+) -> torch.Tensor:
+    """Bits of the symbols of every item, (N,).
+
+    Their derivatives by the contexts' weights are those of the symbols' bits, and those by the
+    latents are those of the bits of latents with noise, which have some.
+
+    Args:
+        raw, middle: what the contexts give for every symbol, (N, channels, h, w).
+        noisy: latents in quantization steps with uniform noise, of that shape.
+        symbols: whole numbers, without derivatives, of that shape.
+    """
+    scale = logistic_scale(raw)
+    bits = logistic_bits(symbols - middle, scale).sum((1, 2, 3))
+    if not torch.is_grad_enabled():
+        return bits
+    soft = logistic_bits(noisy - middle.detach(), scale.detach()).sum((1, 2, 3))
+    return bits + soft - soft.detach()
+
+
+def steps_at(log_steps: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    """Quantization steps (N, channels, 1, 1) of levels (N,) in [0, 1], on a line between the
+    logarithms (levels, channels) of those that are learned."""
+    place = level * (len(log_steps) - 1)
+    low = place.floor().clamp(0, len(log_steps) - 2).long()
+    part = (place - low)[:, None]
+    return torch.lerp(log_steps[low], log_steps[low + 1], part).exp()[:, :, None, None]
+
+
 def dead_zone_round(values: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """The nearest whole numbers, or smaller ones where those save more bits than they cost.
 

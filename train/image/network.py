@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.entropy_model import ContextModel
+from train.entropy_model import ContextModel, steps_at
 from train.layers import SeparableResidual, begin_at_zero
 
 STRIDE = 16
@@ -123,11 +123,7 @@ class PhotoCodec(nn.Module):
 
     def steps(self, level: torch.Tensor) -> torch.Tensor:
         """Quantization steps (N, latent, 1, 1) of quality levels (N,) in [0, 1]."""
-        place = level * (LEARNED_QUALITIES - 1)
-        low = place.floor().clamp(0, LEARNED_QUALITIES - 2).long()
-        part = (place - low)[:, None]
-        log_steps = torch.lerp(self.log_steps[low], self.log_steps[low + 1], part)
-        return log_steps.exp()[:, :, None, None]
+        return steps_at(self.log_steps, level)
 
     def forward(
         self, pixels: torch.Tensor, level: torch.Tensor

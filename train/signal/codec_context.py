@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.entropy_model import logistic_bits, logistic_scale, magnitude
+from train.entropy_model import bits_of_items, logistic_bits, logistic_scale, magnitude
 from train.layers import begin_at_zero
 
 __all__ = ["MATCHES", "MatchRule", "SignalContext", "SliceHead", "rounded_to_middle"]
@@ -181,7 +181,7 @@ class SliceHead(nn.Module):
         matched: bool = True,
     ) -> None:
         super().__init__()
-        self.own, self.known, self.matched = own, known, matched
+        self.own, self.known = own, known
         planes = 2 * MATCHES * (channels + 1) if matched else 0
         # What the last layer sees: two steps before, the best match of each kind, this step.
         self.linear = 2 * channels + (2 * channels if matched else 0) + known
@@ -275,23 +275,14 @@ class SignalContext(nn.Module):
     def forward(
         self, noisy: torch.Tensor, symbols: torch.Tensor, level: torch.Tensor
     ) -> torch.Tensor:
-        """Bits of the symbols of every item, (N,).
-
-        Their derivatives by the contexts' weights are those of the symbols' bits, and those by the
-        latents are those of the bits of latents with noise, which have some.
+        """Bits of the symbols of every item, (N,); derivatives as of `bits_of_items`.
 
         Args:
             noisy: latents in quantization steps with uniform noise, (N, channels, 1, T).
             symbols: whole numbers, without derivatives.
             level: (N,) in [0, 1].
         """
-        raw, middle = self.distribution(symbols, level)
-        scale = logistic_scale(raw)
-        bits = logistic_bits(symbols - middle, scale).sum((1, 2, 3))
-        if not torch.is_grad_enabled():
-            return bits
-        soft = logistic_bits(noisy - middle.detach(), scale.detach()).sum((1, 2, 3))
-        return bits + soft - soft.detach()
+        return bits_of_items(*self.distribution(symbols, level), noisy, symbols)
 
     @torch.no_grad()
     def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from train.entropy_model import steps_at
 from train.layers import begin_at_zero
 from train.signal.codec_context import SignalContext
 
@@ -150,11 +151,7 @@ class SignalCodecNetwork(nn.Module):
 
     def steps(self, level: torch.Tensor) -> torch.Tensor:
         """Quantization steps (N, channels, 1, 1) of levels (N,) in [0, 1]."""
-        place = level * (LEARNED_QUALITIES - 1)
-        low = place.floor().clamp(0, LEARNED_QUALITIES - 2).long()
-        part = (place - low)[:, None]
-        log_steps = torch.lerp(self.log_steps[low], self.log_steps[low + 1], part)
-        return log_steps.exp()[:, :, None, None]
+        return steps_at(self.log_steps, level)
 
     def forward(
         self, signal: torch.Tensor, level: torch.Tensor

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from train.entropy_model import logistic_bits, logistic_scale
+from train.entropy_model import bits_of_items, logistic_scale
 from train.signal.codec_context import History, SliceHead, later, rounded_to_middle, signed
 
 __all__ = ["SpeechContext"]
@@ -58,20 +58,14 @@ class SpeechContext(nn.Module):
     def forward(
         self, noisy: torch.Tensor, symbols: torch.Tensor, level: torch.Tensor
     ) -> torch.Tensor:
-        """Bits of the symbols of every item, (N,); derivatives as of `SignalContext`.
+        """Bits of the symbols of every item, (N,); derivatives as of `bits_of_items`.
 
         Args:
             noisy: latents in quantization steps with uniform noise, (N, channels, 1, T).
             symbols: whole numbers, without derivatives.
             level: (N,) in [0, 1].
         """
-        raw, middle = self.distribution(symbols, level)
-        scale = logistic_scale(raw)
-        bits = logistic_bits(symbols - middle, scale).sum((1, 2, 3))
-        if not torch.is_grad_enabled():
-            return bits
-        soft = logistic_bits(noisy - middle.detach(), scale.detach()).sum((1, 2, 3))
-        return bits + soft - soft.detach()
+        return bits_of_items(*self.distribution(symbols, level), noisy, symbols)
 
     @torch.no_grad()
     def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from train.entropy_model import steps_at
 from train.speech.codec_context import SpeechContext
 from train.speech.codec_signal import (
     BINS,
@@ -272,12 +273,8 @@ class SpeechCodec(nn.Module):
             self.discriminator = Discriminator(config.discriminator_channels)
 
     def steps(self, level: torch.Tensor) -> torch.Tensor:
-        """Quantization steps of the latents, (N, latents), at levels (N,) in [0, 1]."""
-        place = level * (LEARNED_LEVELS - 1)
-        low = place.floor().clamp(0, LEARNED_LEVELS - 2).long()
-        return torch.lerp(
-            self.log_steps[low], self.log_steps[low + 1], (place - low)[:, None]
-        ).exp()
+        """Quantization steps of the latents, (N, latents, 1, 1), at levels (N,) in [0, 1]."""
+        return steps_at(self.log_steps, level)
 
     def forward(
         self, audio: torch.Tensor, level: torch.Tensor, lost: torch.Tensor | None = None
@@ -294,7 +291,7 @@ class SpeechCodec(nn.Module):
         """
         powers, correlation, index = self.features(audio)
         latents = self.latents(powers, correlation, index, level)
-        steps = self.steps(level)[:, :, None, None]
+        steps = self.steps(level)
         # (N, latents, 1, T), as contexts have them; the pitch is a symbol like others.
         scaled = latents.permute(1, 2, 0)[:, :, None].float() / steps
         pitch = (index - CANDIDATES // 2).float()[:, None, None]
