@@ -109,7 +109,6 @@ def compress(
         log=log,
         advice=": --keep-suffix tells them apart",
     )
-    settings.check()
     name = model or ("ecg-codec" if series else "photo-codec")
     loading = options.loading(name, precision, provider, device, threads)
     work: functools.partial[Any]
@@ -230,7 +229,6 @@ def decompress(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    settings.check()
     loading = options.loading(model, precision, provider, device, threads)
     images = image_files.Restoring(
         loading,

@@ -113,7 +113,6 @@ def denoise(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    settings.check()
     if _are_images(sources, model):
         if stream or attenuation_limit is not None or any((rate, channels, pcm)):
             raise UsageError(

@@ -28,7 +28,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user may say about the run of a folder."""
+    """What a user may say about the run of a folder; UsageError where that contradicts itself."""
 
     force: bool = False
     skip_existing: bool = False
@@ -38,16 +38,15 @@ class Settings:
     # What tells files of one stem apart, if the verb has something.
     advice: str = ""
 
-    def processes_for(self, plan: Plan) -> int:
-        """How many processes do a plan's jobs; one file has no use for several."""
-        return self.processes if plan.many else 1
-
-    def check(self) -> None:
-        """UsageError if they contradict each other."""
+    def __post_init__(self) -> None:
         if self.force and self.skip_existing:
             raise UsageError("--force and --skip-existing exclude each other")
         if self.log is not None and self.log.suffix.lower() not in LOG_SUFFIXES:
             raise UsageError(f"--log is {self.log}, expected a name that ends in .csv or .jsonl")
+
+    def processes_for(self, plan: Plan) -> int:
+        """How many processes do a plan's jobs; one file has no use for several."""
+        return self.processes if plan.many else 1
 
 
 @dataclass

@@ -73,7 +73,6 @@ def fill(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    settings.check()
     if not mask.exists():
         raise MediaError(f"cannot read {mask}: No such file or directory")
     loading = options.loading(model, precision, provider, device, threads)

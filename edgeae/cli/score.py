@@ -81,7 +81,6 @@ def score(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    settings.check()
     if find(model).manifest.layout.get("kind") == "image":
         how = options.loading(model, precision, provider, device, threads)
         _score_images(source, how, threshold, settings, as_json=as_json, plot=plot)
