@@ -71,10 +71,10 @@ class InspectionRecipe:
         if len(counts) > 1 and len(training) >= _LEAST_IMAGES:
             areas = {}
             kept = [one for i, one in enumerate(features) if i % _CHOOSING]
-            chosen = training[::_CHOOSING][:_MOST_CHOOSING]
+            chosen = [*_spoiled(training[::_CHOOSING][:_MOST_CHOOSING])]
             for count in counts:
                 self._fit(kept, count)
-                areas[count] = self._area(network, [*_spoiled(chosen)])
+                areas[count] = self._area(self._maps(network, chosen), chosen)
             count = max(counts, key=lambda one: areas[one])
         else:
             count = 1
@@ -95,12 +95,15 @@ class InspectionRecipe:
         )
 
     @torch.no_grad()
-    def _area(self, network: torch.nn.Module, images: list[Any]) -> float:
-        """The area under the curve of images with made defects against good ones, as `_spoiled`
-        gives them."""
+    def _maps(self, network: torch.nn.Module, images: list[Any]) -> list[torch.Tensor]:
+        """The maps of images as `_spoiled` gives them, with what is around them."""
+        return [network(pixels.to(self.device)) for pixels, _ in images]
+
+    def _area(self, maps: list[torch.Tensor], images: list[Any]) -> float:
+        """The area under the curve of the maps of images with made defects against good ones."""
         scores: dict[bool, list[float]] = {False: [], True: []}
-        for pixels, where in images:
-            scores[bool(where.any())].append(self._score(network(pixels.to(self.device))))
+        for found, (_, where) in zip(maps, images, strict=True):
+            scores[bool(where.any())].append(self._score(found))
         wins = np.subtract.outer(scores[True], scores[False])
         return float((wins > 0).mean() + 0.5 * (wins == 0).mean()) if wins.size else 0.5
 
@@ -138,13 +141,12 @@ class InspectionRecipe:
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """On held-back images: the area under the curve of made defects against good images,
         and the map's cross-entropy, which is the score."""
+        maps = self._maps(network, self._validation)
         entropies = [
-            F.binary_cross_entropy_with_logits(
-                inside(network(pixels.to(self.device))).float().cpu(), where
-            )
-            for pixels, where in self._validation
+            F.binary_cross_entropy_with_logits(inside(found).float().cpu(), where)
+            for found, (_, where) in zip(maps, self._validation, strict=True)
         ]
-        area = self._area(network, self._validation)
+        area = self._area(maps, self._validation)
         return {"area": area, "score": float(np.mean(entropies))}
 
 
