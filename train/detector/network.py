@@ -161,8 +161,7 @@ class Detector(nn.Module):
             x: windows that were learned from.
             held: windows that were not, which count as much as all of `x` if `usual` is "both".
         """
-        both = self.config.usual == "both" and held is not None and len(held)
-        parts = [x, held] if both and held is not None else [x]
+        parts = [x] if self.config.usual == "training" or held is None else [x, held]
         if self.config.latent_distance:
             self._fit_latents(parts)
         if self.config.whiten == "none":

@@ -53,8 +53,10 @@ class DetectorRecipe:
         # Of all that is held back, as much of its beginning as of its end.
         held = self.normal.validation
         self._validation = torch.from_numpy(held[:: -(-len(held) // _VALIDATED)])
-        held = self.normal.held_windows(config.data.train_hop)
-        self._held = torch.from_numpy(held[:: -(-len(held) // _MEASURED)])
+        self._held: torch.Tensor | None = None
+        if config.network.usual == "both":
+            held = self.normal.held_windows(config.data.train_hop)
+            self._held = torch.from_numpy(held[:: -(-len(held) // _MEASURED)]).to(device)
 
     def data_summary(self) -> dict[str, Any]:
         """What is learned from, for the first line of a run and for the model's card."""
@@ -102,7 +104,7 @@ class DetectorRecipe:
         training = self.normal.training
         step = max(1, len(training) // _MEASURED)
         shown = torch.from_numpy(training[::step]).to(self.device)
-        network.fit_usual(shown, self._held.to(self.device))
+        network.fit_usual(shown, self._held)
         errors = [
             network.residual(part, network.features(part)).square().mean((1, 2))
             for part in self._validation.to(self.device).split(256)
