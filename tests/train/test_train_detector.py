@@ -10,11 +10,13 @@ import torch
 
 import edgeae
 from edgeae.media.series import read_series
+from edgeae.media.series_readers import _TIME_NAMES
 from export.__main__ import main as export_main
 from export.detector import threshold_of
 from train.__main__ import main as train_main
 from train.detector.data import DetectorData, HeldBack, NormalSeries, read_normal
 from train.detector.network import Detector, DetectorNetwork
+from train.signal.files import read_folders
 
 CONFIG = """
 name = "watch"
@@ -219,3 +221,10 @@ def test_windows_of_beats_that_are_validated_are_those_of_held_back_hearts():
     held = HeldBack(series, np.array([50, 120, 200]), np.array([True, False, True]))
     normal = NormalSeries(np.zeros((4, 32, 1), np.float32), [held], (), 360.0, {}, 10)
     assert normal.validation[:, 0, 0].tolist() == [40, 190]
+
+
+@pytest.mark.parametrize("name", sorted({"t [ms]", "Time (s)", "time_ms", "speed", *_TIME_NAMES}))
+def test_training_takes_for_the_time_what_scoring_does(tmp_path, name):
+    file = tmp_path / "day.csv"
+    file.write_text(f"left,{name}\n" + "".join(f"{i % 7},{i}\n" for i in range(40)))
+    assert read_folders((str(tmp_path),)).names == read_series(file, sample_rate_hz=1).names

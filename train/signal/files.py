@@ -22,7 +22,8 @@ __all__ = ["SeriesFiles", "kind_of", "read_folders"]
 
 Floats = npt.NDArray[np.float32]
 
-# As `edgeae.media.series` takes a column for the time, which then is no channel of what is scored.
+# As `edgeae.media.series` takes a column for the time, which then is no channel of what is scored:
+# training may not import the package, and a test holds both equal.
 _TIME_NAMES = {"time", "timestamp", "datetime", "date", "t", "seconds", "elapsed", "elapsed_time"}
 
 
