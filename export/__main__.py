@@ -35,6 +35,7 @@ EXPORTERS = {
     "photo-denoiser": "export.denoiser",
     "signal-codec": "export.signal_codec",
     "signal-denoiser": "export.signal_denoiser",
+    "speech-codec": "export.speech_codec",
     "speech-denoiser": "export.speech",
 }
 

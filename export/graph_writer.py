@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -85,13 +85,17 @@ class GraphWriter:
         return model
 
 
-def store_half(model: onnx.ModelProto) -> None:
+def store_half(model: onnx.ModelProto, kinds: Collection[str] = ("Conv",)) -> None:
     """Keep the float weights of a graph in half precision, each behind a Cast that is folded away
     when a session is made: half the bytes, the same arithmetic.
+
+    Args:
+        model: is changed.
+        kinds: operators whose weights these are.
     """
     casts = []
     # Scales of quantization stay as they are: runtimes look for them as plain constants.
-    of_convs = {n for node in model.graph.node if node.op_type == "Conv" for n in node.input}
+    of_convs = {n for node in model.graph.node if node.op_type in kinds for n in node.input}
     for weight in model.graph.initializer:
         if weight.data_type != TensorProto.FLOAT or weight.name not in of_convs:
             continue

@@ -27,6 +27,7 @@ from train.signal.codec_context import (
     SignalContext,
     SliceHead,
 )
+from train.speech.codec_context import SpeechContext
 
 __all__ = ["context_graphs"]
 
@@ -35,7 +36,9 @@ _LEVELS = 64.0
 
 
 def context_graphs(
-    context: SignalContext, symbols: Sequence[torch.Tensor], levels: Sequence[float]
+    context: SignalContext | SpeechContext,
+    symbols: Sequence[torch.Tensor],
+    levels: Sequence[float],
 ) -> list[onnx.ModelProto]:
     """The graph of the past, then one of each slice.
 
@@ -61,7 +64,7 @@ def context_graphs(
 
 
 def _peaks(
-    context: SignalContext,
+    context: SignalContext | SpeechContext,
     layers: Sequence[nn.Conv2d],
     symbols: Sequence[torch.Tensor],
     levels: Sequence[float],
@@ -120,20 +123,22 @@ def _history_graph(history: History, channels: int, scales: list[Weights]) -> on
 def _head_graph(
     head: SliceHead, channels: int, history: Weights, scales: list[Weights]
 ) -> onnx.ModelProto:
-    """Inputs `setting`, `summary`, `matches` (1, 2 * MATCHES * (channels + 1), 1, T), `numbers`
-    (1, 4 * channels, 1, T) and, if there are any, `here` (1, known, 1, T), this step's earlier
-    channels; outputs `index` and `middle` in eighths, int32 (1, own, 1, T)."""
+    """Inputs `setting`, `summary`, `matches` (1, 2 * MATCHES * (channels + 1), 1, T) if the head
+    sees them, `numbers` (1, 4 * channels, 1, T), half as many without matches, and, if there are
+    any, `here` (1, known, 1, T), this step's earlier channels; outputs `index` and `middle` in
+    eighths, int32 (1, own, 1, T)."""
     writer = GraphWriter()
-    matched = 2 * MATCHES * (channels + 1)
     inputs: list[tuple[str, Sequence[int | str]]] = [
         ("setting", (1, 1, 1, 1)),
         ("summary", (1, len(history), 1, "steps")),
-        ("matches", (1, matched, 1, "steps")),
-        ("numbers", (1, 4 * channels, 1, "steps")),
     ]
-    planes = ["summary", "matches"]
-    kind = [SIGNED_UNIT] * (MATCHES * channels) + [NEARNESS_UNIT] * MATCHES
-    bound = [float(SIGNED_LIMIT)] * (MATCHES * channels) + [float(NO_MATCH)] * MATCHES
+    planes, kind, bound = ["summary"], [], []
+    if head.matched:
+        inputs.append(("matches", (1, 2 * MATCHES * (channels + 1), 1, "steps")))
+        planes.append("matches")
+        kind = [SIGNED_UNIT] * (MATCHES * channels) + [NEARNESS_UNIT] * MATCHES
+        bound = [float(SIGNED_LIMIT)] * (MATCHES * channels) + [float(NO_MATCH)] * MATCHES
+    inputs.append(("numbers", (1, head.linear - head.known, 1, "steps")))
     units = np.concatenate([1 / history, kind, kind])
     limits = np.concatenate([np.full(len(history), float(ACTIVATION_LIMIT)), bound, bound])
     last = ["numbers"]

@@ -48,7 +48,8 @@ def write_torch_graph(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             module.eval(),
-            arguments,
+            # The exporter takes one tensor for two arguments as one port.
+            tuple(argument.clone() for argument in arguments),
             dynamo=True,
             opset_version=OPSET,
             external_data=False,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,6 @@ from edgeae.coding.context import SYMBOL_LIMIT
 from edgeae.coding.single_lane import Decoder, FineTables, encode
 from edgeae.errors import BitstreamError
 from edgeae.signal.contexts import (
-    Contexts,
     Distribution,
     Past,
     Symbols,
@@ -20,7 +20,7 @@ from edgeae.signal.contexts import (
 )
 from edgeae.signal.exact import OWN_ORDER, ExactTables, decode_block, encode_block
 
-__all__ = ["ExactCoder", "LatentCoder"]
+__all__ = ["ContextModel", "ExactCoder", "LatentCoder"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -33,12 +33,37 @@ _STEPS = 0.8
 _MOST_VALUE = 1 << 40
 
 
+class ContextModel(Protocol):
+    """What says how symbols are distributed by those before them: `Contexts` and others like it."""
+
+    def past(self) -> Past:
+        """Nothing known yet."""
+
+    def distribution(self, past: Past, symbols: Symbols, level: int) -> Distribution:
+        """Of symbols (channels, steps), each by the past and the symbols before it."""
+
+    def decode(
+        self, past: Past, steps: int, level: int, take: Callable[[Distribution], Ints]
+    ) -> Symbols:
+        """The symbols (channels, steps) that follow the past, each slice's as `take` gives them."""
+
+
 class LatentCoder:
     """Codes the latents of one lead, block after block; safe to use from many threads."""
 
-    def __init__(self, contexts: Contexts, tables: FineTables, steps: Floats) -> None:
-        """`steps` are the quantization steps, float32 (levels, channels)."""
+    def __init__(
+        self, contexts: ContextModel, tables: FineTables, steps: Floats, *, exact_channels: int = 0
+    ) -> None:
+        """
+        Args:
+            contexts: say how symbols are distributed.
+            tables: of symbols.
+            steps: the quantization steps, float32 (levels, channels).
+            exact_channels: so many of the first channels are rounded to the nearest, whatever that
+                costs.
+        """
         self.contexts, self.tables, self.steps = contexts, tables, steps
+        self._exact = exact_channels
 
     def quantize(self, latents: Floats, level: int, segments: Sequence[slice]) -> Symbols:
         """The symbols int32 (channels, steps) of latents; each segment begins with a key."""
@@ -47,7 +72,8 @@ class LatentCoder:
         found: Symbols = np.rint(scaled).astype(np.int32)
         for part in segments:
             known = self.contexts.distribution(self.contexts.past(), found[:, part], level)
-            found[:, part] = self._nearer(scaled[:, part], found[:, part], known)
+            nearer = self._nearer(scaled[:, part], found[:, part], known)
+            found[self._exact :, part] = nearer[self._exact :]
         return found
 
     def _nearer(self, scaled: Floats, near: Symbols, known: Distribution) -> Symbols:

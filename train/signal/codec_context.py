@@ -181,7 +181,7 @@ class SliceHead(nn.Module):
         matched: bool = True,
     ) -> None:
         super().__init__()
-        self.own, self.known = own, known
+        self.own, self.known, self.matched = own, known, matched
         planes = 2 * MATCHES * (channels + 1) if matched else 0
         # What the last layer sees: two steps before, the best match of each kind, this step.
         self.linear = 2 * channels + (2 * channels if matched else 0) + known

@@ -11,8 +11,9 @@ import torch
 from train.speech.codec_network import target_bits
 from train.speech.codec_signal import SAMPLE_RATE_HZ
 from train.speech.loss import _compressed_error, _emphasis, intelligibility, spectrum_of
+from train.speech.loudness import loudness_shortfall
 
-__all__ = ["SpeechCodecLoss", "heard_loss", "loudness_error", "mel_error", "rate_loss"]
+__all__ = ["SpeechCodecLoss", "heard_loss", "mel_error", "rate_loss"]
 
 _MELS = {256: 32, 512: 64, 1024: 80, 2048: 96}
 
@@ -24,7 +25,8 @@ class SpeechCodecLoss:
     `mel` weighs how far logarithms of mel bands are off at the window lengths `resolutions`,
     `compressed` the squared error of spectra after |.|^0.3 of 32 ms windows, of which
     `magnitude_share` by magnitudes alone: phases are not coded, so that is most of it. `loudness`
-    weighs a PESQ-like difference of loudness, `intelligibility` that of STOI and ESTOI.
+    weighs the opinion scores that PESQ's model of loudness takes off
+    (`train.speech.loudness`), `intelligibility` that of STOI and ESTOI.
 
     `rate` weighs bits as a share of what the level aims at, `overshoot` the share beyond that. From
     step `adversarial_from` on, if the network has a discriminator, `adversarial` weighs what the
@@ -73,7 +75,7 @@ def heard_loss(
         found, wanted = (_emphasized(x, config.emphasis_hz) for x in (audio, reference))
         parts["compressed"] = _compressed_error(found, wanted, config.magnitude_share)
     if config.loudness:
-        parts["loudness"] = loudness_error(audio, reference).mean()
+        parts["loudness"] = loudness_shortfall(audio, reference).mean()
     if config.intelligibility:
         understood = intelligibility(audio, reference, extended_share=config.extended_share)
         parts["intelligibility"] = 1 - understood.mean()
@@ -105,42 +107,6 @@ def mel_error(audio: torch.Tensor, reference: torch.Tensor, size: int) -> torch.
     return (levels[0] - levels[1]).abs().mean()
 
 
-def loudness_error(audio: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """A difference of loudness that is made as PESQ's is (ITU-T P.862, section 10.2), per row.
-
-    Windows of 32 ms that overlap by half; bands of half a Bark; Zwicker's loudness, power to the
-    0.23; a quarter of the smaller of both masks the difference; what was added weighs more than
-    what is missing, by the ratio of powers to the 1.2, at most 12 and nothing below 3; loud windows
-    count less, silent ones hardly. Without the model's alignment and its transfer functions.
-
-    Args:
-        audio, reference: float32 (N, samples) of power about 1.
-
-    Returns:
-        float32 (N,), differentiable.
-    """
-    bank = _bark_bank().to(audio)
-    powers = [
-        spectrum_of(x, window_samples=512, hop_samples=256).square().sum(1) @ bank
-        for x in (audio, reference)
-    ]
-    # A band of speech of power 1 has about 1000 here; hearing ends 60 dB below.
-    floor = 1e-3
-    sones = [((p / floor + 1) ** 0.23 - 1) for p in powers]
-    difference = sones[0] - sones[1]
-    mask = 0.25 * torch.minimum(*sones)
-    beyond = torch.sign(difference) * (difference.abs() - mask).clamp_min(0)
-    with torch.no_grad():
-        ratio = ((powers[0] + 0.1) / (powers[1] + 0.1)) ** 1.2
-        asymmetry = torch.where(ratio < 3, 0.0, ratio.clamp_max(12))
-        loud = (powers[1].sum(-1) + 10) ** 0.04
-    # Roots of means of squares over bands, as P.862 weighs the symmetric part, and plain means of
-    # the other; their weights are its 0.1 and 0.0309.
-    symmetric = (beyond.square().mean(-1) + 1e-6).sqrt()
-    added = (beyond.abs() * asymmetry).mean(-1)
-    return ((symmetric + 0.309 * added) / loud).mean(-1) / 10
-
-
 def _emphasized(audio: torch.Tensor, emphasis_hz: float) -> torch.Tensor:
     spectrum = spectrum_of(audio, window_samples=512, hop_samples=128)
     return spectrum * _emphasis(512, emphasis_hz, like=spectrum)
@@ -153,14 +119,6 @@ def _mel_bank(size: int, bands: int) -> torch.Tensor:
     highest = 2595 * math.log10(1 + SAMPLE_RATE_HZ / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, highest, bands + 2) / 2595) - 1)
     return _triangles(edges, size)
-
-
-@functools.cache
-def _bark_bank() -> torch.Tensor:
-    """Triangles (257, 42) even on the Bark scale (Traunmüller's), from 50 Hz on."""
-    bark = torch.linspace(0.3, 21.0, 44)
-    edges = 1960 * (bark + 0.53) / (26.28 - bark)
-    return _triangles(edges.clamp_max(SAMPLE_RATE_HZ / 2), 512)
 
 
 def _triangles(edges_hz: torch.Tensor, size: int) -> torch.Tensor:

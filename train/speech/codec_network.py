@@ -295,11 +295,12 @@ class SpeechCodec(nn.Module):
         # (N, latents, 1, T), as contexts have them; the pitch is a symbol like others.
         scaled = latents.permute(1, 2, 0)[:, :, None].float() / steps
         pitch = (index - CANDIDATES // 2).float()[:, None, None]
-        with torch.no_grad():
+        # In single precision: pitches and their middles have more bits than half of it holds.
+        with torch.autocast(audio.device.type, enabled=False):
             symbols = self.context.rounded(torch.cat([pitch, scaled], dim=1), level)
             symbols = torch.cat([pitch, symbols[:, 1:]], dim=1)
-        noisy = scaled + torch.rand_like(scaled) - 0.5
-        bits = self.context(torch.cat([pitch, noisy], dim=1), symbols, level)
+            noisy = scaled + torch.rand_like(scaled) - 0.5
+            bits = self.context(torch.cat([pitch, noisy], dim=1), symbols, level)
         chosen = scaled + (symbols[:, 1:] - scaled).detach()
         restored = self.restored((chosen * steps)[:, :, 0].permute(2, 0, 1), index, level, lost)
         return restored, bits / index.shape[1]

@@ -110,7 +110,7 @@ class SpeechCodecRecipe:
             figures |= {
                 f"bit_per_s_{kbit}k": float(np.mean(rates)),
                 f"intelligibility_{kbit}k": float(np.mean(understood)),
-                f"loudness_error_{kbit}k": float(np.mean(loudness)),
+                f"loudness_shortfall_{kbit}k": float(np.mean(loudness)),
             }
         return {**figures, "score": float(np.mean(scores))}
 
