@@ -97,9 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name in names:
             print(f"{bundle.manifest.name}: {name}", file=sys.stderr, flush=True)
             told = run(name, ENVIRONMENTS[name], folder, options.work.absolute() / "environments")
+            scored = bundle.manifest.task == "detector"
             results += [
                 {"model": bundle.manifest.name, "environment": name, **row}
-                for row in compare(vectors, folder, folder / name, told)
+                for row in compare(vectors, folder, folder / name, told, scored=scored)
                 if ENVIRONMENTS[name].contexts or not row["graph"].startswith("context")
             ]
     report = {
@@ -191,11 +192,17 @@ def _npm(environment: Environment, home: Path) -> list[str]:
 
 
 def compare(
-    vectors: Sequence[dict[str, Any]], folder: Path, out: Path, told: dict[str, Any]
+    vectors: Sequence[dict[str, Any]],
+    folder: Path,
+    out: Path,
+    told: dict[str, Any],
+    *,
+    scored: bool = False,
 ) -> list[dict[str, Any]]:
     """A row for each graph: nodes by provider, the worst output's figures, whether it agrees.
 
-    "agrees" is None, with an "error", for a graph that the environment did not run.
+    "agrees" is None, with an "error", for a graph that the environment did not run. Of a detector,
+    `scored`, "score_difference" is how far its score, the logarithm of its mean error, moves.
     """
     rows = []
     for vector in vectors:
@@ -207,6 +214,9 @@ def compare(
                 for port in vector["outputs"]
             ]
             row |= agreement(pairs, form=vector["form"])
+            if scored:
+                before, after = (np.log(np.mean(side, dtype=np.float64)) for side in pairs[0])
+                row["score_difference"] = float(f"{abs(after - before):.2g}")
         rows.append({"agrees": None, **row})
     return rows
 

@@ -2,7 +2,8 @@
 
 What NNAPI or CoreML leaves out is written in operators that they and QNN take: rows gathered by
 constant places become slices and a concatenation, means and sums become products with constant
-matrices, and layer normalization is spelled out. Only for graphs whose every shape is fixed.
+matrices, layer normalization is spelled out, and a transposition of more than five axes becomes one
+without those of length 1. Only for graphs whose every shape is fixed.
 """
 
 from __future__ import annotations
@@ -19,11 +20,14 @@ from onnx import helper, numpy_helper, shape_inference
 __all__ = ["portable"]
 
 Array = npt.NDArray[np.generic]
+# CoreML and QNN know tensors of so many axes.
+_MOST_AXES = 5
 
 
 def portable(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without Gather by constant places, LayerNormalization, ReduceMean, ReduceSum and
-    Unsqueeze, as far as these are used in it in ways that can be rewritten."""
+    """The model without Gather by constant places, LayerNormalization, ReduceMean, ReduceSum,
+    Unsqueeze and tensors of more than five axes, as far as these are used in it in ways that can be
+    rewritten."""
     model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     graph = model.graph
     writer = _Writer(graph)
@@ -31,9 +35,10 @@ def portable(model: onnx.ModelProto) -> onnx.ModelProto:
         rewrite = _REWRITES.get(node.op_type)
         if rewrite is None or not rewrite(writer, node):
             writer.keep(node)
+    nodes = _needed(writer.nodes, {port.name for port in graph.output})
     del graph.node[:], graph.initializer[:]
-    graph.node.extend(writer.nodes)
-    used = {name for node in writer.nodes for name in node.input}
+    graph.node.extend(nodes)
+    used = {name for node in nodes for name in node.input}
     graph.initializer.extend(
         numpy_helper.from_array(array, name)
         for name, array in writer.constants.items()
@@ -43,6 +48,16 @@ def portable(model: onnx.ModelProto) -> onnx.ModelProto:
     model = shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: set[str]) -> list[onnx.NodeProto]:
+    """The nodes that the outputs are made of, in their order."""
+    wanted, kept = set(outputs), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
 
 
 class _Writer:
@@ -166,6 +181,39 @@ def _unsqueeze(writer: _Writer, node: onnx.NodeProto) -> bool:
     return True
 
 
+def _transpose(writer: _Writer, node: onnx.NodeProto) -> bool:
+    """Of more than five axes: without those of length 1, which lie anywhere in memory."""
+    (source,) = node.input
+    shape = writer.shapes.get(source, ())
+    if len(shape) <= _MOST_AXES or node.output[0] not in writer.shapes:
+        return False
+    longer = [axis for axis, size in enumerate(shape) if size > 1] or [0]
+    if len(longer) > _MOST_AXES:
+        return False
+    (order,) = (helper.get_attribute_value(a) for a in node.attribute if a.name == "perm")
+    x = writer.reshape(_source(writer, source), [shape[axis] for axis in longer])
+    x = writer.node("Transpose", x, perm=[longer.index(a) for a in order if a in longer])
+    writer.reshape(x, writer.shapes[node.output[0]], to=node.output[0])
+    return True
+
+
+def _reshape(writer: _Writer, node: onnx.NodeProto) -> bool:
+    """Of a Reshape to more than five axes: both become one."""
+    source = _source(writer, node.input[0])
+    if source == node.input[0] or node.output[0] not in writer.shapes:
+        return False
+    writer.reshape(source, writer.shapes[node.output[0]], to=node.output[0])
+    return True
+
+
+def _source(writer: _Writer, name: str) -> str:
+    """What a tensor of more than five axes was reshaped from, or the tensor itself."""
+    if len(writer.shapes.get(name, ())) <= _MOST_AXES:
+        return name
+    made = [node for node in writer.nodes if name in node.output]
+    return made[0].input[0] if made and made[0].op_type == "Reshape" else name
+
+
 def _attribute(node: onnx.NodeProto, name: str, default: float) -> int | float:
     found = [helper.get_attribute_value(a) for a in node.attribute if a.name == name]
     return found[0] if found else default
@@ -176,5 +224,7 @@ _REWRITES: dict[str, Callable[[_Writer, onnx.NodeProto], bool]] = {
     "LayerNormalization": _layer_normalization,
     "ReduceMean": _reduction(lambda count: 1 / count),
     "ReduceSum": _reduction(lambda count: 1.0),
+    "Reshape": _reshape,
+    "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }

@@ -248,6 +248,38 @@ def test_means_and_sums_become_products(kind, axes, keep, expected):
     assert kinds <= {"MatMul", "Reshape", "Transpose"}
 
 
+@pytest.mark.parametrize(
+    ("inner", "perm"),
+    [
+        ((1, 4, 1, 2, 1, 3), (0, 1, 4, 2, 5, 3)),
+        ((1, 1, 1, 8, 1, 3), (0, 1, 4, 2, 5, 3)),
+        ((1, 1, 1, 1, 1, 1), (0, 1, 4, 2, 5, 3)),
+    ],
+)
+def test_a_transposition_of_six_axes_becomes_one_of_the_long_ones(inner, perm):
+    size = int(np.prod(inner))
+    nodes = [
+        node("Reshape", ["x", "inner"], ["long"]),
+        node("Transpose", ["long"], ["other"], perm=perm),
+        node("Reshape", ["other", "flat"], ["y"]),
+    ]
+    constants = {"inner": np.int64(inner), "flat": np.int64([1, size])}
+    one, other, kinds = rewritten(nodes, {"x": (size, 1)}, {"y": (1, size)}, constants)
+    np.testing.assert_array_equal(one[0], other[0])
+    assert kinds == {"Reshape", "Transpose"}
+    model = portable(tiny.make_model(nodes, {"x": (size, 1)}, {"y": (1, size)}, constants))
+    known = onnx.shape_inference.infer_shapes(model).graph.value_info
+    assert all(len(value.type.tensor_type.shape.dim) <= 5 for value in known)
+
+
+def test_a_transposition_whose_axes_are_all_long_stays():
+    shape = (2, 2, 2, 2, 2, 2)
+    nodes = [node("Transpose", ["x"], ["y"], perm=(5, 4, 3, 2, 1, 0))]
+    one, other, kinds = rewritten(nodes, {"x": shape}, {"y": shape}, {})
+    np.testing.assert_array_equal(one[0], other[0])
+    assert kinds == {"Transpose"}
+
+
 def test_a_graph_whose_operators_a_target_lacks_gets_a_portable_copy(tmp_path):
     bundle = find(tiny.tiny_denoiser_bundle(tmp_path / "denoiser"))
     copies = {copy.form: copy for copy in mobile.make_mobile(bundle, tmp_path / "out", size=(8, 8))}
