@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edgeae.loading import decompress, load
     from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
+    from edgeae.signal.speech_codec import SpeechCodec
 
 __version__ = "0.2.0"
 
@@ -41,6 +42,7 @@ _HOMES = {
     "ImageDetector": "edgeae.image.detector",
     "SignalCodec": "edgeae.signal.codec",
     "SignalDenoiser": "edgeae.signal.denoiser",
+    "SpeechCodec": "edgeae.signal.speech_codec",
     "EdgeaeError": "edgeae.errors",
     "Latent": "edgeae.image.latent",
     "Limits": "edgeae.image.header",
@@ -62,6 +64,7 @@ __all__ = [
     "ImageDetector",
     "SignalCodec",
     "SignalDenoiser",
+    "SpeechCodec",
     "EdgeaeError",
     "Latent",
     "Limits",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgeae.image.detector import ImageDetector
     from edgeae.signal.codec import SignalCodec
     from edgeae.signal.denoiser import SignalDenoiser
+    from edgeae.signal.speech_codec import SpeechCodec
 
     Model: TypeAlias = (
         Autoencoder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         | ImageDetector
         | SignalCodec
         | SignalDenoiser
+        | SpeechCodec
     )
 
 __all__ = [
@@ -84,6 +86,13 @@ DOORS: dict[tuple[str, str], Door] = {
         trials="edgeae.bench.signal_codec",
         files="edgeae.cli.signal_files",
         magics=(b"\x89EAS\r\n\x1a\n", b"\x89s"),
+    ),
+    # Its files are those of signals, whose codec reads what their headers say.
+    ("codec", "audio"): Door(
+        module="edgeae.signal.speech_codec",
+        name="SpeechCodec",
+        trials="edgeae.bench.speech_codec",
+        files="edgeae.cli.speech_files",
     ),
     ("denoiser", "audio"): Door(
         module="edgeae.signal.denoiser",

@@ -274,7 +274,14 @@ def test_an_unknown_attribute_is_an_attribute_error_that_names_it():
 def models():
     return [
         getattr(edgeae, name)
-        for name in ("Autoencoder", "ImageCodec", "ImageDetector", "SignalDenoiser", "Detector")
+        for name in (
+            "Autoencoder",
+            "ImageCodec",
+            "ImageDetector",
+            "SignalDenoiser",
+            "SpeechCodec",
+            "Detector",
+        )
         if name in edgeae.__all__
     ]
 

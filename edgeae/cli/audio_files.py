@@ -29,9 +29,11 @@ __all__ = [
     "Cleaning",
     "RawAudio",
     "UnknownSamples",
+    "audio_of",
     "denoise_file",
     "denoise_pipe",
     "denoise_to_pipe",
+    "raw_samples",
 ]
 
 # The files of a folder that are audio.
@@ -103,7 +105,7 @@ def denoise_to_pipe(how: Cleaning, source: Path, sample: str) -> None:
     audio = media.audio_info(source)
     raw = RawAudio(audio.rate_hz, audio.channels, sample)
     for block in _cleaned_file(how, source, _Timing(audio)):
-        pipes.write_binary(_raw(block, raw))
+        pipes.write_binary(raw_samples(block, raw))
 
 
 def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
@@ -121,7 +123,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
         terminal.complain(f"{name}: the recording ends here and is kept")
 
     with pipes.live_input(stopped) as data:
-        raw, blocks = _audio_of(data, asked)
+        raw, blocks = audio_of(data, asked)
         with in_words_of_the_command(rate="--rate" if asked else OWN_RATE):
             stream = loaded(how.loading).stream(
                 sample_rate=raw.rate_hz,
@@ -131,7 +133,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
         cleaned = _aligned(stream, blocks, None)
         if target == pipes.PIPE:
             for block in cleaned:
-                pipes.write_binary(_raw(block, raw))
+                pipes.write_binary(raw_samples(block, raw))
             return
         subtype = "PCM_16" if raw.sample == "s16le" else "FLOAT"
         with media.AudioWriter(
@@ -203,8 +205,11 @@ class _Timing:
 # --- raw samples ------------------------------------------------------------------------------
 
 
-def _audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, Iterator[Block]]:
-    """What samples come, and their blocks."""
+def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, Iterator[Block]]:
+    """What samples come, by the header of a WAV or by what is asked for, and their blocks.
+
+    Raises MediaError and UnknownSamples as `denoise_pipe`.
+    """
     head = b""
     for part in data:
         head += part
@@ -300,7 +305,8 @@ def _blocks(head: bytes, data: Iterator[bytes], raw: RawAudio) -> Iterator[Block
         )
 
 
-def _raw(block: Block, raw: RawAudio) -> bytes:
+def raw_samples(block: Block, raw: RawAudio) -> bytes:
+    """The bytes of a block, int16 or float in [-1, 1], as samples without a header."""
     if raw.sample == "f32le":
         return _as_float(block).astype("<f4").tobytes()
     if block.dtype == np.int16:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeae.cli import options, terminal
-from edgeae.cli.options import UsageError
+from edgeae.cli.options import Pcm, UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading, Plan
@@ -29,7 +29,7 @@ def compress(
         str | None,
         typer.Option(
             help="A bundled codec, or the directory of a codec or of an autoencoder of your own. "
-            "By default photo-codec for images, ecg-codec for series.",
+            "By default photo-codec for images, ecg-codec for series, speech-codec for audio.",
             show_default=False,
         ),
     ] = None,
@@ -63,6 +63,18 @@ def compress(
         bool,
         typer.Option("--large", help="Write a file that is read with --large alone, if need be."),
     ] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", min=1, help="Sample rate of raw PCM.", show_default=False),
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, help="Channels of raw PCM. By default 1.", show_default=False),
+    ] = None,
+    pcm: Annotated[
+        Pcm | None,
+        typer.Option(help="Samples of raw PCM. By default s16le.", show_default=False),
+    ] = None,
     precision: options.Precision = None,
     provider: options.Providers = None,
     device: options.Device = None,
@@ -74,19 +86,22 @@ def compress(
     keep_suffix: options.KeepSuffix = False,
     log: options.Log = None,
 ) -> None:
-    """Compress photos, or series of a sensor, to .eae files: one, several into a folder, or a
-    folder of them.
+    """Compress photos, series of a sensor or speech to .eae files: one, several into a folder, or
+    a folder of them.
 
+    Speech that comes in through - as raw PCM or WAV of 16 kHz goes to - live, in packets.
     Text, line art and fine patterns, which a photo codec cannot do, are kept exactly where that is
     smaller; where JPEG would still do better, stderr says so.
     """
-    from edgeae import batch
-    from edgeae.cli import autoencoder_files, folder, image_files, signal_files
+    from edgeae import batch, media
+    from edgeae.cli import autoencoder_files, folder, image_files, signal_files, speech
 
     if quality is not None and max_bytes is not None:
         raise UsageError("--quality and --max-bytes exclude each other")
     items = options.is_autoencoder(model)
-    series = not items and _are_series(sources)
+    raw = speech.Raw(rate, channels, pcm)
+    talk = not items and speech.is_speech(sources, model, raw)
+    series = not items and not talk and _are_series(sources)
     bounds = (quality, max_bytes, max_error)
     if series and sum(bound is not None for bound in bounds) + bool(lossless) > 1:
         raise UsageError("give one of --quality, --max-bytes, --max-error and --lossless")
@@ -94,6 +109,10 @@ def compress(
         raise UsageError("--max-error is for series, expected a table or an array")
     if series and (strip or psnr or large):
         raise UsageError("--strip, --psnr and --large are for images")
+    if talk:
+        if lossless is not None or max_error is not None or strip or psnr or large:
+            raise UsageError("speech takes --quality or --max-bytes and no other bound")
+        speech.check_pipes(sources, target, raw, max_bytes)
     if items and (lossless is not None or strip or psnr or large):
         raise UsageError(
             f"{model} is an autoencoder, expected --quality or --max-bytes and no other of the "
@@ -109,7 +128,7 @@ def compress(
         log=log,
         advice=": --keep-suffix tells them apart",
     )
-    name = model or ("ecg-codec" if series else "photo-codec")
+    name = model or speech.default_model(talk) or ("ecg-codec" if series else "photo-codec")
     loading = options.loading(name, precision, provider, device, threads)
     work: functools.partial[Any]
     suffixes, what = image_files.SUFFIXES, "image"
@@ -117,6 +136,12 @@ def compress(
         of_items = autoencoder_files.Compression(loading, quality=quality, max_bytes=max_bytes)
         work = functools.partial(autoencoder_files.compress_file, of_items)
         suffixes, what = autoencoder_files.SUFFIXES, "array or image"
+    elif talk:
+        if sources == ["-"]:
+            speech.compress_pipe(loading, target, raw, quality, max_bytes, force=force)
+            return
+        suffixes, what = media.AUDIO_SUFFIXES, "audio file"
+        work = speech.compress_work(loading, quality, max_bytes)
     elif series:
         suffixes, what = signal_files.SUFFIXES, "series"
         of_series = signal_files.Compression(
@@ -156,7 +181,7 @@ def compress(
     options.load_for(loading, task, processes=settings.processes_for(plan))
     try:
         if not items:
-            _check_kind(loading, series)
+            _check_kind(loading, "audio" if talk else "signal" if series else "image")
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
@@ -207,6 +232,10 @@ def decompress(
         bool,
         typer.Option("--large", help="Take an image far larger than its bytes let expect."),
     ] = False,
+    pcm: Annotated[
+        Pcm | None,
+        typer.Option(help="Speech as raw PCM to -, live if it comes so.", show_default=False),
+    ] = None,
     precision: options.Precision = None,
     provider: options.Providers = None,
     device: options.Device = None,
@@ -217,9 +246,10 @@ def decompress(
     strict: options.Strict = False,
     log: options.Log = None,
 ) -> None:
-    """Restore the images or series in .eae files; OUT's suffix, or --to, says their format."""
+    """Restore the images, series or speech in .eae files; OUT's suffix, or --to, says their
+    format."""
     from edgeae import batch, media
-    from edgeae.cli import autoencoder_files, folder, image_files, signal_files
+    from edgeae.cli import autoencoder_files, folder, image_files, signal_files, speech
 
     suffix = "." + to.lower().lstrip(".")
     settings = folder.Settings(
@@ -247,6 +277,7 @@ def decompress(
     shown = Path(f"x{suffix}") if target == "-" else first
     items = options.is_autoencoder(model)
     series = not items and shown.suffix.lower() in signal_files.WRITTEN
+    talk = not items and (pcm is not None or shown.suffix.lower() in media.AUDIO_SUFFIXES)
     work: functools.partial[Any]
     if items:
         if region is not None or large:
@@ -254,6 +285,13 @@ def decompress(
         autoencoder_files.check_items_name(shown)
         restoring_items = autoencoder_files.Restoring(loading, to=suffix)
         work = functools.partial(autoencoder_files.decompress_file, restoring_items)
+    elif talk:
+        if region is not None or large:
+            raise UsageError("--region and --large are for images")
+        if sources == ["-"] or target == "-":
+            speech.decompress_pipe(loading, sources[0], target, pcm, force=force)
+            return
+        work = speech.decompress_work(loading, shown, pcm)
     elif series:
         if region is not None or large:
             raise UsageError("--region and --large are for images")
@@ -270,7 +308,7 @@ def decompress(
         options.load_for(loading, task, processes=settings.processes_for(plan))
     try:
         if model is not None and not items:
-            _check_kind(loading, series)
+            _check_kind(loading, "audio" if talk else "signal" if series else "image")
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
@@ -291,12 +329,11 @@ def _are_series(sources: list[str]) -> bool:
     return first.suffix.lower() in signal_files.SUFFIXES
 
 
-def _check_kind(loading: Loading, series: bool) -> None:
+def _check_kind(loading: Loading, expected: str) -> None:
     """UsageError for a codec of another kind of data than the files are."""
     from edgeae.batch import loaded
 
-    layout = loaded(loading).bundle.manifest.layout
-    kind, expected = layout.get("kind"), "signal" if series else "image"
+    kind = loaded(loading).bundle.manifest.layout.get("kind")
     if kind != expected:
         raise UsageError(f"{loading.model} is a codec of {kind!r}, expected one of {expected!r}")
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import functools
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgeae.cli import image_restoration, options
-from edgeae.cli.options import UsageError
+from edgeae.cli.options import Pcm, UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["denoise"]
 
 MODEL = "speech-denoiser"
-
-
-class Pcm(StrEnum):
-    """Sample formats of a raw pipe: 16-bit integers or 32-bit floats, little-endian."""
-
-    s16le = "s16le"
-    f32le = "f32le"
 
 
 # Long: the options are its parameters, which typer reads from the signature.

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_THREADS",
+    "Pcm",
     "UsageError",
     "asked_providers",
     "checked",
@@ -35,6 +37,13 @@ MAX_THREADS = max(64, os.cpu_count() or 1)
 
 class UsageError(Exception):
     """The command line asks for something that cannot be meant."""
+
+
+class Pcm(StrEnum):
+    """Sample formats of a raw pipe: 16-bit integers or 32-bit floats, little-endian."""
+
+    s16le = "s16le"
+    f32le = "f32le"
 
 
 Sources = Annotated[

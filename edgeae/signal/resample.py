@@ -32,6 +32,8 @@ MAX_RATIO_TERM = 640
 # An inexact ratio maps whole hops to at least so many whole input samples, so it is off by at most
 # 1 in 1024, 1.7 cents of pitch.
 MIN_PERIOD_SAMPLES = 512
+# Output samples that are made at a time of whole audio.
+_WHOLE_SAMPLES = 8192
 
 
 def rate_ratio(rate_hz: int, model_rate_hz: int, hop_samples: int) -> tuple[int, int]:
@@ -133,6 +135,29 @@ class Resampler:
 def resampler(rate_in_hz: int, rate_out_hz: int, up: int, down: int, longest: int) -> Resampler:
     """The resampler between two rates; the tables of the last few are kept and shared."""
     return Resampler(rate_in_hz, rate_out_hz, up, down, longest)
+
+
+def resampled(audio: Floats, rate_in_hz: int, rate_out_hz: int) -> Floats:
+    """Whole audio at another rate, float32, of its rank: (samples,) or (samples, channels).
+
+    As long as before, to the nearest sample above; silence is what was before and after.
+    """
+    if rate_in_hz == rate_out_hz:
+        return audio
+    up, down = rate_ratio(rate_in_hz, rate_out_hz, MIN_PERIOD_SAMPLES)
+    table = resampler(rate_in_hz, rate_out_hz, up, down, _WHOLE_SAMPLES)
+    rows = np.ascontiguousarray(audio.T.reshape(-1, len(audio)), np.float32)
+    count = -(-len(audio) * up // down)
+    found = np.empty((len(rows), count), np.float32)
+    for first in range(0, count, _WHOLE_SAMPLES):
+        last = min(first + _WHOLE_SAMPLES, count) - 1
+        begin, end = table.position(first) - table.left, table.position(last) + table.right + 1
+        inside = rows[:, max(begin, 0) : end]
+        missing = max(-begin, 0), max(end - rows.shape[1], 0)
+        windows = table.windows(np.pad(inside, ((0, 0), missing)))
+        block = table.block(begin, first, last - first + 1)
+        found[:, first : last + 1] = block.apply(windows)
+    return np.ascontiguousarray(found.T.reshape(count, *audio.shape[1:]))
 
 
 def _half_length_s(nyquist_hz: float) -> float:

@@ -48,8 +48,9 @@ Floats = npt.NDArray[np.float32]
 _UNITS = FRAME_SAMPLES // 16
 # A block of a file: 8 s.
 _FILE_FRAMES = 400
-# Two hours of speech. Silence takes a few bits a second, some 50,000 samples for each byte.
-_LIMITS = Limits(samples=1 << 27, samples_per_byte=1 << 17)
+# Two hours of speech. Blocks of silence may have no bytes but those around them, 14 for 8 s of a
+# channel.
+_LIMITS = Limits(samples=1 << 27, samples_per_byte=1 << 15)
 _MAX_STATE = 1 << 16
 
 
@@ -325,6 +326,7 @@ class SpeechCodec:
         sound = sound and header.dtype in ("float32", "float64", "int16")
         # Files go on from block to block, packets each stand alone.
         sound = sound and header.key_blocks == (1 if packets else 0)
+        sound = sound and not (packets and header.samples)
         if not sound or (packets and header.block_steps > 100 * _UNITS):
             raise BitstreamError("the file's header is not one of speech")
 

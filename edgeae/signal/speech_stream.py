@@ -230,7 +230,9 @@ class SpeechReceiver:
         self._opening, header = opening, opening.header
         self._coder, self._level = model.coder, header.level
         self._frames = header.block_steps * 16 // FRAME_SAMPLES
-        self._dtype, self._flat = np.dtype(header.dtype), header.flat
+        # What the sender has: float32, float64 or int16, and how many channels.
+        self.dtype, self.channels = np.dtype(header.dtype), header.channels
+        self._flat = header.flat
         self._speakers = [Speaker(model, header.level) for _ in range(header.channels)]
         self._number = 0
         self._exclusive = Exclusive()
@@ -248,9 +250,9 @@ class SpeechReceiver:
             low, block = file.read_block_packet(packet, self._opening.check)
             ahead = (low - self._number) % _ROUND
             if ahead >= _MOST_AHEAD:
-                return self._joined([np.zeros((0, FRAME_SAMPLES), np.float32)] * self._channels)
+                return self._joined([np.zeros((0, FRAME_SAMPLES), np.float32)] * self.channels)
             coder, symbols = self._coder, []
-            for part in file.split(block, self._channels):
+            for part in file.split(block, self.channels):
                 past = coder.contexts.past()
                 symbols.append(coder.decode(past, self._frames, part, self._level))
             for one in symbols:
@@ -272,13 +274,9 @@ class SpeechReceiver:
             self._number = (self._number + packets) % _ROUND
             return self._joined([s.conceal(packets * self._frames) for s in self._speakers])
 
-    @property
-    def _channels(self) -> int:
-        return len(self._speakers)
-
     def _joined(self, said: Sequence[Floats]) -> Array:
         """Audio of all channels as the sender had it."""
-        return as_given(np.stack([one.ravel() for one in said], axis=1), self._dtype, self._flat)
+        return as_given(np.stack([one.ravel() for one in said], axis=1), self.dtype, self._flat)
 
 
 def floating(audio: Array) -> Floats:

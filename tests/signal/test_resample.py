@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeae.signal.hop_schedule import hop_schedule, resample_steps
-from edgeae.signal.resample import MAX_RATIO_TERM, rate_ratio, resampler
+from edgeae.signal.resample import MAX_RATIO_TERM, rate_ratio, resampled, resampler
 
 USUAL_HZ = [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000]
 
@@ -67,3 +67,18 @@ def test_a_tone_is_resampled_within_the_filters_attenuation(rates):
     out = found.block(0, first, count).apply(found.windows(signal))
     exact = np.sin(2 * np.pi * hz / rate_in * np.arange(first, first + count) * down / up)
     assert np.abs(out[0] - exact).max() < 10 ** (-66 / 20)
+
+
+@pytest.mark.parametrize("rates", [(8_000, 16_000), (44_100, 16_000), (48_000, 16_000)])
+def test_whole_audio_keeps_its_time_and_its_length(rates):
+    rate_in, rate_out = rates
+    times = np.arange(2 * rate_in + 7) / rate_in
+    pair = np.stack([np.sin(900 * times), np.sin(5_000 * times + 1)], axis=1).astype(np.float32)
+    found = resampled(pair, rate_in, rate_out)
+    assert found.shape == (-(-len(pair) * rate_out // rate_in), 2) and found.dtype == np.float32
+    times = np.arange(len(found)) / rate_out
+    exact = np.stack([np.sin(900 * times), np.sin(5_000 * times + 1)], axis=1)
+    # Beside the edges, before and after which there is silence.
+    assert np.abs(found - exact)[200:-200].max() < 10 ** (-66 / 20)
+    assert np.array_equal(resampled(pair[:, 0], rate_in, rate_out), found[:, 0])
+    assert resampled(pair[:1, 0], rate_in, rate_out).shape == (max(1, -(-rate_out // rate_in)),)

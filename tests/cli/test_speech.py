@@ -1,0 +1,130 @@
+"""Speech through the command: files, folders, and raw samples live both ways."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import edgeae
+from edgeae import media
+from edgeae.bench.speech_codec import made_talk
+from edgeae.cli.app import app
+
+BUNDLE = str(Path(__file__).parent.parent / "golden" / "tiny-speech-codec")
+MODEL = ["--model", BUNDLE]
+
+
+@pytest.fixture(scope="module")
+def codec():
+    return edgeae.load(BUNDLE)
+
+
+@pytest.fixture(scope="module")
+def talk():
+    """Half a second, int16 (8,001,)."""
+    return np.rint(32767 * made_talk(8_001)).astype(np.int16)
+
+
+def run(*arguments, data=None, code=0):
+    found = CliRunner().invoke(app, list(map(str, arguments)), input=data)
+    assert found.exit_code == code, found.output
+    return found
+
+
+def test_a_file_goes_there_and_back(tmp_path, codec, talk):
+    media.write_audio(tmp_path / "talk.wav", talk / np.float32(32768), 16_000)
+    said = run("compress", tmp_path / "talk.wav", tmp_path / "talk.eae", *MODEL, "--quality", 3)
+    blob = (tmp_path / "talk.eae").read_bytes()
+    assert "kbit/s" in said.output and blob == codec.compress(talk, quality=3)
+    run("decompress", tmp_path / "talk.eae", tmp_path / "back.wav", *MODEL)
+    back, rate = media.read_audio(tmp_path / "back.wav")
+    assert rate == 16_000
+    assert np.array_equal(np.rint(back * 32768), codec.decompress(blob))
+    run("compress", tmp_path / "talk.wav", tmp_path / "small.eae", *MODEL, "--max-bytes", 100)
+    assert (tmp_path / "small.eae").stat().st_size <= 100
+    raw = run("decompress", tmp_path / "talk.eae", "-", *MODEL, "--pcm", "s16le").stdout_bytes
+    assert raw == codec.decompress(blob).astype("<i2").tobytes()
+
+
+def test_a_folder_of_any_rate_and_channels(tmp_path, codec, talk):
+    pair = np.stack([talk, talk[::-1]], axis=1)[:4800] / np.float32(32768)
+    (tmp_path / "in").mkdir()
+    media.write_audio(tmp_path / "in" / "pair.flac", pair, 48_000)
+    media.write_audio(tmp_path / "in" / "low.wav", pair[:800, 0], 8_000)
+    run("compress", tmp_path / "in", tmp_path / "out", *MODEL)
+    run("decompress", tmp_path / "out", tmp_path / "back", *MODEL, "--to", "wav")
+    for name, shape in (("pair", (1600, 2)), ("low", (1600,))):
+        back, rate = media.read_audio(tmp_path / "back" / f"{name}.wav")
+        assert (rate, back.shape) == (16_000, shape)
+
+
+def test_raw_samples_go_live_both_ways_and_a_kept_stream_is_a_file(tmp_path, codec, talk):
+    raw = ["--rate", 16_000, "--pcm", "s16le"]
+    packets = run("compress", "-", "-", *MODEL, *raw, data=talk.tobytes()).stdout_bytes
+    assert packets.startswith(b"\x89p")
+    sender = codec.stream(dtype="int16")
+    receiver = codec.listen(sender.opening)
+    sent = [*sender.send(talk), *sender.end()]
+    said = np.concatenate([receiver.receive(packet) for packet in sent])[320:]
+    back = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=packets).stdout_bytes
+    assert np.array_equal(np.frombuffer(back, "<i2"), said)
+    (tmp_path / "kept.eae").write_bytes(packets)
+    run("decompress", tmp_path / "kept.eae", tmp_path / "kept.wav", *MODEL)
+    kept, _ = media.read_audio(tmp_path / "kept.wav")
+    assert np.array_equal(np.rint(kept * 32768), said)
+    # A damaged packet is told and concealed, one that ends early is left out.
+    damaged = bytearray(packets)
+    damaged[len(packets) // 2] ^= 1
+    found = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=bytes(damaged[:-1]))
+    assert "concealed" in found.stderr and "inside a packet" in found.stderr
+    assert len(found.stdout_bytes) == len(back) - 2 * 640
+
+
+def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
+    buffer = io.BytesIO()
+    media.write_audio(buffer, talk / np.float32(32768), 16_000, format="wav")
+    run("compress", "-", tmp_path / "talk.eae", *MODEL, data=buffer.getvalue())
+    blob = (tmp_path / "talk.eae").read_bytes()
+    assert blob == codec.compress(talk)
+    run("decompress", "-", tmp_path / "back.wav", *MODEL, data=blob)
+    assert np.array_equal(
+        np.rint(media.read_audio(tmp_path / "back.wav")[0] * 32768), codec.decompress(blob)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "data", "code", "message"),
+    [
+        (["compress", "talk.wav", "o.eae", "--lossless"], None, 2, "--quality or --max-bytes"),
+        (["compress", "talk.wav", "o.eae", "--rate", "16000"], None, 2, "a file says its own"),
+        (["compress", "-", "o.eae", "--pcm", "s16le"], b"", 2, "without --rate"),
+        (["compress", "-", "-", "--rate", "16000", "--max-bytes", "9"], b"", 2, "live stream"),
+        (["compress", "-", "o.eae", "--rate", "8000"], b"\0" * 640, 1, "expected 16000"),
+        (["compress", "-", "o.eae", "--rate", "16000"], b"", 1, "no audio came"),
+        (["compress", "-", "o.wav", "--rate", "16000"], b"\0", 2, "ends in .eae"),
+        (["decompress", "o.eae", "-", "--to", "wav"], None, 2, "expected --pcm"),
+        (["decompress", "-", "o.wav"], b"", 1, "nothing came"),
+        (["decompress", "-", "o.wav"], b"\x89p\xff\xff\xff\xff", 1, "longer than any"),
+        (["decompress", "-", "o.wav"], b"\x89p\x02ab", 1, "opens a signal"),
+        (["decompress", "-", "o.wav"], b"\x89p\x02a", 1, "before it begins"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(
+    tmp_path, monkeypatch, talk, arguments, data, code, message
+):
+    monkeypatch.chdir(tmp_path)
+    media.write_audio("talk.wav", talk[:640] / np.float32(32768), 16_000)
+    found = run(*arguments, *MODEL, data=data, code=code)
+    assert message in found.stderr and not Path("o.wav").exists() and not Path("o.eae").exists()
+
+
+def test_a_codec_of_another_kind_is_refused(tmp_path, talk):
+    media.write_audio(tmp_path / "talk.wav", talk / np.float32(32768), 16_000)
+    found = run(
+        "compress", tmp_path / "talk.wav", tmp_path / "o.eae", "--model", "ecg-codec", code=2
+    )
+    assert "is a codec of 'signal', expected one of 'audio'" in found.stderr
