@@ -300,7 +300,7 @@ def _coded(
 ) -> tuple[npt.NDArray[np.int32], Distribution]:
     """The symbols of a latent as the codec picks them, and how they are distributed."""
     symbols = coder.quantize(latent, level, [slice(0, latent.shape[1])])
-    return symbols, coder.contexts.distribution(coder.contexts.past(), symbols, level)
+    return symbols, coder.contexts.distributions([(coder.contexts.past(), symbols)], level)
 
 
 def _fit(coder: LatentCoder, latents: dict[int, list[npt.NDArray[np.float32]]]) -> FineTables:

@@ -298,7 +298,7 @@ def _fit(coder: LatentCoder, latents: Latents) -> FineTables:
     for level, pieces in latents.items():
         for piece in pieces:
             symbols = coder.quantize(piece, level, [slice(0, piece.shape[1])])
-            known = coder.contexts.distribution(coder.contexts.past(), symbols, level)
+            known = coder.contexts.distributions([(coder.contexts.past(), symbols)], level)
             counted(code_values(symbols, known).ravel(), known.tables.ravel(), counts)
     return fine_tables(counts)
 

@@ -405,15 +405,11 @@ class SignalCodec:
 
     def _blocks(self, latent: SignalLatent, steps: int, key_blocks: int) -> list[bytes]:
         """The blocks of all leads."""
-        coder, blocks = self._coder, []
-        pasts = [coder.contexts.past() for _ in latent.symbols]
-        for i, begin in enumerate(range(0, latent.symbols.shape[2], steps)):
-            if key_blocks and i % key_blocks == 0:
-                pasts = [coder.contexts.past() for _ in latent.symbols]
-            part = latent.symbols[:, :, begin : begin + steps]
-            pairs = zip(pasts, part, strict=True)
-            blocks.append(file.join([coder.encode(p, s, latent.level) for p, s in pairs]))
-        return blocks
+        leads = [
+            self._coder.encode_all(symbols, latent.level, steps, key_blocks)
+            for symbols in latent.symbols
+        ]
+        return [file.join(parts) for parts in zip(*leads, strict=True)]
 
     def _latent(self, content: SignalFile) -> SignalLatent:
         """The latent of a file."""

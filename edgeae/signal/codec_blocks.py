@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +31,8 @@ _ERROR_PER_BIT = 2 * np.log(2) / 12
 _STEPS = 0.8
 # Far beyond what a symbol may be away from its middle.
 _MOST_VALUE = 1 << 40
+# Steps of short blocks that are worked on together.
+_TOGETHER_STEPS = 1024
 
 
 class ContextModel(Protocol):
@@ -39,8 +41,9 @@ class ContextModel(Protocol):
     def past(self) -> Past:
         """Nothing known yet."""
 
-    def distribution(self, past: Past, symbols: Symbols, level: int) -> Distribution:
-        """Of symbols (channels, steps), each by the past and the symbols before it."""
+    def distributions(self, parts: Sequence[tuple[Past, Symbols]], level: int) -> Distribution:
+        """Of parts (channels, steps), each symbol by its part's past and the symbols before it; all
+        side by side."""
 
     def decode(
         self, past: Past, steps: int, level: int, take: Callable[[Distribution], Ints]
@@ -66,14 +69,19 @@ class LatentCoder:
         self._exact = exact_channels
 
     def quantize(self, latents: Floats, level: int, segments: Sequence[slice]) -> Symbols:
-        """The symbols int32 (channels, steps) of latents; each segment begins with a key."""
+        """The symbols int32 (channels, steps) of latents.
+
+        The segments follow each other from the first step to the last; each begins with a key.
+        """
         scaled = latents / self.steps[level][:, None]
         np.clip(scaled, -SYMBOL_LIMIT, SYMBOL_LIMIT, out=scaled)
         found: Symbols = np.rint(scaled).astype(np.int32)
-        for part in segments:
-            known = self.contexts.distribution(self.contexts.past(), found[:, part], level)
-            nearer = self._nearer(scaled[:, part], found[:, part], known)
-            found[self._exact :, part] = nearer[self._exact :]
+        for group in _groups(segments):
+            parts = [(self.contexts.past(), found[:, segment]) for segment in group]
+            known = self.contexts.distributions(parts, level)
+            here = slice(group[0].start, group[-1].stop)
+            nearer = self._nearer(scaled[:, here], found[:, here], known)
+            found[self._exact :, here] = nearer[self._exact :]
         return found
 
     def _nearer(self, scaled: Floats, near: Symbols, known: Distribution) -> Symbols:
@@ -100,8 +108,35 @@ class LatentCoder:
 
     def encode(self, past: Past, symbols: Symbols, level: int) -> bytes:
         """The coded block of symbols (channels, steps), which are added to the past."""
-        known = self.contexts.distribution(past, symbols, level)
+        known = self.contexts.distributions([(past, symbols)], level)
         past.add(symbols)
+        return self._coded(symbols, known)
+
+    def encode_all(self, symbols: Symbols, level: int, steps: int, key_blocks: int) -> list[bytes]:
+        """The coded blocks of symbols (channels, steps), `steps` long, the last may be shorter.
+
+        Each block leans on those before it, but for the first and, if `key_blocks` is not 0, one in
+        so many.
+        """
+        total = symbols.shape[1]
+        slices = [slice(i, min(total, i + steps)) for i in range(0, total, steps)]
+        past, blocks = self.contexts.past(), list[bytes]()
+        for group in _groups(slices):
+            parts = []
+            for number, block in enumerate(group, len(blocks)):
+                if key_blocks and number % key_blocks == 0:
+                    past = self.contexts.past()
+                parts.append((past, symbols[:, block]))
+                past = past.followed_by(symbols[:, block])
+            known = self.contexts.distributions(parts, level)
+            first = group[0].start
+            for block in group:
+                own = slice(block.start - first, block.stop - first)
+                part = Distribution(known.index[:, own], known.middle[:, own])
+                blocks.append(self._coded(symbols[:, block], part))
+        return blocks
+
+    def _coded(self, symbols: Symbols, known: Distribution) -> bytes:
         # Step by step, in the order of the channels.
         values = code_values(symbols, known).T.ravel()
         return encode(self.tables.events(values, known.tables.T.ravel()))
@@ -124,6 +159,19 @@ class LatentCoder:
         decoder.finish()
         past.add(symbols)
         return symbols
+
+
+def _groups(parts: Sequence[slice]) -> Iterator[list[slice]]:
+    """Parts that follow each other, as many at a time as are together no longer than
+    `_TOGETHER_STEPS`, or one."""
+    group: list[slice] = []
+    for part in parts:
+        if group and part.stop - group[0].start > _TOGETHER_STEPS:
+            yield group
+            group = []
+        group.append(part)
+    if group:
+        yield group
 
 
 class ExactCoder:

@@ -96,6 +96,13 @@ class Past:
         together = np.concatenate([self.symbols, symbols], axis=1)
         self.symbols = together[:, -self._reach :]
 
+    def followed_by(self, symbols: Symbols) -> Past:
+        """This past and the steps (channels, steps) that came; this one stays as it is."""
+        found = Past(len(self.symbols), self._reach)
+        found.symbols = self.symbols
+        found.add(symbols)
+        return found
+
 
 class Contexts:
     """The context model of a signal codec; safe to use from many threads."""
@@ -122,37 +129,62 @@ class Contexts:
 
     def distribution(self, past: Past, symbols: Symbols, level: int) -> Distribution:
         """Of symbols int32 (channels, steps), each by the past and the symbols before it."""
-        parts = []
-        known = past.symbols
-        for begin in range(0, symbols.shape[1], _CHUNK_STEPS):
-            here = symbols[:, begin : begin + _CHUNK_STEPS]
-            together = np.concatenate([known, here], axis=1)
-            parts.append(self._chunk(together, known.shape[1], level))
-            known = together[:, -(max(self._reach, self._rule.reach) + 8) :]
+        return self.distributions([(past, symbols)], level)
+
+    def distributions(self, parts: Sequence[tuple[Past, Symbols]], level: int) -> Distribution:
+        """What `distribution` gives of each part, (channels, steps of all), side by side.
+
+        The graphs of slices look at one step alone and run on many short parts at once.
+        """
+        found: list[Distribution] = []
+        pieces: list[tuple[Symbols, int]] = []
+        steps = 0
+        for past, symbols in parts:
+            known = past.symbols
+            for begin in range(0, symbols.shape[1], _CHUNK_STEPS):
+                here = symbols[:, begin : begin + _CHUNK_STEPS]
+                if pieces and steps + here.shape[1] > _CHUNK_STEPS:
+                    found.append(self._chunk(pieces, level))
+                    pieces, steps = [], 0
+                together = np.concatenate([known, here], axis=1)
+                pieces.append((together, known.shape[1]))
+                steps += here.shape[1]
+                known = together[:, -(max(self._reach, self._rule.reach) + 8) :]
+        if pieces:
+            found.append(self._chunk(pieces, level))
         return Distribution(
-            np.concatenate([part.index for part in parts], axis=1),
-            np.concatenate([part.middle for part in parts], axis=1),
+            np.concatenate([part.index for part in found], axis=1),
+            np.concatenate([part.middle for part in found], axis=1),
         )
 
-    def _chunk(self, symbols: Symbols, first: int, level: int) -> Distribution:
-        """Of the steps from `first` on."""
-        last = symbols.shape[1]
+    def _chunk(self, pieces: Sequence[tuple[Symbols, int]], level: int) -> Distribution:
+        """Of the steps of each piece from its first on, side by side."""
         setting = _setting(level)
-        summary = self._summary(symbols, first, setting)
-        change = changes(symbols)
-        by_past, by_step = matches_of_both_kinds(change, first, last, self._rule)
-        early = self._inputs(symbols, first, last, by_past, by_past)
-        late = self._inputs(symbols, first, last, by_past, by_step)
+        given = [self._given(symbols, first, setting) for symbols, first in pieces]
+        summary, here, *inputs = (
+            np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+            for arrays in zip(*given, strict=True)
+        )
         found, begin = [], 0
         for head, own in zip(self._heads, self.slices, strict=True):
-            inputs = late if begin >= self._rule.refine_channels else early
-            known = _planes(symbols[:begin, first:last])
-            found.append(self._head(head, own, setting, summary, inputs, known))
+            seen, numbers = inputs[2:] if begin >= self._rule.refine_channels else inputs[:2]
+            known = here[:, :begin]
+            found.append(self._head(head, own, setting, summary, (seen, numbers), known))
             begin += own
         return Distribution(
             np.concatenate([part.index for part in found]),
             np.concatenate([part.middle for part in found]),
         )
+
+    def _given(self, symbols: Symbols, first: int, setting: Floats) -> tuple[Floats, ...]:
+        """What heads see of the steps from `first` on: summary, symbols, and the inputs of those
+        before and after the own channels refine the matches."""
+        last = symbols.shape[1]
+        summary = self._summary(symbols, first, setting)
+        by_past, by_step = matches_of_both_kinds(changes(symbols), first, last, self._rule)
+        early = self._inputs(symbols, first, last, by_past, by_past)
+        late = self._inputs(symbols, first, last, by_past, by_step)
+        return summary, _planes(symbols[:, first:]), *early, *late
 
     def decode(
         self,

@@ -8,7 +8,7 @@ products may be worked out in float32 and are exact in any order.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -130,6 +130,9 @@ def matches_of_both_kinds(
 ) -> tuple[Matches, Matches]:
     """Matches of the steps `first` to `last` (exclusive) of `change` (channels, steps) by the steps
     before them, and by their own first channels too: what `matches` and `refined` give."""
+    # A lag that leads to before the first step matches none: after a key few lags are left.
+    there = max(last - 1, rule.nearest + MATCHES - 1)
+    rule = replace(rule, furthest=min(rule.furthest, there))
     count = last - first
     steps = _Steps(change, last, count + rule.furthest + len(rule.history))
     own = _Steps(change[: rule.refine_channels], last, count + rule.furthest)

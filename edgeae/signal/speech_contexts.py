@@ -57,6 +57,14 @@ class SpeechContexts:
             np.concatenate([part.middle for part in parts], axis=1),
         )
 
+    def distributions(self, parts: Sequence[tuple[Past, Symbols]], level: int) -> Distribution:
+        """What `distribution` gives of each part, (channels, frames of all), side by side."""
+        found = [self.distribution(past, symbols, level) for past, symbols in parts]
+        return Distribution(
+            np.concatenate([part.index for part in found], axis=1),
+            np.concatenate([part.middle for part in found], axis=1),
+        )
+
     def decode(
         self, past: Past, steps: int, level: int, take: Callable[[Distribution], Ints]
     ) -> Symbols:

@@ -49,6 +49,32 @@ def test_pieces_of_any_length_have_the_contexts_of_the_whole(codec, symbols):
         assert np.array_equal(joined, getattr(whole, name))
 
 
+def test_parts_together_have_the_contexts_that_each_has_alone(codec, symbols):
+    contexts = codec._coder.contexts
+    lengths, parts, alone, begin = (1, 23, 63, 2, 300), [], [], 0
+    for number, length in enumerate(lengths):
+        part = symbols[:, begin : begin + length]
+        # Every other part leans on the one before.
+        past = parts[-1][0].followed_by(parts[-1][1]) if number % 2 else contexts.past()
+        parts.append((past, part))
+        alone.append(contexts.distribution(past, part, LEVEL))
+        begin += length
+    together = contexts.distributions(parts, LEVEL)
+    for name in ("index", "middle"):
+        joined = np.concatenate([getattr(part, name) for part in alone], axis=1)
+        assert np.array_equal(joined, getattr(together, name))
+
+
+@pytest.mark.parametrize("key_blocks", [0, 1, 3])
+def test_blocks_written_together_are_those_written_one_by_one(codec, symbols, key_blocks):
+    coder, expected = codec._coder, []
+    for number, begin in enumerate(range(0, symbols.shape[1], 70)):
+        if number == 0 or (key_blocks and number % key_blocks == 0):
+            past = coder.contexts.past()
+        expected.append(coder.encode(past, symbols[:, begin : begin + 70], LEVEL))
+    assert coder.encode_all(symbols, LEVEL, 70, key_blocks) == expected
+
+
 def test_step_by_step_contexts_are_those_of_all_steps_at_once(codec, symbols):
     contexts, here = codec._coder.contexts, symbols[:, :200]
     whole = contexts.distribution(contexts.past(), here, LEVEL)
@@ -116,19 +142,20 @@ def slowly(change, step, rule, *, refine):
     return sorted(found)[:3]
 
 
-def test_matches_are_those_that_the_format_says():
+@pytest.mark.parametrize("steps", [1, 4, 6, 15, 60])
+def test_matches_are_those_that_the_format_says(steps):
     rng = np.random.default_rng(1)
-    change = changes(rng.integers(-2, 3, (4, 60)).astype(np.int32))
-    distances = past_distances(change, 0, 60, RULE)
-    alone = matches(distances, change, 60, RULE), refined(distances, change, 60, RULE)
-    together = matches_of_both_kinds(change, 0, 60, RULE)
+    change = changes(rng.integers(-2, 3, (4, steps)).astype(np.int32))
+    distances = past_distances(change, 0, steps, RULE)
+    alone = matches(distances, change, steps, RULE), refined(distances, change, steps, RULE)
+    together = matches_of_both_kinds(change, 0, steps, RULE)
     for refine, got in (
         (False, alone[0]),
         (True, alone[1]),
         (False, together[0]),
         (True, together[1]),
     ):
-        for step in range(60):
+        for step in range(steps):
             expected = slowly(change, step, RULE, refine=refine)
             for i in range(3):
                 if i < len(expected):
