@@ -1,0 +1,231 @@
+"""What speech is worth at a few kilobits a second, and when packets are lost: ours beside Opus.
+
+    python -m benchmarks.speech_codec CLEAN_DIR --model my-voice/ --json OUT.json [--plot OUT.png]
+
+Recordings are taken at 16 kHz. PESQ-WB (ITU-T P.862.2, package pesq), STOI and ESTOI (package
+pystoi) and DNSMOS P.835 overall (package speechmos) are means over the files; bits a second are
+those of whole files (ours, headers included) or of packets (Opus), measured. Losses come in bursts
+of 3 frames of 20 ms on average, the same frames for every system, whose packets hold one frame
+each; there the bits of ours include three bytes around each packet. Speed is seconds of audio per
+CPU second of one thread. Opus is PyAV's libopus; Codec 2 is c2enc, where it is installed. What is
+missing is listed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.speech import AUDIO_SUFFIXES, TITLES, Metric, installed_metrics, progress, read_mono
+from benchmarks.speech_codec_peers import FRAME, RATE_HZ, Coded, Mask, Sound, System, codec2, opus
+from edgeae.bench.machine import machine, versions
+from edgeae.signal.speech_codec import SpeechCodec
+
+# Levels that aim at 1.5, 3, 6 and 9 kbit/s: the logarithm of the rate is even in the quality.
+QUALITIES = (1.0, 4.125, 7.25, 9.0)
+OPUS_KBIT = (6, 9, 12)
+BURST_FRAMES = 3.0
+PACKAGES = ("edgeae", "numpy", "onnxruntime", "soxr", "pesq", "pystoi", "speechmos", "av")
+TABLE_COLUMNS = 120
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options = _parser().parse_args(arguments)
+    files = recordings(options.clean)[: options.files]
+    missing: dict[str, str] = {}
+    metrics = dict(installed_metrics(missing, dnsmos=options.dnsmos))
+    # Phases are not coded, by none of them.
+    del metrics["si_sdr_db"]
+    systems = [s for q in options.qualities for m in options.model for s in [ours(m, q)]]
+    for peer, name, needed in (
+        *((opus(kbit), f"Opus {kbit}", "av") for kbit in OPUS_KBIT),
+        (codec2(), "Codec 2", "codec2"),
+    ):
+        if peer is None:
+            missing[name] = needed
+        else:
+            systems.append(peer)
+    for name, package in missing.items():
+        Console(stderr=True).print(f"{name} is left out: {package} is not installed")
+    found = {
+        system.name: measured(system, files, metrics, options.loss)
+        for system in progress("coding", systems)
+    }
+    report = {
+        "what": "speech codecs",
+        "method": " ".join((__doc__ or "").split("\n\n")[2].split()),
+        "folder": options.clean.resolve().parent.name,
+        "files": len(files),
+        "loss": options.loss,
+        "burst_frames": BURST_FRAMES,
+        "machine": machine(),
+        "versions": versions(PACKAGES),
+        "missing": missing,
+        "systems": found,
+    }
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        plot(systems, files[0], options.plot)
+    terminal = Console()
+    terminal.width = max(terminal.width, TABLE_COLUMNS)
+    terminal.print(table(report))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speech_codec", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("clean", type=Path, help="folder of clean recordings")
+    parser.add_argument("--model", nargs="*", default=[], help="bundled names or paths of ours")
+    parser.add_argument("--qualities", nargs="*", type=float, default=QUALITIES)
+    parser.add_argument("--loss", type=float, default=0.1, help="share of frames lost; 0 is none")
+    parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--plot", type=Path, help="write spectrograms of the first file here")
+    parser.add_argument("--files", type=int, help="take only the first so many files")
+    parser.add_argument("--dnsmos", action=argparse.BooleanOptionalAction, default=True)
+    return parser
+
+
+def recordings(folder: Path) -> list[Path]:
+    """The audio files of a folder; exits if there are none."""
+    if not folder.is_dir():
+        sys.exit(f"{folder} is no folder")
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in AUDIO_SUFFIXES)
+    if not files:
+        sys.exit(f"{folder} holds no recordings: {' '.join(AUDIO_SUFFIXES)} are read")
+    return files
+
+
+def ours(model: str, quality: float) -> System:
+    """A bundle at a quality: as a file where nothing is lost, else in packets of 20 ms."""
+    codec = SpeechCodec.load(model)
+
+    def code(audio: Sound, lost: Mask | None) -> Coded:
+        if lost is not None:
+            return _in_packets(codec, quality, audio, lost)
+        began = time.process_time()
+        blob = codec.compress(audio, quality=quality)
+        between = time.process_time()
+        restored = codec.decompress(blob)
+        ended = time.process_time()
+        return Coded(restored, 8 * len(blob), between - began, ended - between)
+
+    return System(f"edgeae {codec.bundle.manifest.name} {quality:g}", code)
+
+
+def _in_packets(codec: SpeechCodec, quality: float, audio: Sound, lost: Mask) -> Coded:
+    sender = codec.stream(quality=quality, packet_frames=1)
+    began = time.process_time()
+    packets = [*sender.send(audio), *sender.end()]
+    between = time.process_time()
+    receiver = codec.listen(sender.opening)
+    said = [
+        receiver.lost() if i < len(lost) and lost[i] else receiver.receive(packet)
+        for i, packet in enumerate(packets)
+    ]
+    ended = time.process_time()
+    restored = np.concatenate(said)[FRAME:][: len(audio)]
+    bits = 8 * sum(map(len, packets))
+    return Coded(restored, bits, between - began, ended - between)
+
+
+def bursts(frames: int, share: float, seed: int) -> Mask:
+    """Which frames are lost, bool (frames,): bursts of `BURST_FRAMES` on average (Gilbert's model),
+    so often that `share` of all are."""
+    rng = np.random.default_rng(seed)
+    stay = 1 - 1 / BURST_FRAMES
+    begin = share * (1 - stay) / (1 - share)
+    lost, now = np.zeros(frames, bool), False
+    for i, chance in enumerate(rng.random(frames)):
+        now = chance < (stay if now else begin)
+        lost[i] = now
+    return lost
+
+
+def measured(
+    system: System, files: Sequence[Path], metrics: dict[str, Metric], loss: float
+) -> dict[str, Any]:
+    """Means over the files, with and without losses, bits a second, speeds, and a row per file."""
+    rows: list[dict[str, Any]] = []
+    for path in files:
+        audio, rate_hz = read_mono(path)
+        audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+        coded = system.code(audio, None)
+        row: dict[str, Any] = {
+            "file": path.name,
+            "seconds": len(audio) / RATE_HZ,
+            "bits": coded.bits,
+        }
+        row |= {"encode_s": coded.encode_s, "decode_s": coded.decode_s}
+        row |= {key: metric(audio, coded.audio) for key, metric in metrics.items()}
+        if loss and system.conceals:
+            lost = bursts(-(-len(audio) // FRAME), loss, zlib.crc32(path.name.encode()))
+            with_loss = system.code(audio, lost)
+            row |= {"lost": float(lost.mean()), "packet_bits": with_loss.bits}
+            row |= {f"{k}_lossy": metric(audio, with_loss.audio) for k, metric in metrics.items()}
+        rows.append({k: v if isinstance(v, str) else round(float(v), 5) for k, v in row.items()})
+    seconds = sum(row["seconds"] for row in rows)
+    told: dict[str, Any] = {"bit_per_s": round(sum(row["bits"] for row in rows) / seconds)}
+    for key in (*metrics, *(f"{key}_lossy" for key in metrics)):
+        if key in rows[0]:
+            told[key] = round(float(np.nanmean([row[key] for row in rows])), 4)
+    if "packet_bits" in rows[0]:
+        told["packet_bit_per_s"] = round(sum(row["packet_bits"] for row in rows) / seconds)
+    for side in ("encode", "decode"):
+        busy = sum(row[f"{side}_s"] for row in rows)
+        told[f"{side}_speed"] = round(seconds / busy, 1) if busy else None
+    return {**told, "files": rows}
+
+
+def table(report: dict[str, Any]) -> Table:
+    """The report as a table for the terminal."""
+    out = Table(title=f"{report['files']} recordings of {report['folder']}")
+    for title in ("codec", "bit/s"):
+        out.add_column(title, no_wrap=True)
+    systems = report["systems"]
+    keys = [key for key in TITLES if any(key in told for told in systems.values())]
+    lossy = [f"{key}_lossy" for key in keys if any(f"{key}_lossy" in t for t in systems.values())]
+    titles = [TITLES[key] for key in keys]
+    titles += [f"{TITLES[key.removesuffix('_lossy')]} {report['loss']:.0%} lost" for key in lossy]
+    for title in (*titles, "encode x", "decode x"):
+        out.add_column(title, justify="right")
+    for name, told in systems.items():
+        figures = [told.get(key) for key in (*keys, *lossy, "encode_speed", "decode_speed")]
+        shown = ["-" if value is None else f"{value:.3g}" for value in figures]
+        out.add_row(name, f"{told['bit_per_s']:,}", *shown)
+    return out
+
+
+def plot(systems: Sequence[System], path: Path, target: Path) -> None:
+    """Spectrograms of a recording and of what each codec makes of it, one above the other."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    audio, rate_hz = read_mono(path)
+    audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+    shown = [("original", audio), *((s.name, s.code(audio, None).audio) for s in systems)]
+    figure, axes = pyplot.subplots(
+        len(shown), 1, figsize=(10, 1.6 * len(shown)), sharex=True, layout="constrained"
+    )
+    for axis, (name, sound) in zip(np.atleast_1d(axes), shown, strict=True):
+        axis.specgram(sound + 1e-6, NFFT=512, Fs=RATE_HZ, noverlap=384, vmin=-120, vmax=-40)
+        axis.set_ylabel(name, rotation=0, ha="right")
+    figure.savefig(target, dpi=90)
+
+
+if __name__ == "__main__":
+    main()

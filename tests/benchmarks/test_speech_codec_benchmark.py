@@ -1,0 +1,72 @@
+"""`benchmarks.speech_codec`: bursts are as long as they say, and a run tells what it measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+pytest.importorskip("soxr")
+
+from benchmarks import speech_codec, speech_codec_peers
+from edgeae.bench.speech_codec import made_talk
+
+BUNDLE = Path(__file__).parent.parent / "golden" / "tiny-speech-codec"
+
+
+def test_bursts_have_their_share_and_their_length():
+    lost = speech_codec.bursts(50_000, 0.1, 0)
+    begins = (lost[1:] & ~lost[:-1]).sum()
+    assert lost.mean() == pytest.approx(0.1, abs=0.01)
+    assert lost.sum() / begins == pytest.approx(3, abs=0.2)
+    assert np.array_equal(lost, speech_codec.bursts(50_000, 0.1, 0))
+    assert not speech_codec.bursts(100, 0.0, 0).any()
+
+
+def test_a_run_tells_rates_scores_and_losses_of_each_system(tmp_path, capsys, monkeypatch):
+    def scores(missing, *, dnsmos):
+        missing["PESQ-WB"] = "pesq"
+        yield "stoi", lambda reference, found: float(np.corrcoef(reference, found)[0, 1])
+        yield "si_sdr_db", lambda reference, found: 0.0
+
+    # What the figures themselves are is not ours to test, and their packages take long to import.
+    monkeypatch.setattr(speech_codec, "installed_metrics", scores)
+    talk = made_talk(16_000)
+    soundfile.write(tmp_path / "a.flac", talk, 16_000)
+    out = tmp_path / "out.json"
+    speech_codec.main(
+        [str(tmp_path), "--model", str(BUNDLE), "--qualities", "1", "9", "--json", str(out)]
+    )
+    report = json.loads(out.read_text())
+    ours = [told for name, told in report["systems"].items() if "tiny-speech-codec" in name]
+    assert len(ours) == 2 and ours[0]["bit_per_s"] < ours[1]["bit_per_s"]
+    for told in ours:
+        (row,) = told["files"]
+        assert row["bits"] == told["bit_per_s"] and {"stoi", "stoi_lossy", "lost"} <= set(row)
+        # Three bytes and what is coded, 50 times a second and once for the delay.
+        assert told["packet_bit_per_s"] >= 51 * 24
+    assert set(report["missing"]) | set(report["systems"]) >= {"Opus 6", "Opus 12", "PESQ-WB"}
+    assert "tiny-speech-codec 9" in capsys.readouterr().out
+
+
+def test_opus_gives_back_what_it_was_given_at_its_rate_and_conceals():
+    system = speech_codec_peers.opus(12)
+    if system is None:
+        pytest.skip("PyAV's libopus is not installed")
+    talk = made_talk(32_000)
+    coded = system.code(talk, None)
+    assert coded.audio.shape == talk.shape and 6_000 < coded.bits / 2 < 18_000
+    level = [np.sqrt(np.square(x).mean()) for x in (talk, coded.audio)]
+    assert 0.7 < level[1] / level[0] < 1.2
+    # Aligned: the envelopes of 20 ms go together best as they are.
+    frames = [np.sqrt(np.square(x.reshape(-1, 320)).mean(1)) for x in (talk, coded.audio)]
+    match = [np.corrcoef(np.roll(frames[1], shift), frames[0])[0, 1] for shift in (-1, 0, 1)]
+    assert np.argmax(match) == 1
+    lost = np.zeros(100, bool)
+    lost[40:44] = True
+    gap = system.code(talk, lost)
+    assert np.array_equal(gap.audio[: 39 * 320], coded.audio[: 39 * 320])
+    assert not np.array_equal(gap.audio, coded.audio) and gap.bits == coded.bits
