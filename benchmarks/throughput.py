@@ -4,11 +4,12 @@
         [--ray 1 2] --json benchmarks/results/throughput.json
 
 The images are pieces of the package's photo. Every row is a command of its own, `edgeae compress
---jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it; the
-best of `--repeats` counts. Two commands at once, each on its share of the images, say what the
-processors give to programs that share nothing: `speedup_apart` is the most that any pool can
-reach. Memory is the largest resident set of any process of the command. At
-the end a run is killed in the middle and goes on with `--skip-existing`.
+--jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it. The
+speed of a machine drifts: in each of `--repeats` rounds every pool runs once, and the median of a
+row counts. A speedup is the median over the rounds of what one round's runs give. Two commands at
+once, each on its share of the images, say what the processors give to programs that share nothing:
+`speedup_apart` is the most that any pool can reach. Memory is the largest resident set of any
+process of the command. At the end a run is killed in the middle and goes on with `--skip-existing`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import json
 import os
 import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--ray", type=int, nargs="*", default=[], help="actors of Ray Data; needs edgeae[ray]"
     )
-    parser.add_argument("--repeats", type=int, default=3, help="runs of which the best counts")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all pools")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
     parser.add_argument("--json", type=Path, help="where to write every figure")
     options = parser.parse_args(arguments)
@@ -84,32 +87,20 @@ def measure(
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = make_images(folder / "images", files)
+        pools = _pools(model, images, jobs, actors)
+        rounds = [[_timed(work, folder) for work in pools.values()] for _ in range(repeats)]
+        runs = dict(zip(pools, zip(*rounds, strict=True), strict=True))
         rows = [
-            _row(system, count, files, _best(work, repeats, folder))
-            for count in jobs
-            for system, work in _systems(model, images, count).items()
+            _row(system, count, files, found)
+            | {"times_one_process": _speedup(runs.get((system, min(jobs)), found), found)}
+            for (system, count), found in runs.items()
         ]
-        shares = {count: shared_out(images, folder / f"shares-{count}", count) for count in jobs}
-        rows += [
-            _row(
-                APART,
-                count,
-                files,
-                _best(functools.partial(_compress_apart, model, of), repeats, folder),
-            )
-            for count, of in shares.items()
-        ]
-        for count in actors:
-            work = functools.partial(_compress_on_ray, model, images, count)
-            rows.append(_row("edgeae on Ray", count, files, _best(work, repeats, folder)))
         grown = []
         for number in growth:
             some = make_images(folder / f"{number}", number)
             work = functools.partial(_compress, model, some, max(jobs))
-            grown.append(_row("edgeae", max(jobs), number, _best(work, 1, folder)))
+            grown.append(_row("edgeae", max(jobs), number, [_timed(work, folder)]))
         resumed = kill_and_resume(model, images, folder / "killed", max(jobs))
-    rates = {(row["system"], row["jobs"]): row["files_per_s"] for row in rows}
-    one = rates["edgeae", min(jobs)]
     return {
         "what": "throughput of many small images",
         "machine": machine(),
@@ -117,8 +108,9 @@ def measure(
         "files": files,
         "side_pixels": SIDE,
         "rows": rows,
-        "speedup": round(rates["edgeae", max(jobs)] / one, 2),
-        "speedup_apart": round(rates[APART, max(jobs)] / one, 2),
+        "repeats": repeats,
+        "speedup": _speedup(runs["edgeae", min(jobs)], runs["edgeae", max(jobs)]),
+        "speedup_apart": _speedup(runs["edgeae", min(jobs)], runs[APART, max(jobs)]),
         "growth": grown,
         "killed_and_resumed": resumed,
     }
@@ -170,13 +162,20 @@ def peer_file(suffix: str, options: dict[str, int], job: Job, tick: Tick) -> Don
     return Done("", job.source.stat().st_size, job.target.with_suffix(suffix).stat().st_size)
 
 
-def _systems(model: str, images: Path, jobs: int) -> dict[str, Callable[[Path], int]]:
-    systems: dict[str, Callable[[Path], int]] = {
-        "edgeae": functools.partial(_compress, model, images, jobs)
-    }
-    for name in PEERS:
-        systems[name] = functools.partial(_compress_peer, name, images, jobs)
-    return systems
+def _pools(
+    model: str, images: Path, jobs: Sequence[int], actors: Sequence[int]
+) -> dict[tuple[str, int], Callable[[Path], int]]:
+    """What runs in each round, by system and number of processes."""
+    pools: dict[tuple[str, int], Callable[[Path], int]] = {}
+    for count in jobs:
+        pools["edgeae", count] = functools.partial(_compress, model, images, count)
+        shares = shared_out(images, images.with_name(f"shares-{count}"), count)
+        pools[APART, count] = functools.partial(_compress_apart, model, shares)
+        for name in PEERS:
+            pools[name, count] = functools.partial(_compress_peer, name, images, count)
+    for count in actors:
+        pools["edgeae on Ray", count] = functools.partial(_compress_on_ray, model, images, count)
+    return pools
 
 
 def _compress(model: str, images: Path, jobs: int, out: Path) -> int:
@@ -218,28 +217,39 @@ def _command(model: str, images: Path, out: Path, jobs: int) -> list[str]:
     return [sys.executable, "-m", "edgeae", "compress", str(images), str(out), *asked]
 
 
-def _best(work: Callable[[Path], int], repeats: int, folder: Path) -> tuple[float, int, int]:
-    """Seconds of the quickest run, bytes written, and the most bytes that a process held."""
-    seconds = []
-    for _ in range(repeats):
-        with tempfile.TemporaryDirectory(dir=folder) as out:
-            start = time.perf_counter()
-            written = work(Path(out) / "out")
-            seconds.append(time.perf_counter() - start)
+@dataclass(frozen=True)
+class Run:
+    """Seconds of a run, the bytes that it wrote, and the most that a process held until then."""
+
+    seconds: float
+    written: int
+    peak: int
+
+
+def _timed(work: Callable[[Path], int], folder: Path) -> Run:
+    with tempfile.TemporaryDirectory(dir=folder) as out:
+        start = time.perf_counter()
+        written = work(Path(out) / "out")
+        seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return min(seconds), written, peak if sys.platform == "darwin" else 1024 * peak
+    return Run(seconds, written, peak if sys.platform == "darwin" else 1024 * peak)
 
 
-def _row(system: str, jobs: int, files: int, found: tuple[float, int, int]) -> dict[str, Any]:
-    seconds, written, peak = found
+def _speedup(one: Sequence[Run], many: Sequence[Run]) -> float:
+    ratios = [alone.seconds / shared.seconds for alone, shared in zip(one, many, strict=True)]
+    return round(statistics.median(ratios), 2)
+
+
+def _row(system: str, jobs: int, files: int, runs: Sequence[Run]) -> dict[str, Any]:
+    seconds = statistics.median(run.seconds for run in runs)
     return {
         "system": system,
         "jobs": jobs,
         "files": files,
         "seconds": round(seconds, 2),
         "files_per_s": round(files / seconds, 1),
-        "bytes_per_file": round(written / files),
-        "peak_process_mb_so_far": round(peak / 1e6, 1),
+        "bytes_per_file": round(runs[0].written / files),
+        "peak_process_mb_so_far": round(max(run.peak for run in runs) / 1e6, 1),
     }
 
 

@@ -65,6 +65,8 @@ def printable(text: str) -> str:
     Names of files come from strangers: control characters and escape sequences, marks that turn the
     direction of writing, and bytes that are no UTF-8 become `\\x1b`, `\\u202e`, `\\udcff`.
     """
+    if text.isprintable():
+        return text
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
