@@ -9,13 +9,13 @@ import libfuzzer
 import pytest
 
 
-def test_five_thousand_mutants_give_data_or_an_error_of_one_line():
-    outcomes, _, broken = decoders.fuzz(5_000)
+def test_two_thousand_mutants_give_data_or_an_error_of_one_line():
+    outcomes, _, broken = decoders.fuzz(2_000)
     assert broken == []
     # Both ways were taken by every decoder, hundreds of times in all.
     for form in decoders.FORMS:
-        assert outcomes[f"{form}: data"] > 10 and outcomes[f"{form}: refused"] > 100
-    assert outcomes.total() == 5_000
+        assert outcomes[f"{form}: data"] > 4 and outcomes[f"{form}: refused"] > 40
+    assert outcomes.total() == 2_000
 
 
 def test_mutants_of_one_seed_are_the_same_from_any_beginning():

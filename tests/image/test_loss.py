@@ -59,7 +59,7 @@ def test_a_sound_file_comes_back_whole_with_an_empty_mask(model, size, channels)
     assert mask.shape == size and mask.dtype == np.bool_ and not mask.any()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     tiles=st.sets(st.integers(0, 19)),
     height=st.integers(49, 64),

@@ -36,7 +36,7 @@ def crop(image, region):
     return image[top : top + height, left : left + width]
 
 
-@settings(max_examples=70, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(region=regions(), channels=st.sampled_from([0, 1, 3, 4]))
 def test_a_region_is_the_crop_of_the_whole(model, files, region, channels):
     blob, whole = files[channels]
@@ -44,7 +44,7 @@ def test_a_region_is_the_crop_of_the_whole(model, files, region, channels):
     assert part.dtype == np.uint8 and np.array_equal(part, crop(whole, region))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(region=regions(), lost=st.sets(st.integers(0, 29)))
 def test_a_concealed_region_is_the_crop_of_the_concealed_whole(model, files, region, lost):
     head, *chunks = tiny.eae_chunks(files[3][0])

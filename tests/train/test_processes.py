@@ -25,20 +25,22 @@ import line
 from train import loop, recipes
 
 recipes.RECIPES["line"] = line.ROW
-if sys.argv[2] == "both":
-    batches = loop.batches
+own = loop.batches
 
-    def joined(recipe, seed, first, last, *, rank):
-        pair = [batches(recipe, seed, first, last, rank=rank) for rank in (0, 1)]
-        for one, other in zip(*pair, strict=True):
-            yield tuple(torch.cat(parts) for parts in zip(one, other, strict=True))
 
-    loop.batches = joined
+def joined(recipe, seed, first, last, *, rank):
+    pair = [own(recipe, seed, first, last, rank=rank) for rank in (0, 1)]
+    for one, other in zip(*pair, strict=True):
+        yield tuple(torch.cat(parts) for parts in zip(one, other, strict=True))
+
+
 config = line.line_config()
 optimize = dataclasses.replace(config.optimize, steps=20)
 config = dataclasses.replace(config, optimize=optimize)
-state = loop.train(config, Path(sys.argv[1]))
-assert state["step"] == 20
+for out, batches in zip(sys.argv[1::2], sys.argv[2::2], strict=True):
+    loop.batches = {{"own": own, "both": joined}}[batches]
+    state = loop.train(config, Path(out))
+    assert state["step"] == 20
 """
 
 
@@ -66,7 +68,7 @@ def state_of(run):
 def test_two_processes_equal_one_with_both_batches(tmp_path):
     script = tmp_path / "run.py"
     script.write_text(SCRIPT.format(root=str(ROOT), here=str(ROOT / "tests" / "support")))
-    launch(script, tmp_path / "one", "both", processes=1)
+    launch(script, tmp_path / "one", "both", tmp_path / "alone", "own", processes=1)
     said = launch(script, tmp_path / "two", "own", processes=2)
     # The first process alone reports.
     assert said.count("to train on") == said.count("validation at step 20") == 1
@@ -75,6 +77,5 @@ def test_two_processes_equal_one_with_both_batches(tmp_path):
         assert torch.allclose(value, two["network"][name], rtol=1e-4, atol=1e-5), name
     assert one["history"][-1]["score"] == pytest.approx(two["history"][-1]["score"], rel=1e-3)
     # And it is not what one process with its own batches alone would have come to.
-    launch(script, tmp_path / "alone", "own", processes=1)
     alone = state_of(tmp_path / "alone")
     assert not torch.allclose(one["network"]["weight"], alone["network"]["weight"], atol=1e-3)
