@@ -18,6 +18,14 @@ from typing import Any
 
 from benchmarks.family_tables import autoencoder_rows, throughput_rows
 from benchmarks.outside import outside_rows
+from benchmarks.signal_tables import (
+    beat_rows,
+    compression_rows,
+    denoising_rows,
+    detection_rows,
+    encode_time_rows,
+    int8_rows,
+)
 from benchmarks.targets import target_rows, variant_rows
 from export.bundle import add_figures, markdown_table
 
@@ -280,7 +288,23 @@ _MATRIX = (
     "python -m benchmarks.provider_matrix photo-codec speech-denoiser --work DIR"
     " --json benchmarks/results/providers.json"
 )
+_SIGNAL_MATRIX = (
+    "python -m benchmarks.provider_matrix ecg-codec ecg-denoiser beat-detector --work DIR"
+    " --json benchmarks/results/signal_providers.json"
+)
+_COMPRESSION = (
+    "python -m benchmarks.signals_compression FOLDER"
+    " --json benchmarks/results/signals_compression.json"
+)
+_DENOISING = (
+    "python -m benchmarks.signals_denoising FOLDER --minutes 0.5"
+    " --json benchmarks/results/signals_denoising.json"
+)
+_DETECTION = "python -m benchmarks.detection FOLDER --json benchmarks/results/detection.json"
+_INT8 = "python -m benchmarks.signals_int8 FOLDER --json benchmarks/results/signals_int8.json"
 _MOBILE = "python -m benchmarks.mobile NOISY CLEAN PHOTOS --json benchmarks/results/mobile.json"
+
+SIGNAL_MODELS = "ecg-codec", "ecg-denoiser", "beat-detector"
 
 PUBLISHED = (
     Published(
@@ -400,6 +424,31 @@ PUBLISHED = (
         packet_loss_rows,
         None,
     ),
+    Published("signals_compression.json", "", _COMPRESSION, compression_rows, "ecg-codec"),
+    Published("signals_compression.json", "", _COMPRESSION, encode_time_rows, "ecg-codec"),
+    Published("signals_denoising.json", "", _DENOISING, denoising_rows, "ecg-denoiser"),
+    Published("detection.json", "", _DETECTION, beat_rows, "beat-detector"),
+    *(
+        Published(
+            "signal_providers.json",
+            f"**Where the graphs of `{model}` run**, as for the photo codec above.",
+            _SIGNAL_MATRIX,
+            functools.partial(target_rows, model=model),
+            model,
+        )
+        for model in SIGNAL_MODELS
+    ),
+    *(
+        Published(
+            "signals_int8.json",
+            f"**`{model}` in 8 bits**: what its graphs would lose and gain, on the held-out records"
+            " of DS1; time is a share of the shipped graph's.",
+            _INT8,
+            functools.partial(int8_rows, model=model),
+            model,
+        )
+        for model in SIGNAL_MODELS
+    ),
 )
 
 
@@ -422,7 +471,8 @@ def _measured_bundle(result: Mapping[str, Any], model: str) -> str:
     if "bundles" in result:
         return str(result["bundles"][model])
     if "bundle" in result:
-        return str(result["bundle"]["id"])
+        bundle = result["bundle"]
+        return bundle if isinstance(bundle, str) else str(bundle["id"])
     ours = next(system["bundle"] for system in result["systems"].values() if system["bundle"])
     return str(ours["id"])
 
@@ -460,6 +510,33 @@ def guarantee_results() -> str:
     )
 
 
+def signal_results() -> str:
+    """What stands between the marks of docs/signals.md."""
+    result = _result("signals_compression.json")
+    codec = result["rows"]["ecg-codec"]
+    return (
+        f"{markdown_table(compression_rows(result))}\n\n"
+        "CPU time to encode, nothing else running:\n\n"
+        f"{markdown_table(encode_time_rows(result))}\n\n"
+        f"A detector after Pan and Tompkins finds {codec['beats agree']:.2%} of the beats it finds"
+        " in the original, within 50 ms, at the lowest quality within a PRD of 9 %."
+    )
+
+
+def detector_results() -> str:
+    """What stands between the marks of docs/detectors.md."""
+    detection = _result("detection.json")
+    denoising = _result("signals_denoising.json")
+    return (
+        f"`{_DENOISING}`: gain of the signal-to-noise ratio.\n\n"
+        f"{markdown_table(denoising_rows(denoising))}\n\n"
+        f"`{_DETECTION}`: area under the curve.\n\n"
+        f"{markdown_table(detection_rows(detection))}\n\n"
+        "`beat-detector` on DS2 without record 202, all beats of 15 records pooled:\n\n"
+        f"{markdown_table(beat_rows(detection))}"
+    )
+
+
 def _result(file: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((RESULTS / file).read_text(encoding="utf-8"))
     return found
@@ -470,6 +547,8 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "README.md": readme_results,
     "GUARANTEES.md": guarantee_results,
     "docs/results.md": all_results,
+    "docs/signals.md": signal_results,
+    "docs/detectors.md": detector_results,
     "docs/performance.md": lambda: markdown_table(outside_rows(_result("outside.json"))),
     "docs/autoencoders.md": lambda: markdown_table(autoencoder_rows(_result("autoencoders.json"))),
     "docs/clusters.md": lambda: markdown_table(throughput_rows(_result("throughput.json"))),

@@ -9,12 +9,16 @@ after Pan and Tompkins (1985).
 
     python -m benchmarks.signals_compression FOLDER --json results.json
 
-needs scipy, and PyWavelets and pysz for the systems beside.
+With `--times` the file's CPU times to encode are measured anew and the rest stays, which takes
+seconds and wants a machine that does nothing else.
+
+It needs scipy, and PyWavelets and pysz for the systems beside.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import json
 import math
@@ -43,6 +47,8 @@ PRDS = (9.0, 5.0)
 TOLERANCE_S = 0.05
 # Of each record's packets so much is read back and compared with what was sent.
 RECEIVED_S = 6.0
+# What encoding is timed on, and how often.
+TIMED_RECORD, TIMED_RUNS = "101", 24
 # Seconds of a packet, and from key to key.
 PACKETS: dict[str, tuple[float, float | None]] = {
     "packets of 2.8 s": (2.8, None),
@@ -191,6 +197,41 @@ def quality_within(codec: SignalCodec, lead: npt.NDArray[np.int16], prd: float) 
     return high / 8
 
 
+def encode_times(codec: SignalCodec, folder: Path) -> dict[str, Any]:
+    """CPU milliseconds to encode a second of one lead, in files and in packets, all threads
+    counted."""
+    lead = read_lead(folder, TIMED_RECORD, 60)
+    ways: dict[str, Callable[[], object]] = {
+        f"file, quality {quality:g}": functools.partial(
+            codec.compress, lead, sample_rate=RATE_HZ, quality=quality
+        )
+        for quality in (2.5, 4, 5.5)
+    }
+    for name, (seconds, keys) in PACKETS.items():
+        ways[f"{name}, quality 3"] = functools.partial(
+            codec.packets,
+            lead,
+            sample_rate=RATE_HZ,
+            quality=3,
+            packet_seconds=seconds,
+            key_seconds=keys,
+        )
+    ways["file, lossless"] = functools.partial(codec.compress, lead, lossless=True)
+    times = {}
+    for name, work in ways.items():
+        spent = []
+        for _ in range(TIMED_RUNS):
+            begin = time.process_time()
+            work()
+            spent.append(time.process_time() - begin)
+        times[name] = round(1000 * min(spent) / (len(lead) / RATE_HZ), 3)
+    return {
+        "encode ms of CPU a second": times,
+        "encode ms of CPU a second, how": f"a minute of lead 0 of record {TIMED_RECORD} (DS1), "
+        f"best of {TIMED_RUNS}, all threads counted",
+    }
+
+
 def _mean(values: Sequence[float]) -> float:
     return round(float(np.mean(values)), 4)
 
@@ -310,7 +351,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each record")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--without-codec", action="store_true", help="the systems beside alone")
+    parser.add_argument("--times", action="store_true", help="the times alone, kept in --json")
     options = parser.parse_args(arguments)
+    if options.times and options.json:
+        kept = json.loads(options.json.read_text(encoding="utf-8"))
+        codec = SignalCodec.load(options.codec)
+        row = kept["rows"][codec.bundle.manifest.name]
+        row |= encode_times(codec, options.folder)
+        print(row["encode ms of CPU a second"])
+        options.json.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        return 0
     read: Callable[[str], npt.NDArray[np.int16]] = lambda name: read_lead(  # noqa: E731
         options.folder, name, options.seconds
     )
@@ -327,7 +377,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = Path(options.codec)
         codec = SignalCodec.load(path if path.is_dir() else options.codec)
         result["bundle"] = codec.bundle.id
-        rows = {codec.bundle.manifest.name: codec_rows(codec, leads), **rows}
+        found = {**codec_rows(codec, leads), **encode_times(codec, options.folder)}
+        rows = {codec.bundle.manifest.name: found, **rows}
     result["rows"] = rows
     for name, row in rows.items():
         print(name, {key: value for key, value in row.items() if key != "records"})

@@ -98,7 +98,8 @@ def _listed(row: Mapping[str, Any]) -> str:
     left = row["left"]
     more = len(left) - MOST_OPERATORS
     named = ", ".join(left if more <= 1 else left[:MOST_OPERATORS])
-    told = f": not {named}{f' and {more} others' if more > 1 else ''}"
+    # The checker names operators alone: what has too many axes is left without a name.
+    told = f": not {named}{f' and {more} others' if more > 1 else ''}" if left else ""
     return f"{row['taken']} of {row['nodes']}{told}" if row["taken"] else f"none{told}"
 
 
