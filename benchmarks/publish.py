@@ -516,7 +516,7 @@ def signal_results() -> str:
     codec = result["rows"]["ecg-codec"]
     return (
         f"{markdown_table(compression_rows(result))}\n\n"
-        "CPU time to encode, nothing else running:\n\n"
+        "CPU time to encode, on a machine that others use too:\n\n"
         f"{markdown_table(encode_time_rows(result))}\n\n"
         f"A detector after Pan and Tompkins finds {codec['beats agree']:.2%} of the beats it finds"
         " in the original, within 50 ms, at the lowest quality within a PRD of 9 %."

@@ -182,8 +182,9 @@ class Contexts:
         last = symbols.shape[1]
         summary = self._summary(symbols, first, setting)
         by_past, by_step = matches_of_both_kinds(changes(symbols), first, last, self._rule)
-        early = self._inputs(symbols, first, last, by_past, by_past)
-        late = self._inputs(symbols, first, last, by_past, by_step)
+        before = self._before(symbols, first, last)
+        past, step = self._matched(by_past, before), self._matched(by_step, before)
+        early, late = self._inputs(before, past, past), self._inputs(before, past, step)
         return summary, _planes(symbols[:, first:]), *early, *late
 
     def decode(
@@ -207,13 +208,14 @@ class Contexts:
         for step in range(before, before + steps):
             summary = self._summary(symbols[:, : step + 1], step, setting)
             distances = past_distances(change, step, step + 1, self._rule)
-            by_past = matches(distances, change, step + 1, self._rule)
-            inputs = self._inputs(symbols, step, step + 1, by_past, by_past)
+            before_it = self._before(symbols, step, step + 1)
+            by_past = self._matched(matches(distances, change, step + 1, self._rule), before_it)
+            inputs = self._inputs(before_it, by_past, by_past)
             refines, begin = True, 0
             for head, own in zip(self._heads, self.slices, strict=True):
                 if refines and begin >= self._rule.refine_channels:
-                    by_step = refined(distances, change, step + 1, self._rule)
-                    inputs = self._inputs(symbols, step, step + 1, by_past, by_step)
+                    found = refined(distances, change, step + 1, self._rule)
+                    inputs = self._inputs(before_it, by_past, self._matched(found, before_it))
                     refines = False
                 known = _planes(symbols[:begin, step : step + 1])
                 part = self._head(head, own, setting, summary, inputs, known)
@@ -236,19 +238,26 @@ class Contexts:
         (summary,) = self._history(setting, shifted[None, :, None])
         return summary[..., first - begin :]
 
+    def _before(self, symbols: Symbols, first: int, last: int) -> Floats:
+        """The symbols one and two steps before each step, (2, channels, steps)."""
+        return np.stack([_earlier(symbols, first, last, lag) for lag in (1, 2)])
+
+    def _matched(self, found: Matches, before: Floats) -> tuple[Floats, Floats]:
+        """What heads see of matches of one kind, (n, steps), and the symbols of the best."""
+        planes = found.changes.copy()
+        planes[:, 0] += before[0, 0]
+        np.clip(planes, -SIGNED_LIMIT, SIGNED_LIMIT, out=planes)
+        seen = np.concatenate([planes.reshape(-1, planes.shape[2]), found.nearness])
+        return seen, planes[0]
+
     def _inputs(
-        self, symbols: Symbols, first: int, last: int, by_past: Matches, second: Matches
+        self, before: Floats, first: tuple[Floats, Floats], second: tuple[Floats, Floats]
     ) -> tuple[Floats, Floats]:
-        """What a head sees of matches, and the numbers for its last layer, (1, n, 1, steps)."""
-        seen, whole = [], [_before(symbols, first, last, 1), _before(symbols, first, last, 2)]
-        for kind in (by_past, second):
-            planes = kind.changes.copy()
-            planes[:, 0] += whole[0][0]
-            planes = np.clip(planes, -SIGNED_LIMIT, SIGNED_LIMIT)
-            seen += [planes.reshape(-1, last - first), kind.nearness]
-            whole.append(planes[0])
-        numbers = np.clip(np.concatenate(whole), -SIGNED_LIMIT, SIGNED_LIMIT)
-        return _planes(np.concatenate(seen)), _planes(numbers)
+        """What a head sees of matches of two kinds, and the numbers for its last layer, (1, n, 1,
+        steps)."""
+        numbers = np.concatenate([*before, first[1], second[1]])
+        np.clip(numbers, -SIGNED_LIMIT, SIGNED_LIMIT, out=numbers)
+        return _planes(np.concatenate([first[0], second[0]])), _planes(numbers)
 
     def _head(
         self,
@@ -284,7 +293,7 @@ def _planes(values: npt.NDArray[np.generic]) -> Floats:
     return np.ascontiguousarray(values, np.float32)[None, :, None]
 
 
-def _before(symbols: Symbols, first: int, last: int, lag: int) -> Floats:
+def _earlier(symbols: Symbols, first: int, last: int, lag: int) -> Floats:
     """The symbols so many steps before each step, zero before the first, float32."""
     found = np.zeros((len(symbols), last - first), np.float32)
     begin = max(0, first - lag)
