@@ -41,7 +41,9 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bundle(run):
-    assert export_main([str(run), str(run.parent / "my-voice")]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.speech_codec._PIECES", 16)
+        assert export_main([str(run), str(run.parent / "my-voice")]) == 0
     return run.parent / "my-voice"
 
 
