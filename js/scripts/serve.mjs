@@ -27,6 +27,19 @@ const ISOLATED = {
 };
 
 /**
+ * The path that a request names, or undefined where it names none.
+ *
+ * @param {string} url
+ */
+function pathOf(url) {
+  try {
+    return decodeURIComponent(new URL(url, "http://localhost").pathname);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
  * Serves folders by the beginning of their paths.
  *
  * @param {Record<string, string>} folders
@@ -35,7 +48,11 @@ const ISOLATED = {
  */
 export function serve(folders, { port = 0, isolated = true } = {}) {
   const server = createServer((request, response) => {
-    const path = decodeURIComponent(new URL(request.url ?? "/", "http://localhost").pathname);
+    const path = pathOf(request.url ?? "/");
+    if (path === undefined) {
+      response.writeHead(400).end();
+      return;
+    }
     const prefix = Object.keys(folders).find((start) => path.startsWith(start));
     const file = prefix && join(folders[prefix] ?? "", normalize(`/${path.slice(prefix.length)}`));
     const found = file?.endsWith("/") ? `${file}index.html` : file;
@@ -50,7 +67,8 @@ export function serve(folders, { port = 0, isolated = true } = {}) {
       "Cache-Control": "no-cache",
       ...(isolated ? ISOLATED : {}),
     });
-    createReadStream(found).pipe(response);
+    // A file that cannot be read ends this answer, not the server.
+    createReadStream(found).on("error", () => response.destroy()).pipe(response);
   });
   return new Promise((started, failed) => {
     server.on("error", failed).listen(port, "127.0.0.1", () => {

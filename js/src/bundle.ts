@@ -6,7 +6,8 @@ import { EdgeaeError } from "./errors.js";
 const FORMAT = 1;
 const MANIFEST = "manifest.json";
 const MAX_MANIFEST_BYTES = 1 << 20;
-const MAX_FILE_BYTES = 2 ** 30;
+/** @internal What a file of a bundle may have. */
+export const MAX_FILE_BYTES = 2 ** 30;
 const CACHE = "edgeae";
 
 export interface FileEntry {
@@ -45,8 +46,11 @@ export interface BundleOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** The folder's URL, or a function that gives the bytes of a file in it. */
-export type Source = string | URL | ((file: string) => Promise<Uint8Array>);
+/**
+ * The folder's URL, or a function that gives the bytes of a file in it. More than `maxBytes` of them are
+ * refused: the function need not read on.
+ */
+export type Source = string | URL | ((file: string, maxBytes: number) => Promise<Uint8Array>);
 
 export class Bundle {
   private constructor(
@@ -61,7 +65,7 @@ export class Bundle {
     const root = typeof source === "function" ? source : folderUrl(source);
     const data =
       typeof root === "function"
-        ? await root(MANIFEST)
+        ? await root(MANIFEST, MAX_MANIFEST_BYTES)
         : await download(new URL(MANIFEST, root), MAX_MANIFEST_BYTES, "no-cache", options.signal);
     return new Bundle(parseManifest(data), await sha256(data), root, options);
   }
@@ -112,7 +116,7 @@ export class Bundle {
 
   private async fetch(entry: FileEntry): Promise<Uint8Array> {
     if (typeof this.source === "function") {
-      const data = await this.source(entry.file);
+      const data = await this.source(entry.file, entry.bytes);
       this.report(entry, data.length, false);
       return data;
     }
