@@ -100,12 +100,14 @@ class Plan:
         left_out: the files of a folder that none of them reads.
         many: whether there may be several, so that one that fails does not end the others.
         makes_folders: whether folders that are not there yet are made.
+        folder: the folder whose files are read, if it is one.
     """
 
     jobs: list[Job]
     left_out: list[LeftOut]
     many: bool
     makes_folders: bool = False
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def plan(
             jobs.append(job)
     if not jobs:
         raise MediaError(f"{folder} holds no file that ends in {' '.join(sorted(suffixes))}")
-    return Plan(jobs, left_out, many=True, makes_folders=target is not None)
+    return Plan(jobs, left_out, many=True, makes_folders=target is not None, folder=folder)
 
 
 def refuse_same_file(job: Job) -> None:

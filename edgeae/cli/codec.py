@@ -187,7 +187,7 @@ def compress(
         batch.forget()
     if plan.many and tally.done:
         _say_sum(tally)
-    folder.end(tally, plan, settings)
+    folder.end(tally, settings)
 
 
 def _say_sum(tally: Tally) -> None:
@@ -312,7 +312,7 @@ def decompress(
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
-    folder.end(tally, plan, settings)
+    folder.end(tally, settings)
 
 
 def _are_series(sources: list[str]) -> bool:

@@ -147,7 +147,7 @@ def denoise(
             folder.refuse_existing(plan.jobs[0].target, force=force)
     options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(audio_files.denoise_file, how)
-    folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
+    folder.end(folder.run_jobs(plan, work, settings, bar=True), settings)
 
 
 def _series(
@@ -177,7 +177,7 @@ def _series(
     how = series_files.Cleaning(loading, attenuation_limit_db)
     options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(series_files.denoise_file, how)
-    folder.end(folder.run_jobs(plan, work, settings, bar=True), plan, settings)
+    folder.end(folder.run_jobs(plan, work, settings, bar=True), settings)
 
 
 def _are_images(sources: list[str], model: str | None) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import typer
 
@@ -16,12 +13,11 @@ from edgeae.batch import NO_FILE, Done, Job, Outcome, Plan, Tick, execute
 from edgeae.cli import terminal
 from edgeae.cli.options import UsageError
 from edgeae.cli.pipes import PIPE
-from edgeae.errors import MediaError, printable
+from edgeae.cli.run_log import LOG_SUFFIXES, RunLog, refuse_harm
+from edgeae.errors import MediaError
 
 __all__ = ["Settings", "Tally", "end", "refuse_existing", "run_jobs"]
 
-LOG_FIELDS = ("source", "target", "status", "read_bytes", "written_bytes", "seconds", "message")
-LOG_SUFFIXES = (".csv", ".jsonl")
 # More names than a screen holds tell less: --log has them all.
 MOST_NAMED = 20
 
@@ -55,6 +51,7 @@ class Tally:
 
     done: int = 0
     skipped: int = 0
+    left_out: int = 0
     read_bytes: int = 0
     written_bytes: int = 0
     failures: list[str] = field(default_factory=list)
@@ -82,11 +79,13 @@ def run_jobs(
     stderr at the end.
 
     The error of a single file is raised. What Ctrl-C or a signal interrupts is told with what is
-    done, and goes on as an exception.
+    done, and goes on as an exception. UsageError if the log would harm what is read or written.
     """
-    tally = Tally()
+    if settings.log is not None:
+        plan = refuse_harm(settings.log, plan)
+    tally = Tally(left_out=len(plan.left_out))
     with ExitStack() as stack:
-        log = stack.enter_context(closing(_Log(settings.log)))
+        log = stack.enter_context(closing(RunLog(settings.log)))
         for left in plan.left_out:
             log.add(left.path, None, "left out", message=left.why)
         show = stack.enter_context(terminal.progress_bar(len(plan.jobs), shown=bar or plan.many))
@@ -129,17 +128,17 @@ def run_jobs(
     return tally
 
 
-def end(tally: Tally, plan: Plan, settings: Settings) -> None:
+def end(tally: Tally, settings: Settings) -> None:
     """Ends the command with exit code 1 if a file failed, or with --strict was left out."""
-    if settings.strict and plan.left_out:
+    if settings.strict and tally.left_out:
         terminal.complain(
-            f"{terminal.count(len(plan.left_out), 'file')} left out, which --strict forbids"
+            f"{terminal.count(tally.left_out, 'file')} left out, which --strict forbids"
         )
-    if tally.failures or (settings.strict and plan.left_out):
+    if tally.failures or (settings.strict and tally.left_out):
         raise typer.Exit(1)
 
 
-def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Job]:
+def _due(plan: Plan, settings: Settings, tally: Tally, log: RunLog) -> Iterator[Job]:
     """The jobs whose place is free; the others are told."""
     made: dict[Path, Path] = {}
     for job in plan.jobs:
@@ -170,7 +169,7 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: _Log) -> Iterator[Jo
 
 
 def _tell(
-    outcome: Outcome, plan: Plan, tally: Tally, log: _Log, tell: Callable[[Job, Done], None]
+    outcome: Outcome, plan: Plan, tally: Tally, log: RunLog, tell: Callable[[Job, Done], None]
 ) -> None:
     job, done = outcome.job, outcome.done
     if done is None:
@@ -195,58 +194,3 @@ def _tell_left_out(plan: Plan) -> None:
     more = len(plan.left_out) - MOST_NAMED
     if more > 0:
         terminal.complain(f"left out: {more} files more, which --log names")
-
-
-class _Log:
-    """Rows of a .csv or .jsonl file, each there as soon as it is known; nothing without a path."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._file: IO[str] | None = None
-        if path is None:
-            return
-        try:
-            # An earlier run's rows stay: what it did is still done.
-            self._file = path.open("a", encoding="utf-8", errors="backslashreplace", newline="")
-        except OSError as error:
-            raise MediaError(f"cannot write {path}: {error.strerror}") from error
-        self._json = path.suffix.lower() == ".jsonl"
-        self._csv = csv.writer(self._file)
-        if not self._json and self._file.tell() == 0:
-            self._csv.writerow(LOG_FIELDS)
-
-    def add(
-        self,
-        source: Path,
-        target: Path | None,
-        status: str,
-        seconds: float = 0.0,
-        done: Done | None = None,
-        message: str = "",
-    ) -> None:
-        if self._file is None:
-            return
-        row: dict[str, Any] = {
-            "source": str(source),
-            "target": None if target in (None, NO_FILE) else str(target),
-            "status": status,
-            "read_bytes": None if done is None else done.read_bytes,
-            "written_bytes": None if done is None else done.written_bytes,
-            "seconds": round(seconds, 4),
-            "message": message,
-        }
-        if self._json:
-            self._file.write(json.dumps(row) + "\n")
-        else:
-            self._csv.writerow([_cell(row[name]) for name in LOG_FIELDS])
-        self._file.flush()
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
-def _cell(value: Any) -> Any:
-    """What no spreadsheet takes for a formula and no terminal obeys, however a file is called."""
-    if not isinstance(value, str):
-        return value
-    return f"'{printable(value)}" if value[:1] in ("=", "+", "-", "@") else printable(value)

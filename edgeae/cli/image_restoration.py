@@ -111,4 +111,4 @@ def _run(
     if kind != "image":
         raise UsageError(f"{loading.model} is a model of {kind}, expected one of images")
     options.load_for(loading, "denoiser", processes=settings.processes_for(plan))
-    folder.end(folder.run_jobs(plan, work, settings), plan, settings)
+    folder.end(folder.run_jobs(plan, work, settings), settings)

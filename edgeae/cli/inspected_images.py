@@ -116,7 +116,7 @@ def inspect_images(
     elif planned.many:
         flagged = sum(one["flagged"] for one in found)
         terminal.say(f"{flagged} of {terminal.count(len(found), 'image')} flagged")
-    folder.end(tally, planned, settings)
+    folder.end(tally, settings)
 
 
 def heat_map(image: NDArray[Any], found: ImageScore, threshold: float) -> bytes:

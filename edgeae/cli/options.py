@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -144,10 +145,20 @@ def load_for(how: Loading, task: str, *, processes: int = 1) -> None:
 
 
 def is_autoencoder(model: str | None) -> bool:
-    """Whether a directory's manifest says that an autoencoder is in it, which loading verifies."""
+    """Whether a directory's manifest says that an autoencoder is in it, which loading verifies.
+
+    A manifest that cannot be one says nothing: what is wrong with it, loading tells.
+    """
+    from edgeae.bundle import MANIFEST, MAX_MANIFEST_BYTES
+
+    path = Path(model or "") / MANIFEST
     try:
-        told = json.loads((Path(model or "") / "manifest.json").read_bytes())
-    except (OSError, ValueError):
+        status = path.stat()
+        # A pipe or a device would block or never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST_BYTES:
+            return False
+        told = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(told, dict) and told.get("task") == "autoencoder"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -15,7 +16,9 @@ from test_autoencoder import items, projection
 from typer.testing import CliRunner
 
 import edgeae
+from edgeae import media
 from edgeae.autoencoder import Autoencoder
+from edgeae.cli import options
 from edgeae.cli.app import app
 from edgeae.coding import item_file
 from edgeae.coding.item_latent import (
@@ -358,3 +361,21 @@ def test_the_page_alone_reads_golden_files(name):
     tables = (GOLDEN / "tiny-autoencoder" / "tables.bin").read_bytes()
     symbols = _page_symbols((GOLDEN / f"{name}.eae").read_bytes(), tables, 2)
     np.testing.assert_array_equal(symbols, np.load(GOLDEN / f"{name}.npy"))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are POSIX")
+def test_a_manifest_that_never_ends_or_is_none_is_left_to_loading(tmp_path):
+    photo = tmp_path / "a.png"
+    media.write_image(photo, np.zeros((8, 8, 3), np.uint8))
+    for name, make in (
+        ("pipe", os.mkfifo),
+        ("device", lambda path: path.symlink_to("/dev/zero")),
+        ("nested", lambda path: path.write_text("[" * 100_000)),
+    ):
+        (tmp_path / name).mkdir()
+        make(tmp_path / name / "manifest.json")
+        assert not options.is_autoencoder(str(tmp_path / name))
+        given = "compress", photo, tmp_path / "a.eae", "--model", tmp_path / name
+        result = CliRunner().invoke(app, list(map(str, given)))
+        assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+        assert "manifest.json" in result.stderr

@@ -22,6 +22,8 @@ import edgeae
 from edgeae import batch, media
 from edgeae.batch import Done, Job
 from edgeae.cli.app import app
+from edgeae.cli.options import UsageError
+from edgeae.cli.run_log import LOG_FIELDS, RunLog, refuse_harm
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and pipes are POSIX")
 
@@ -145,6 +147,77 @@ def test_a_log_has_a_row_for_every_file_and_keeps_those_of_earlier_runs(tmp_path
     assert int(done["written_bytes"]) == size
     run(*given, "--skip-existing")
     assert log.read_text().startswith(text) and log.read_text().count("skipped") == 2
+
+
+def series(path):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("a\n" + "\n".join(str(i % 9) for i in range(400)) + "\n")
+    return path
+
+
+def test_a_log_never_is_what_a_command_reads(tmp_path):
+    data = series(tmp_path / "data.csv")
+    before = data.read_bytes()
+    result = run("compress", data, tmp_path / "data.eae", "--log", data)
+    assert result.exit_code == 2 and data.read_bytes() == before
+    assert f"--log {data} is IN {data}, expected a file of its own" in result.stderr
+    assert len(result.stderr.splitlines()) == 1 and files(tmp_path) == ["data.csv"]
+
+
+def test_a_log_is_told_from_inputs_and_outputs_through_links(tmp_path):
+    data = series(tmp_path / "data.csv")
+    (tmp_path / "link.csv").symlink_to(data)
+    os.link(data, tmp_path / "hard.csv")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    planned = batch.Plan([Job(data, tmp_path / "back.csv")], [], many=False)
+    for name, what in (
+        ("data.csv", "IN"),
+        ("link.csv", "IN"),
+        ("hard.csv", "IN"),
+        ("back.csv", "OUT"),
+        ("folder/back.csv", "OUT"),
+        ("folder/../" + tmp_path.name + "/back.csv", "OUT"),
+    ):
+        with pytest.raises(UsageError, match=f"{name} is {what} "):
+            refuse_harm(tmp_path / name, planned)
+    assert refuse_harm(tmp_path / "log.csv", planned) == planned
+
+
+def test_a_log_adds_no_row_to_a_table_of_others(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png"])
+    table, lines = series(tmp_path / "mine.csv"), tmp_path / "mine.jsonl"
+    lines.write_text('{"x": 1}\n')
+    for log in table, lines:
+        before = log.read_bytes()
+        result = run("compress", photos, tmp_path / "out", "--model", codec, "--log", log)
+        assert result.exit_code == 1 and log.read_bytes() == before
+        assert f"{log} is no earlier log" in result.stderr and not (tmp_path / "out").exists()
+
+
+def test_a_log_in_the_folder_that_is_read_is_refused_or_passed_over(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["b.png"])
+    given = "compress", photos, tmp_path / "out", "--model", codec, "--strict", "--log"
+    result = run(*given, photos / "a.csv")
+    assert result.exit_code == 2 and "lies in IN" in result.stderr
+    assert files(photos) == ["b.png"] and len(result.stderr.splitlines()) == 1
+    for again in [], ["--force"]:
+        assert run(*given, photos / "a.jsonl", *again).exit_code == 0
+    rows = [json.loads(line) for line in (photos / "a.jsonl").read_text().splitlines()]
+    assert [Path(row["source"]).name for row in rows] == ["b.png", "b.png"]
+
+
+def test_a_log_has_its_header_at_once_and_goes_on_after_a_row_that_was_cut(tmp_path):
+    path = tmp_path / "log.csv"
+    log = RunLog(path)
+    assert path.read_text() == ",".join(LOG_FIELDS) + "\n"
+    log.close()
+    with path.open("a") as file:
+        file.write("a.png,a.ea")
+    log = RunLog(path)
+    log.add(Path("b.png"), Path("b.eae"), "done")
+    log.close()
+    rows = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["source"] for row in rows] == ["a.png", "b.png"]
 
 
 # --- several processes ---
