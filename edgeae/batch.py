@@ -101,6 +101,7 @@ class Plan:
         many: whether there may be several, so that one that fails does not end the others.
         makes_folders: whether folders that are not there yet are made.
         folder: the folder whose files are read, if it is one.
+        output: the folder that OUT is, which is made first, if it is one.
     """
 
     jobs: list[Job]
@@ -108,6 +109,7 @@ class Plan:
     many: bool
     makes_folders: bool = False
     folder: Path | None = None
+    output: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,11 @@ def plan(
         for job in made:
             refuse_same_file(job)
         return Plan(
-            made, [], many=len(sources) > 1, makes_folders=into_folder and target is not None
+            made,
+            [],
+            many=len(sources) > 1,
+            makes_folders=into_folder and target is not None,
+            output=target if into_folder else None,
         )
     (folder,) = folders
     jobs, left_out = [], []
@@ -235,7 +241,14 @@ def plan(
             jobs.append(job)
     if not jobs:
         raise MediaError(f"{folder} holds no file that ends in {' '.join(sorted(suffixes))}")
-    return Plan(jobs, left_out, many=True, makes_folders=target is not None, folder=folder)
+    return Plan(
+        jobs,
+        left_out,
+        many=True,
+        makes_folders=target is not None,
+        folder=folder,
+        output=target,
+    )
 
 
 def refuse_same_file(job: Job) -> None:

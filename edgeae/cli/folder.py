@@ -79,13 +79,16 @@ def run_jobs(
     stderr at the end.
 
     The error of a single file is raised. What Ctrl-C or a signal interrupts is told with what is
-    done, and goes on as an exception. UsageError if the log would harm what is read or written.
+    done, and goes on as an exception. UsageError if the log would harm what is read or written,
+    MediaError if the log cannot be written or the folder OUT not made.
     """
     if settings.log is not None:
         plan = refuse_harm(settings.log, plan)
     tally = Tally(left_out=len(plan.left_out))
     with ExitStack() as stack:
         log = stack.enter_context(closing(RunLog(settings.log)))
+        if plan.output is not None:
+            _make_folder(plan.output)
         for left in plan.left_out:
             log.add(left.path, None, "left out", message=left.why)
         show = stack.enter_context(terminal.progress_bar(len(plan.jobs), shown=bar or plan.many))
@@ -157,8 +160,8 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: RunLog) -> Iterator[
                 )
             refuse_existing(job.target, force=settings.force)
             if plan.makes_folders:
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-        except (MediaError, OSError) as error:
+                _make_folder(job.target.parent)
+        except MediaError as error:
             if not plan.many:
                 raise
             tally.failures.append(str(error))
@@ -166,6 +169,13 @@ def _due(plan: Plan, settings: Settings, tally: Tally, log: RunLog) -> Iterator[
             continue
         made[job.target] = job.source
         yield job
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError(f"cannot make the folder {folder}: {error.strerror}") from error
 
 
 def _tell(

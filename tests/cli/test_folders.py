@@ -220,6 +220,15 @@ def test_a_log_has_its_header_at_once_and_goes_on_after_a_row_that_was_cut(tmp_p
     assert [row["source"] for row in rows] == ["a.png", "b.png"]
 
 
+@POSIX
+def test_an_out_that_cannot_be_made_is_told_once_and_not_for_each_file(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png", "b.png", "c.png"])
+    out = photos / "a.png" / "out"
+    result = run("compress", photos, out, "--model", codec)
+    assert result.exit_code == 1
+    assert result.stderr == f"edgeae: cannot make the folder {out}: Not a directory\n"
+
+
 # --- several processes ---
 
 
