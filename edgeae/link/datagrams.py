@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,12 @@ class DatagramReceiver:
     """
 
     def __init__(self, codec: ImageCodec, address: tuple[str, int], *, idle_s: float = 0.5) -> None:
-        """Listens at host and port; port 0 is a free one, see `address`. Raises OSError."""
+        """Listens at host and port; port 0 is a free one, see `address`.
+
+        Raises OSError, and ValueError if `idle_s` is no time in seconds above 0.
+        """
+        if not 0 < idle_s < math.inf:
+            raise ValueError(f"idle_s is {idle_s}, expected a number of seconds above 0")
         self._codec, self._idle_s = codec, idle_s
         self._codec_id = bytes.fromhex(codec.bundle.manifest.codec_id or "")
         self._stride = latent_spec(codec.bundle).stride

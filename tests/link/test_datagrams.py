@@ -6,6 +6,7 @@ import socket
 import time
 
 import numpy as np
+import pytest
 import tiny
 
 from edgeae.link import DatagramReceiver, datagrams, send_datagrams
@@ -86,3 +87,9 @@ def test_a_slow_link_is_not_flooded(model):
         send_datagrams(end.getsockname(), [bytes(100)] * 4, bytes_per_s=1000)
         # The fourth goes after three tenths of a second; nothing makes it come sooner.
         assert time.monotonic() - start >= 0.3
+
+
+@pytest.mark.parametrize("idle_s", [0, -1, float("nan"), float("inf")])
+def test_a_receiver_waits_for_a_time_above_zero(model, idle_s):
+    with pytest.raises(ValueError, match="idle_s is .*, expected a number of seconds above 0"):
+        DatagramReceiver(model, ("127.0.0.1", 0), idle_s=idle_s)
