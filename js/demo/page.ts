@@ -29,6 +29,33 @@ export class Status {
   }
 }
 
+/** Counts what was asked for: of several things that are under way only the newest counts. */
+export class Turns {
+  private newest = 0;
+
+  /** Gives a function that says whether this is still the newest. */
+  begin(): () => boolean {
+    const mine = ++this.newest;
+    return () => mine === this.newest;
+  }
+
+  /** Whether nothing has begun yet. */
+  get untouched(): boolean {
+    return this.newest === 0;
+  }
+}
+
+/** A file that is dropped beside the areas that take one would replace the page. */
+export function keepPage(): void {
+  addEventListener("dragover", (event) => {
+    // An area that takes files has said so before.
+    if (event.defaultPrevented) return;
+    event.preventDefault();
+    if (event.dataTransfer) event.dataTransfer.dropEffect = "none";
+  });
+  addEventListener("drop", (event) => event.preventDefault());
+}
+
 /** Calls with every file that is chosen or dropped. */
 export function takesFiles(section: string, chooser: string, take: (file: File) => void): void {
   const area = element(section, HTMLElement);

@@ -2,7 +2,7 @@
 
 import { decompressExact, info, RemoteCodec } from "edgeae";
 
-import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles } from "./page.js";
+import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles, Turns } from "./page.js";
 import { decoded, encodedToFit, psnr } from "./rivals.js";
 
 // A photo from a phone takes a while in one thread: it is shown smaller, and the page says so.
@@ -21,8 +21,10 @@ let original: ImageData | undefined;
 let file: Uint8Array | undefined;
 let rows: Row[] = [];
 let note = "";
-/** Counts what was asked for: only the newest is shown. */
-let turn = 0;
+/** What the .eae file is called when it is saved. */
+let savedAs = "photo.eae";
+const openings = new Turns();
+const compressions = new Turns();
 
 function theCodec(): Promise<RemoteCodec> {
   const onProgress = loading((text) => status.say(text));
@@ -32,41 +34,62 @@ function theCodec(): Promise<RemoteCodec> {
 }
 
 export async function openPhoto(blob: Blob, name: string): Promise<void> {
-  const mine = ++turn;
+  const current = openings.begin();
+  // What is being compressed is no longer asked for.
+  compressions.begin();
   status.say(`Opening ${name}…`);
   try {
-    if (name.endsWith(".eae")) {
-      await showFile(new Uint8Array(await blob.arrayBuffer()), name, mine);
+    if (/\.eae$/i.test(name)) {
+      await showFile(new Uint8Array(await blob.arrayBuffer()), name, current);
       return;
     }
     const whole = await createImageBitmap(blob).catch(() => {
       throw new Error(`${name} is no picture that this browser can read`);
     });
-    original = await decoded(blob, LONGEST_SIDE);
-    const { width, height } = original;
+    const image = await decoded(blob, LONGEST_SIDE);
+    if (!current()) return;
+    const { width, height } = image;
     const smaller = width === whole.width ? "" : `, of ${whole.width} × ${whole.height}`;
     note = `${width} × ${height} pixels${smaller}`;
-    draw("left", original);
-    draw("right", original);
+    savedAs = `${name.replace(/\.[^.]*$/, "") || "photo"}.eae`;
+    original = image;
+    file = undefined;
+    rows = [];
+    alone(false);
+    draw("left", image);
+    draw("right", image);
+    show();
     await compress();
   } catch (error) {
-    if (mine === turn) status.fail(error);
+    if (current()) status.fail(error);
   }
 }
 
+/** Whether there is only a restored picture, and no original to lay beside it or to compress anew. */
+function alone(is: boolean): void {
+  element("stage", HTMLElement).classList.toggle("alone", is);
+  input("split").disabled = input("quality").disabled = is;
+  canvas("left").setAttribute("aria-hidden", String(is));
+}
+
 /** An .eae file alone: there is no original to compare with. */
-async function showFile(bytes: Uint8Array, name: string, mine: number): Promise<void> {
+async function showFile(bytes: Uint8Array, name: string, current: () => boolean): Promise<void> {
   const { width, height, quality } = info(bytes);
   // A file that keeps every pixel takes no codec.
   const model = quality === undefined ? undefined : await theCodec();
   status.say(`Restoring ${name}…`);
   const image = (model ? await model.decompress(bytes) : decompressExact(bytes)) as ImageData;
-  if (mine !== turn) return;
+  if (!current()) return;
+  compressions.begin();
   original = undefined;
   file = bytes;
+  savedAs = name;
   const kept = quality === undefined ? "every pixel kept" : `quality ${quality}`;
   note = `${name}: ${width} × ${height} pixels, ${kept}`;
+  // It gives the stage its size; only the right one is seen.
   draw("left", image);
+  alone(true);
+  for (const radio of shownRadios()) radio.checked = radio.value === "edgeae";
   rows = [{ codec: "edgeae", bytes: bytes.length, image, psnr: undefined }];
   show();
   status.say(note);
@@ -74,24 +97,24 @@ async function showFile(bytes: Uint8Array, name: string, mine: number): Promise<
 
 async function compress(): Promise<void> {
   if (!original) return;
-  const mine = ++turn;
+  const current = compressions.begin();
   const image = original;
   try {
     const model = await theCodec();
-    if (mine !== turn) return;
+    if (!current()) return;
     status.say(`${note}. Compressing…`);
     const start = performance.now();
     const bytes = await model.compress(image, { quality: Number(input("quality").value) });
     const middle = performance.now();
     const restored = (await model.decompress(bytes)) as ImageData;
     const end = performance.now();
-    if (mine !== turn) return;
+    if (!current()) return;
     file = bytes;
     rows = [{ codec: "edgeae", bytes: bytes.length, image: restored, psnr: psnr(image, restored) }];
     show();
     for (const [title, type] of [["JPEG", "image/jpeg"], ["WebP", "image/webp"]] as const) {
       const rival = await encodedToFit(image, type, bytes.length);
-      if (mine !== turn) return;
+      if (!current()) return;
       if (rival) rows.push({ codec: title, ...rival, psnr: psnr(image, rival.image) });
     }
     show();
@@ -100,8 +123,12 @@ async function compress(): Promise<void> {
       `${note}. Compressed in ${seconds(start, middle)} s, restored in ${seconds(middle, end)} s.`,
     );
   } catch (error) {
-    if (mine === turn) status.fail(error);
+    if (current()) status.fail(error);
   }
+}
+
+function shownRadios(): NodeListOf<HTMLInputElement> {
+  return document.querySelectorAll<HTMLInputElement>('input[name="shown"]');
 }
 
 function draw(id: "left" | "right", image: ImageData): void {
@@ -120,7 +147,7 @@ function show(): void {
     const label = `The photo as ${shown.codec} restores it from ${shown.bytes} bytes`;
     canvas("right").setAttribute("aria-label", label);
   }
-  for (const radio of document.querySelectorAll<HTMLInputElement>('input[name="shown"]')) {
+  for (const radio of shownRadios()) {
     radio.disabled = !rows.some(({ codec }) => codec === radio.value);
   }
   button("photo-save").disabled = !file;
@@ -148,14 +175,22 @@ function rowOf({ codec, bytes, image, psnr }: Row, best: boolean): HTMLTableRowE
   return row;
 }
 
-export async function samplePhoto(): Promise<void> {
+async function samplePhoto(): Promise<void> {
+  // Whatever is opened while it is on its way is newer.
+  const current = openings.begin();
   try {
     status.say("Fetching the sample…");
     const response = await fetch("samples/photo.webp");
-    await openPhoto(await response.blob(), "photo.webp");
+    const sample = await response.blob();
+    if (current()) await openPhoto(sample, "photo.webp");
   } catch (error) {
-    status.fail(error);
+    if (current()) status.fail(error);
   }
+}
+
+/** The sample, unless the visitor has opened something. */
+export async function firstPhoto(): Promise<void> {
+  if (openings.untouched) await samplePhoto();
 }
 
 export function startPhoto(): void {
@@ -180,6 +215,6 @@ export function startPhoto(): void {
     stage.classList.toggle("magnified", magnify.checked);
   });
   button("photo-save").addEventListener("click", () => {
-    if (file) save(file as BlobPart, "application/octet-stream", "photo.eae");
+    if (file) save(file as BlobPart, "application/octet-stream", savedAs);
   });
 }

@@ -2,7 +2,7 @@
 
 import { RemoteDenoiser, SpeechDenoiserNode } from "edgeae";
 
-import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles } from "./page.js";
+import { button, canvas, checkedValue, element, input, loading, onChecked, save, Status, takesFiles, Turns } from "./page.js";
 import { drawRecording, scroll } from "./spectrogram.js";
 import { wav } from "./wav.js";
 
@@ -25,6 +25,9 @@ let recording: Recording | undefined;
 let player: Player | undefined;
 let live: Live | undefined;
 let recorder: MediaRecorder | undefined;
+const openings = new Turns();
+/** Live and Record: both want the microphone, and the newest has it. */
+const listenings = new Turns();
 
 function theDenoiser(): Promise<RemoteDenoiser> {
   denoiser ??= RemoteDenoiser.open(MODEL, { onProgress: loading((text) => status.say(text)) });
@@ -48,9 +51,14 @@ function limitDb(): number | undefined {
   return limit === ALL ? undefined : limit;
 }
 
+/** What the visitor opens ends whatever is heard. */
 async function openRecording(blob: Blob, name: string): Promise<void> {
+  stopListening();
+  await takeRecording(blob, name, openings.begin());
+}
+
+async function takeRecording(blob: Blob, name: string, current: () => boolean): Promise<void> {
   try {
-    await stopLive();
     player?.stop();
     button("play").disabled = true;
     status.say(`Opening ${name}…`);
@@ -62,12 +70,16 @@ async function openRecording(blob: Blob, name: string): Promise<void> {
         throw new Error(`${name} is no sound that this browser can read`);
       });
     const noisy = Array.from({ length: sound.numberOfChannels }, (_, c) => sound.getChannelData(c));
-    drawRecording(canvas("before"), noisy[0]!, RATE_HZ);
+    if (!current()) return;
+    if (!live) drawRecording(canvas("before"), noisy[0]!, RATE_HZ);
     const start = performance.now();
     const clean = await model.denoise(noisy, {
       sampleRate: RATE_HZ,
-      onProgress: (part) => status.say(`Cleaning ${name}: ${Math.round(100 * part)} %`),
+      onProgress: (part) => {
+        if (current()) status.say(`Cleaning ${name}: ${Math.round(100 * part)} %`);
+      },
     });
+    if (!current()) return;
     const seconds = (performance.now() - start) / 1000;
     recording = { name, noisy, clean };
     player = new Player(recording);
@@ -78,6 +90,10 @@ async function openRecording(blob: Blob, name: string): Promise<void> {
     const length = sound.duration.toFixed(1);
     status.say(`${name}: ${length} s, cleaned in ${seconds.toFixed(1)} s, ${speed} times real time.`);
   } catch (error) {
+    if (!current()) return;
+    // What was there before can still be played.
+    button("play").disabled = !recording;
+    if (!live) drawIfThere();
     status.fail(error);
   }
 }
@@ -171,6 +187,7 @@ class Player {
 function showPosition(): void {
   const at = player?.now ?? 0;
   input("seek").value = String(at);
+  input("seek").setAttribute("aria-valuetext", `${at.toFixed(1)} seconds`);
   element("seek-value", HTMLElement).textContent = `${at.toFixed(1)} s`;
   const part = `${(100 * at) / Math.max(0.1, Number(input("seek").max))}%`;
   for (const plot of document.querySelectorAll<HTMLElement>(".plot")) {
@@ -187,10 +204,26 @@ class Live {
     readonly analysers: readonly AnalyserNode[],
   ) {}
 
-  static async start(): Promise<Live> {
+  /** Undefined if it is no longer wanted when the microphone is there. */
+  static async start(current: () => boolean): Promise<Live | undefined> {
     const sound = theContext();
     await sound.resume();
     const stream = await microphone();
+    try {
+      if (current()) {
+        const started = await Live.through(sound, stream);
+        if (current()) return started;
+        started.node.close();
+      }
+    } catch (error) {
+      release(stream);
+      throw error;
+    }
+    release(stream);
+    return undefined;
+  }
+
+  private static async through(sound: AudioContext, stream: MediaStream): Promise<Live> {
     const node = await SpeechDenoiserNode.create(sound, MODEL, {
       attenuationLimitDb: limitDb(),
       bypass: checkedValue("heard") === "before",
@@ -213,9 +246,14 @@ class Live {
   }
 
   stop(): void {
-    for (const track of this.stream.getTracks()) track.stop();
+    release(this.stream);
     this.node.close();
   }
+}
+
+/** The browser no longer listens. */
+function release(stream: MediaStream): void {
+  for (const track of stream.getTracks()) track.stop();
 }
 
 /** As it is: browsers would take noise away on their own. */
@@ -227,29 +265,40 @@ function microphone(): Promise<MediaStream> {
 }
 
 async function toggleLive(): Promise<void> {
-  if (live) {
-    await stopLive();
+  if (isPressed("live")) {
+    stopListening();
     drawIfThere();
     status.say("");
     return;
   }
+  stopListening();
+  const current = listenings.begin();
+  // Pressed from the click on: a second one takes it back, though the microphone is not there yet.
+  press("live", true);
   try {
     player?.stop();
     status.say("Asking for the microphone…");
-    live = await Live.start();
-    press("live", true);
+    const started = await Live.start(current);
+    if (!started) return;
+    live = started;
     showPosition();
     animate();
   } catch (error) {
+    if (!current()) return;
+    press("live", false);
     status.fail(error);
   }
 }
 
-function stopLive(): Promise<void> {
+/** Ends Live and Record, and what has only been asked for. */
+function stopListening(): void {
+  listenings.begin();
   live?.stop();
   live = undefined;
   press("live", false);
-  return Promise.resolve();
+  recorder?.stop();
+  recorder = undefined;
+  press("record", false);
 }
 
 function drawIfThere(): void {
@@ -260,29 +309,56 @@ function drawIfThere(): void {
 }
 
 async function toggleRecording(): Promise<void> {
-  if (recorder) {
-    recorder.stop();
+  if (isPressed("record")) {
+    if (recorder) recorder.stop();
+    else {
+      stopListening();
+      status.say("");
+    }
     return;
   }
+  stopListening();
+  const current = listenings.begin();
+  press("record", true);
   try {
-    await stopLive();
     player?.stop();
+    status.say("Asking for the microphone…");
     const stream = await microphone();
-    const pieces: Blob[] = [];
-    recorder = new MediaRecorder(stream);
-    recorder.ondataavailable = ({ data }) => pieces.push(data);
-    recorder.onstop = () => {
-      for (const track of stream.getTracks()) track.stop();
-      recorder = undefined;
-      press("record", false);
-      void openRecording(new Blob(pieces), "Your recording");
-    };
-    recorder.start();
-    press("record", true);
+    if (!current()) {
+      release(stream);
+      return;
+    }
+    recorder = recorderOf(stream, current);
     status.say("Recording. Press the button again to end.");
   } catch (error) {
+    if (!current()) return;
+    press("record", false);
     status.fail(error);
   }
+}
+
+/** Records until it is stopped, and opens the recording if nothing else was asked for by then. */
+function recorderOf(stream: MediaStream, current: () => boolean): MediaRecorder {
+  try {
+    const pieces: Blob[] = [];
+    const started = new MediaRecorder(stream);
+    started.ondataavailable = ({ data }) => pieces.push(data);
+    started.onstop = () => {
+      release(stream);
+      if (!current()) return;
+      recorder = undefined;
+      void openRecording(new Blob(pieces), "Your recording");
+    };
+    started.start();
+    return started;
+  } catch (error) {
+    release(stream);
+    throw error;
+  }
+}
+
+function isPressed(id: "live" | "record"): boolean {
+  return button(id).getAttribute("aria-pressed") === "true";
 }
 
 function press(id: "live" | "record", pressed: boolean): void {
@@ -292,8 +368,11 @@ function press(id: "live" | "record", pressed: boolean): void {
 }
 
 let said = 0;
+let frame = 0;
 
 function animate(): void {
+  // One at a time, whoever asks.
+  cancelAnimationFrame(frame);
   if (live) {
     scroll(canvas("before"), live.analysers[0]!);
     scroll(canvas("after"), live.analysers[1]!);
@@ -306,7 +385,7 @@ function animate(): void {
     showPosition();
     if (!player?.playing) return;
   }
-  requestAnimationFrame(animate);
+  frame = requestAnimationFrame(animate);
 }
 
 function change(): void {
@@ -316,19 +395,32 @@ function change(): void {
   live.node.attenuationLimitDb = limitDb();
 }
 
-export async function sampleSpeech(): Promise<void> {
+/** Whatever is opened while it is on its way is newer. */
+async function sampleSpeech(wanted: () => boolean = () => true): Promise<void> {
+  const newest = openings.begin();
+  const current = () => newest() && wanted();
   try {
     status.say("Fetching the sample…");
     const response = await fetch("samples/noisy.flac");
-    await openRecording(await response.blob(), "noisy.flac");
+    const sample = await response.blob();
+    if (current()) await takeRecording(sample, "noisy.flac", current);
   } catch (error) {
-    status.fail(error);
+    if (current()) status.fail(error);
   }
+}
+
+/** The sample, unless the visitor has opened something or uses the microphone. */
+export async function firstSpeech(): Promise<void> {
+  const wanted = () => listenings.untouched;
+  if (openings.untouched && wanted()) await sampleSpeech(wanted);
 }
 
 export function startSpeech(): void {
   takesFiles("speech", "speech-file", (file) => void openRecording(file, file.name));
-  button("speech-sample").addEventListener("click", () => void sampleSpeech());
+  button("speech-sample").addEventListener("click", () => {
+    stopListening();
+    void sampleSpeech();
+  });
   button("record").addEventListener("click", () => void toggleRecording());
   button("live").addEventListener("click", () => void toggleLive());
   button("play").addEventListener("click", () => {

@@ -17,6 +17,74 @@ const SKIP = chromiumPath ? false : "no Chromium here: set CHROMIUM to one";
 if (SKIP) console.log(`NOT TESTED in a browser: ${SKIP}`);
 const PATIENCE_MS = 120_000;
 
+/** Every track of a microphone that the page was given; see `holdBack`. */
+declare const heard: MediaStreamTrack[];
+
+/** Runs in the page before its own script. */
+function holdBack(): void {
+  const tracks: MediaStreamTrack[] = [];
+  Object.assign(globalThis, { heard: tracks });
+  const go = new Promise((resolve) => addEventListener("let-go", resolve));
+  const { mediaDevices } = navigator;
+  const listen = mediaDevices.getUserMedia.bind(mediaDevices);
+  mediaDevices.getUserMedia = async (wish) => {
+    const stream = await listen(wish);
+    tracks.push(...stream.getTracks());
+    return stream;
+  };
+  const bitmap = globalThis.createImageBitmap.bind(globalThis) as (blob: Blob) => Promise<ImageBitmap>;
+  Object.assign(globalThis, {
+    createImageBitmap: async (blob: Blob) => {
+      if (blob.size >= 1e6) await go;
+      return await bitmap(blob);
+    },
+  });
+  const offline = OfflineAudioContext.prototype;
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- It is called on its object.
+  const decode = offline.decodeAudioData;
+  offline.decodeAudioData = async function (data) {
+    if (data.byteLength >= 1e5) await go;
+    return await decode.call(this, data);
+  };
+}
+
+/** Gives what might still happen the time to do so. */
+async function settled(page: Page): Promise<void> {
+  await page.waitForTimeout(1500);
+}
+
+/** A WAV file of 48 kHz in which nothing is heard. */
+function silence(frames: number): Buffer {
+  const file = Buffer.alloc(44 + 2 * frames);
+  file.write("RIFF", 0, "latin1");
+  file.writeUInt32LE(36 + 2 * frames, 4);
+  file.write("WAVEfmt ", 8, "latin1");
+  file.set([16, 0, 0, 0, 1, 0, 1, 0], 16);
+  file.writeUInt32LE(48_000, 24);
+  file.writeUInt32LE(96_000, 28);
+  file.set([2, 0, 16, 0], 32);
+  file.write("data", 36, "latin1");
+  file.writeUInt32LE(2 * frames, 40);
+  return file;
+}
+
+/** Of a message of failure on its card, as WCAG 2 defines it; runs in the page. */
+function contrastOfFailure(): number {
+  const luminance = (color: string) => {
+    const [r, g, b] = color.match(/[\d.]+/g)!.map((part) => {
+      const value = Number(part) / 255;
+      return value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!;
+  };
+  const line = document.querySelector(".status.failed")!;
+  const [front, back] = [
+    luminance(getComputedStyle(line).color),
+    luminance(getComputedStyle(line.closest(".card")!).backgroundColor),
+  ].sort((one, other) => other - one);
+  return (front! + 0.05) / (back! + 0.05);
+}
+
 // eslint-disable-next-line max-lines-per-function -- Long: its tests share one page.
 describe("the demo page", { skip: SKIP }, () => {
   const folder = mkdtempSync(join(tmpdir(), "edgeae-"));
@@ -102,17 +170,32 @@ describe("the demo page", { skip: SKIP }, () => {
     const saved = join(folder, "saved.eae");
     await download.saveAs(saved);
     assert.equal(readFileSync(saved)[0], 0x89);
-    await page.setInputFiles("#photo-file", saved);
-    await until("#photo-status", /saved\.eae: 768 × 512 pixels, quality 2/);
+    assert.equal(download.suggestedFilename(), "photo.eae");
+    const buffer = readFileSync(saved);
+    const file = { name: "SAVED.EAE", mimeType: "application/octet-stream", buffer };
+    await page.setInputFiles("#photo-file", file);
+    await until("#photo-status", /SAVED\.EAE: 768 × 512 pixels, quality 2/);
     assert.equal(await page.locator("#rows tr").count(), 1);
+    // There is no original: nothing is called so, and nothing can be compressed anew.
+    assert.equal(await page.isVisible("#left-tag"), false);
+    assert.equal(await page.isDisabled("#quality"), true);
+    assert.equal(await page.isDisabled("#split"), true);
   });
 
   test("what is no picture is said to be none", async () => {
     await page.setInputFiles("#photo-file", `${GOLDEN}/README.md`);
     await page.waitForSelector("#photo-status.failed");
     assert.match(await text("#photo-status"), /README\.md is no picture/);
+    const contrast = async (colorScheme: "light" | "dark") => {
+      await page.emulateMedia({ colorScheme });
+      return await page.evaluate(contrastOfFailure);
+    };
+    const [light, dark] = [await contrast("light"), await contrast("dark")];
+    assert.ok(light >= 4.5 && dark >= 4.5, `contrasts of ${light} and ${dark}`);
     await page.click("#photo-sample");
     await until("#photo-status", /restored in/);
+    assert.equal(await page.isVisible("#left-tag"), true);
+    assert.equal(await page.isDisabled("#quality"), false);
   });
 
   test("the recording plays, and its spectrograms are not alike", async () => {
@@ -135,6 +218,7 @@ describe("the demo page", { skip: SKIP }, () => {
     await page.getByText("Before", { exact: true }).nth(1).click();
     await page.click("#play");
     assert.equal(await text("#play"), "Play");
+    assert.match((await page.getAttribute("#seek", "aria-valuetext"))!, /^\d+\.\d seconds$/);
   });
 
   test("the microphone is cleaned live", async () => {
@@ -142,6 +226,88 @@ describe("the demo page", { skip: SKIP }, () => {
     await until("#speech-status", /Live: \d+ ms late/);
     await page.click("#live");
     assert.equal(await page.getAttribute("#live", "aria-pressed"), "false");
+  });
+
+  test("a file that is dropped beside the cards leaves the page as it is", async () => {
+    const kept = await page.evaluate(() =>
+      ["dragover", "drop"].map((type) => {
+        const event = new DragEvent(type, { bubbles: true, cancelable: true });
+        document.querySelector("footer")!.dispatchEvent(event);
+        return event.defaultPrevented;
+      }),
+    );
+    assert.deepEqual(kept, [true, true]);
+  });
+
+  /** A page whose samples, and files with more than a number of bytes, wait until they are let go. */
+  async function slowPage(): Promise<{ slow: Page; samples: Promise<() => Promise<void>> }> {
+    const slow = await browser.newPage();
+    slow.setDefaultTimeout(PATIENCE_MS);
+    await slow.addInitScript(holdBack);
+    const samples = new Promise<() => Promise<void>>((asked) => {
+      void slow.route("**/samples/*", (route) => asked(() => route.continue()));
+    });
+    await slow.goto(server.url);
+    return { slow, samples };
+  }
+  const failed = (of: Page) => of.waitForSelector("#speech-status.failed");
+  const says = (of: Page, selector: string, pattern: RegExp) =>
+    of.waitForFunction(
+      ([selector, source]) =>
+        new RegExp(source!).test(document.querySelector(selector!)?.textContent ?? ""),
+      [selector, pattern.source],
+    );
+
+  test("a sample does not take the place of what was opened while it came", async () => {
+    const { slow, samples } = await slowPage();
+    const letGo = await samples;
+    const buffer = await slow.screenshot({ clip: { x: 0, y: 0, width: 64, height: 48 } });
+    await slow.setInputFiles("#photo-file", { name: "own.png", mimeType: "image/png", buffer });
+    await says(slow, "#photo-status", /64 × 48 pixels\. Compressed/);
+    const [answer] = await Promise.all([slow.waitForResponse("**/samples/photo.webp"), letGo()]);
+    await answer.finished();
+    await settled(slow);
+    assert.match((await slow.textContent("#photo-status"))!, /64 × 48 pixels/);
+    const [download] = await Promise.all([slow.waitForEvent("download"), slow.click("#photo-save")]);
+    assert.equal(download.suggestedFilename(), "own.eae");
+
+    // Nor does an older file that took longer to read.
+    const older = { name: "older.png", mimeType: "image/png", buffer: Buffer.alloc(1e6) };
+    buffer.copy(older.buffer);
+    await slow.setInputFiles("#photo-file", older);
+    await slow.setInputFiles("#photo-file", { name: "newer.png", mimeType: "image/png", buffer });
+    await says(slow, "#photo-status", /64 × 48 pixels\. Compressed/);
+    await slow.setInputFiles("#speech-file", { name: "older.wav", mimeType: "audio/wav", buffer: silence(60_000) });
+    await slow.setInputFiles("#speech-file", { name: "newer.wav", mimeType: "audio/wav", buffer: silence(9_600) });
+    await says(slow, "#speech-status", /newer\.wav: 0\.2 s/);
+    await slow.evaluate(() => dispatchEvent(new Event("let-go")));
+    await settled(slow);
+    const [own] = await Promise.all([slow.waitForEvent("download"), slow.click("#photo-save")]);
+    assert.equal(own.suggestedFilename(), "newer.eae");
+    assert.match((await slow.textContent("#speech-status"))!, /newer\.wav/);
+    await slow.close();
+  });
+
+  test("no microphone stays on after a second click, or where Live fails", async () => {
+    const { slow } = await slowPage();
+    const listening = () => slow.evaluate(() => heard.filter((track) => track.readyState === "live").length);
+    for (const id of ["live", "record"]) {
+      await slow.evaluate((id) => {
+        for (let i = 0; i < 2; i++) document.getElementById(id)!.click();
+      }, id);
+      await settled(slow);
+      assert.equal(await slow.getAttribute(`#${id}`, "aria-pressed"), "false");
+      assert.equal(await listening(), 0, id);
+    }
+    await slow.evaluate(() => {
+      AudioWorklet.prototype.addModule = () => Promise.reject(new Error("no worklet"));
+    });
+    await slow.click("#live");
+    await failed(slow);
+    assert.equal(await slow.getAttribute("#live", "aria-pressed"), "false");
+    assert.ok((await slow.evaluate(() => heard.length)) > 0);
+    assert.equal(await listening(), 0);
+    await slow.close();
   });
 
   test("every control has a name", async () => {
