@@ -173,7 +173,7 @@ def test_closed_streams_end_in_one_line_on_the_right_one(tmp_path, codec, photo)
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is Linux's")
 def test_a_file_whose_line_cannot_be_printed_is_still_done(tmp_path, codec, photo):
-    log = tmp_path / "log.csv"
+    log = tmp_path / "log.jsonl"
     code, said = in_shell(
         ">/dev/full", "compress", photo.parent, tmp_path / "out", "--model", codec, "--log", log
     )
@@ -181,7 +181,7 @@ def test_a_file_whose_line_cannot_be_printed_is_still_done(tmp_path, codec, phot
     assert said.splitlines()[-1] == (
         "edgeae: cannot write to standard output: No space left on device"
     )
-    assert (tmp_path / "out" / "a.eae").is_file() and ",done," in log.read_text()
+    assert (tmp_path / "out" / "a.eae").is_file() and json.loads(log.read_text())["status"] == "done"
     assert "failed" not in said
 
 
