@@ -181,7 +181,8 @@ def test_a_file_whose_line_cannot_be_printed_is_still_done(tmp_path, codec, phot
     assert said.splitlines()[-1] == (
         "edgeae: cannot write to standard output: No space left on device"
     )
-    assert (tmp_path / "out" / "a.eae").is_file() and json.loads(log.read_text())["status"] == "done"
+    assert (tmp_path / "out" / "a.eae").is_file()
+    assert json.loads(log.read_text())["status"] == "done"
     assert "failed" not in said
 
 
