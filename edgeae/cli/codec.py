@@ -63,18 +63,9 @@ def compress(
         bool,
         typer.Option("--large", help="Write a file that is read with --large alone, if need be."),
     ] = False,
-    rate: Annotated[
-        int | None,
-        typer.Option(metavar="HZ", min=1, help="Sample rate of raw PCM.", show_default=False),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        typer.Option(min=1, help="Channels of raw PCM. By default 1.", show_default=False),
-    ] = None,
-    pcm: Annotated[
-        Pcm | None,
-        typer.Option(help="Samples of raw PCM. By default s16le.", show_default=False),
-    ] = None,
+    rate: options.RawRate = None,
+    channels: options.RawChannels = None,
+    pcm: options.RawSamples = None,
     precision: options.Precision = None,
     provider: options.Providers = None,
     device: options.Device = None,

@@ -77,6 +77,18 @@ Device = Annotated[
     ),
 ]
 Threads = Annotated[int, typer.Option(min=1, max=MAX_THREADS, help="Threads of one model run.")]
+RawRate = Annotated[
+    int | None,
+    typer.Option(metavar="HZ", min=1, help="Sample rate of raw PCM.", show_default=False),
+]
+RawChannels = Annotated[
+    int | None,
+    typer.Option(min=1, help="Channels of raw PCM. By default 1.", show_default=False),
+]
+RawSamples = Annotated[
+    Pcm | None,
+    typer.Option(help="Samples of raw PCM. By default s16le.", show_default=False),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Skip = Annotated[
     bool, typer.Option("--skip-existing", help="Leave files that exist, and go on with the rest.")

@@ -18,11 +18,11 @@ from edgeae.coding.rate import LEVELS
 from edgeae.errors import BundleError
 from edgeae.runtime import Graph
 
-__all__ = ["LatentSpec", "check_ports", "latent_spec", "read_tables"]
+__all__ = ["LatentSpec", "Port", "check_ports", "expect_ports", "latent_spec", "read_tables"]
 
 Floats = npt.NDArray[np.float32]
 # A port of a graph: dtype and shape, None for an axis of any size.
-_Port = tuple[str, tuple[int | None, ...]]
+Port = tuple[str, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -111,23 +111,25 @@ def check_ports(
 ) -> None:
     """Raises BundleError, naming the file, unless every graph takes and gives what the latent
     needs."""
-    pixels: _Port = ("float32", (1, 3, None, None))
-    latents: _Port = ("float32", (1, spec.channels, None, None))
-    _check(encoder, takes=[pixels], gives=[latents])
-    _check(decoder, takes=[latents, ("float32", (1, 1, 1, 1))], gives=[pixels])
+    pixels: Port = ("float32", (1, 3, None, None))
+    latents: Port = ("float32", (1, spec.channels, None, None))
+    expect_ports(encoder, takes=[pixels], gives=[latents])
+    expect_ports(decoder, takes=[latents, ("float32", (1, 1, 1, 1))], gives=[pixels])
     known = 0
     for part, graph in zip(spec.slices, contexts, strict=True):
-        takes: list[_Port] = [("float32", (1, 2, 1, 1))]
+        takes: list[Port] = [("float32", (1, 2, 1, 1))]
         if known:
             takes.append(("float32", (1, known, None, None)))
         if part.phases == 2:
             takes.append(("float32", (1, part.channels, None, None)))
-        index: _Port = ("int32", (1, part.channels, None, None))
-        _check(graph, takes=takes, gives=[index, index] if part.centered else [index])
+        index: Port = ("int32", (1, part.channels, None, None))
+        expect_ports(graph, takes=takes, gives=[index, index] if part.centered else [index])
         known += part.channels
 
 
-def _check(graph: Graph, *, takes: Sequence[_Port], gives: Sequence[_Port]) -> None:
+def expect_ports(graph: Graph, *, takes: Sequence[Port], gives: Sequence[Port]) -> None:
+    """Raises BundleError, naming the file, unless a graph's ports are these, in this order: dtypes
+    and shapes, None for a size that is free."""
     for side, ports, expected in (("takes", graph.inputs, takes), ("gives", graph.outputs, gives)):
         found = [
             (port.dtype, tuple(size if isinstance(size, int) else None for size in port.shape))
@@ -137,7 +139,7 @@ def _check(graph: Graph, *, takes: Sequence[_Port], gives: Sequence[_Port]) -> N
             raise BundleError(f"{graph.file} {side} {_shown(found)}, expected {_shown(expected)}")
 
 
-def _shown(planes: Sequence[_Port]) -> str:
+def _shown(planes: Sequence[Port]) -> str:
     return " and ".join(
         f"{dtype} ({', '.join('any' if size is None else str(size) for size in shape)})"
         for dtype, shape in planes

@@ -24,7 +24,7 @@ from edgeae.coding.rate import (
     level_of_quality,
     quality_of_level,
 )
-from edgeae.errors import BitstreamError, BundleError, UnknownCodec
+from edgeae.errors import BundleError, UnknownCodec
 from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
@@ -178,18 +178,18 @@ class SignalCodec:
             raise ValueError("give one of quality, max_bytes, max_error and lossless")
         keys = key_steps(key_seconds, header.sample_rate_hz)
         if lossless:
-            return _readable(self._exact(signal, header, keys, names, units))
+            return file.readable(self._exact(signal, header, keys, names, units))
         if max_error is not None:
-            return _readable(self._bounded(signal, header, max_error, keys, names, units))
+            return file.readable(self._bounded(signal, header, max_error, keys, names, units))
 
         def write(level: int) -> bytes:
             latent = self._encoded(signal, header, level, segments_of(header.samples, keys))
             return self._file(latent, keys, names, units)
 
         if max_bytes is not None:
-            return _readable(finest_that_fits(write, max_bytes))
+            return file.readable(finest_that_fits(write, max_bytes))
         asked = DEFAULT_QUALITY if quality is None else quality
-        return _readable(write(level_of_quality(asked)))
+        return file.readable(write(level_of_quality(asked)))
 
     def decompress(self, blob: bytes, *, limits: Limits | None = None) -> Array:
         """The signal of a file, of the shape and type that `compress` was given.
@@ -519,15 +519,6 @@ class SignalCodec:
             raise ValueError("symbols reach further, expected -30000 to 30000")
         if type(latent.level) is not int or not 0 <= latent.level < LEVELS:
             raise ValueError(f"level is {latent.level!r}, expected 0 to {LEVELS - 1}")
-
-
-def _readable(blob: bytes) -> bytes:
-    """The file itself. Raises ValueError if a reader would refuse it at the default limits."""
-    try:
-        file.read(blob)
-    except BitstreamError as error:
-        raise ValueError(f"no reader would take it: {error}") from None
-    return blob
 
 
 def _latent_of(

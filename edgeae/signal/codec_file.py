@@ -48,6 +48,7 @@ __all__ = [
     "read_block_packet",
     "read_header",
     "read_opening",
+    "readable",
     "split",
     "write",
     "write_block_packet",
@@ -135,6 +136,15 @@ def read(data: bytes, limits: Limits | None = None) -> SignalFile:
             kind = chunk.kind.decode("ascii")
             raise BitstreamError(f"the file has a chunk {kind}, which this version cannot read")
     return _sound(SignalFile(header, blocks, names, units), len(data), limits)
+
+
+def readable(blob: bytes, limits: Limits | None = None) -> bytes:
+    """The file itself. Raises ValueError if a reader with these limits would refuse it."""
+    try:
+        read(blob, limits)
+    except BitstreamError as error:
+        raise ValueError(f"no reader would take it: {error}") from None
+    return blob
 
 
 def _sound(content: SignalFile, file_bytes: int, limits: Limits) -> SignalFile:

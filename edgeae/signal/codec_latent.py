@@ -17,9 +17,18 @@ from edgeae.signal.contexts import TABLES
 from edgeae.signal.exact import BINS, ExactTables
 from edgeae.signal.matches import MatchRule
 
-__all__ = ["LatentSpec", "SignalLatent", "latent_spec", "read_tables"]
+__all__ = [
+    "TABLE_BYTES",
+    "LatentSpec",
+    "SignalLatent",
+    "latent_spec",
+    "read_tables",
+    "tables_at",
+]
 
 Floats = npt.NDArray[np.float32]
+# Of the frequencies and shifts of one set of tables in a bundle's tables.bin.
+TABLE_BYTES = TABLES * (2 * ALPHABET + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,25 +128,25 @@ def read_tables(bundle: Bundle, spec: LatentSpec) -> tuple[FineTables, ExactTabl
     Raises BundleError if tables.bin does not hold them.
     """
     data = bundle.read("tables.bin")
-    table_bytes = TABLES * (2 * ALPHABET + 1)
-    sizes = [table_bytes, table_bytes, BINS * BINS, 4 * LEVELS * spec.channels]
+    sizes = [TABLE_BYTES, TABLE_BYTES, BINS * BINS, 4 * LEVELS * spec.channels]
     if len(data) != sum(sizes):
         raise BundleError(f"tables.bin has {len(data)} bytes, expected {sum(sizes)}")
     steps = np.frombuffer(data, "<f4", offset=sum(sizes[:3])).astype(np.float32)
     if not (np.isfinite(steps).all() and (steps > 0).all()):
         raise BundleError("tables.bin has a quantization step that is not a positive number")
-    scales = np.frombuffer(data, np.uint8, BINS * BINS, offset=2 * table_bytes)
+    scales = np.frombuffer(data, np.uint8, BINS * BINS, offset=2 * TABLE_BYTES)
     try:
         return (
-            _tables(data, 0),
-            ExactTables(_tables(data, table_bytes), scales.reshape(BINS, BINS)),
+            tables_at(data, 0),
+            ExactTables(tables_at(data, TABLE_BYTES), scales.reshape(BINS, BINS)),
             steps.reshape(LEVELS, spec.channels),
         )
     except ValueError as error:
         raise BundleError(f"tables.bin: {error}") from None
 
 
-def _tables(data: bytes, begin: int) -> FineTables:
+def tables_at(data: bytes, begin: int) -> FineTables:
+    """The tables whose bytes, TABLE_BYTES of them, begin there. Raises ValueError."""
     count = TABLES * ALPHABET
     frequencies = np.frombuffer(data, "<u2", count, offset=begin).astype(np.uint16)
     shifts = np.frombuffer(data, np.uint8, TABLES, offset=begin + 2 * count)

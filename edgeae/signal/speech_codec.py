@@ -18,8 +18,9 @@ import numpy.typing as npt
 
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.coding.container import as_bytes
+from edgeae.coding.latent import Port, expect_ports
 from edgeae.coding.rate import DEFAULT_QUALITY, LEVELS, finest_that_fits, level_of_quality
-from edgeae.coding.single_lane import ALPHABET, FineTables
+from edgeae.coding.single_lane import FineTables
 from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
@@ -27,7 +28,8 @@ from edgeae.runtime import CPU, Graph
 from edgeae.signal import codec_file as file
 from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_header import Header, Limits
-from edgeae.signal.contexts import TABLES, Symbols
+from edgeae.signal.codec_latent import TABLE_BYTES, tables_at
+from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, whole_number
 from edgeae.signal.speech_contexts import SpeechContexts
 from edgeae.signal.speech_signal import BINS, CANDIDATES, FRAME_SAMPLES, HEARD, RATE_HZ
@@ -176,9 +178,9 @@ class SpeechCodec:
             return file.write(header, self._blocks(samples, level))
 
         if max_bytes is not None:
-            return _readable(finest_that_fits(write, max_bytes))
+            return file.readable(finest_that_fits(write, max_bytes), _LIMITS)
         asked = DEFAULT_QUALITY if quality is None else quality
-        return _readable(write(level_of_quality(asked)))
+        return file.readable(write(level_of_quality(asked)), _LIMITS)
 
     def decompress(self, blob: bytes, *, limits: Limits | None = None) -> Array:
         """The audio of a file at 16 kHz, of the shape and type that `compress` was given.
@@ -335,33 +337,29 @@ class SpeechCodec:
         needed."""
         latents, windows = (1, sum(self._slices) - 1), (1, 2, 2, BINS)
         one = (1, 1)
-        heard = [(1, HEARD), (1, CANDIDATES), one, one, *self.encoder_state]
-        spoken = [latents, one, one, one, windows, windows, *self.decoder_state]
-        _check(self.encoder, heard, [latents, *self.encoder_state])
-        _check(self.decoder, spoken, [windows, *self.decoder_state])
+
+        def floats(*shapes: tuple[int | None, ...]) -> list[Port]:
+            return [("float32", shape) for shape in shapes]
+
+        heard = floats((1, HEARD), (1, CANDIDATES), one, one, *self.encoder_state)
+        spoken = floats(latents, one, one, one, windows, windows, *self.decoder_state)
+        expect_ports(self.encoder, takes=heard, gives=floats(latents, *self.encoder_state))
+        expect_ports(self.decoder, takes=spoken, gives=floats(windows, *self.decoder_state))
         history = self._contexts[0]
         shape = history.outputs[0].shape if history.outputs else ()
         if len(shape) != 4 or not isinstance(width := shape[1], int):
             raise BundleError(f"{history.file} gives no summary of a fixed width")
         symbols = sum(self._slices)
         setting, summary = (1, 1, 1, 1), (1, width, 1, None)
-        _check(history, [setting, (1, symbols, 1, None)], [summary])
+        past = floats(setting, (1, symbols, 1, None))
+        expect_ports(history, takes=past, gives=floats(summary))
         known = 0
         for own, graph in zip(self._slices, self._contexts[1:], strict=True):
-            takes: list[tuple[int | None, ...]] = [setting, summary, (1, 2 * symbols, 1, None)]
+            takes = floats(setting, summary, (1, 2 * symbols, 1, None))
             if known:
-                takes.append((1, known, 1, None))
-            _check(graph, takes, [(1, own, 1, None)] * 2, gives_type="int32")
+                takes += floats((1, known, 1, None))
+            expect_ports(graph, takes=takes, gives=[("int32", (1, own, 1, None))] * 2)
             known += own
-
-
-def _readable(blob: bytes) -> bytes:
-    """The file itself. Raises ValueError if a reader would refuse it at the default limits."""
-    try:
-        file.read(blob, _LIMITS)
-    except BitstreamError as error:
-        raise ValueError(f"no reader would take it: {error}") from None
-    return blob
 
 
 def _frames_of(samples: int) -> int:
@@ -422,38 +420,15 @@ def _tables(bundle: Bundle, channels: int) -> tuple[FineTables, Floats]:
 
     Raises BundleError if tables.bin does not hold them.
     """
-    data, count = bundle.read("tables.bin"), TABLES * ALPHABET
-    size = 2 * count + TABLES + 4 * LEVELS * channels
+    data = bundle.read("tables.bin")
+    size = TABLE_BYTES + 4 * LEVELS * channels
     if len(data) != size:
         raise BundleError(f"tables.bin has {len(data)} bytes, expected {size}")
-    frequencies = np.frombuffer(data, "<u2", count).astype(np.uint16)
-    shifts = np.frombuffer(data, np.uint8, TABLES, offset=2 * count)
-    steps = np.frombuffer(data, "<f4", offset=2 * count + TABLES).astype(np.float32)
+    steps = np.frombuffer(data, "<f4", offset=TABLE_BYTES).astype(np.float32)
     steps = steps.reshape(LEVELS, channels)
     if not (np.isfinite(steps).all() and (steps > 0).all() and (steps[:, 0] == 1).all()):
         raise BundleError("tables.bin has a quantization step that cannot be")
     try:
-        return FineTables(frequencies.reshape(TABLES, ALPHABET), shifts), steps
+        return tables_at(data, 0), steps
     except ValueError as error:
         raise BundleError(f"tables.bin: {error}") from None
-
-
-def _check(
-    graph: Graph,
-    takes: Sequence[tuple[int | None, ...]],
-    gives: Sequence[tuple[int | None, ...]],
-    *,
-    gives_type: str = "float32",
-) -> None:
-    sides = (
-        ("takes", graph.inputs, takes, "float32"),
-        ("gives", graph.outputs, gives, gives_type),
-    )
-    for side, ports, shapes, dtype in sides:
-        found = [
-            (port.dtype, tuple(size if isinstance(size, int) else None for size in port.shape))
-            for port in ports
-        ]
-        expected = [(dtype, shape) for shape in shapes]
-        if found != expected:
-            raise BundleError(f"{graph.file} {side} {found}, expected {expected}")
