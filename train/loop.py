@@ -23,18 +23,22 @@ from train.config import Config, Optimize
 from train.processes import Processes
 from train.progress import Reporter
 from train.recipes import Recipe, recipe_class
-from train.run import Run, load_start, new_run, resumed_run
+from train.run import Run, load_start, new_run, resumed_run, step_if_finite
 from train.stop import StopRequest, stop_on_signals
 
 __all__ = ["batches", "learning_rate", "train", "update_average"]
 
 # Seconds from the start to the first checkpoint and between later ones.
-_FIRST_CHECKPOINT_S, _CHECKPOINT_S = 40.0, 120.0
+_FIRST_CHECKPOINT_S, _CHECKPOINT_S = 40.0, 60.0
 # Of a time budget, what steps may take of it; the rest is for validations and checkpoints. A step
 # takes about this much longer than its forward and backward pass, which are what is timed.
 _STEPS_SHARE, _STEP_OVERHEAD = 0.9, 1.15
+# Of what is left later on, when the pace is measured with validations and checkpoints in it.
+_STEPS_SHARE_LATE = 0.97
 # Of a schedule that is cut short, warm-up is at most one step in so many, and so is the fall.
-_WARMUP_SHARE, _DECAY_SHARE = 10, 4
+_WARMUP_SHARE, _DECAY_SHARE = 10, 3
+# A schedule that is fitted to a time budget is fitted again to the pace of so many seconds.
+_REFIT_S = 15.0
 
 
 def train(
@@ -75,9 +79,11 @@ def train(
     if processes.first:
         print(_data_line(recipe.data_summary()), flush=True)
     run = _prepared(config, recipe, out, processes, resume=resume, start_from=start_from, take=take)
+    longest = run.config.optimize
     if not resume:
         _choose_precision(run, recipe, processes, ends=ends if fit_schedule else math.inf)
     config, optimize = run.config, run.config.optimize
+    fitted_at, fitted_step = time.monotonic(), run.step
     network = processes.parallel(run.network)
     run.network.train()
     last_saved = time.monotonic() - _CHECKPOINT_S + _FIRST_CHECKPOINT_S
@@ -90,7 +96,8 @@ def train(
             config.name, out, step=run.step, steps=optimize.steps, ends=ends, active=processes.first
         ) as report,
     ):
-        for batch in batches(recipe, config.seed, run.step, optimize.steps, rank=processes.rank):
+        last = longest.steps if fit_schedule else optimize.steps
+        for batch in batches(recipe, config.seed, run.step, last, rank=processes.rank):
             rate = learning_rate(run.step, optimize)
             for group in run.optimizer.param_groups:
                 group["lr"] = rate * group["relative_rate"]
@@ -102,15 +109,21 @@ def train(
             run.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             norm = torch.nn.utils.clip_grad_norm_(run.network.parameters(), optimize.clip_norm)
-            if torch.isfinite(norm):
-                run.optimizer.step()
             # A step with a gradient that is not finite is left out; the average goes on.
+            step_if_finite(run.optimizer, norm)
             decay = min(optimize.ema_decay, (1 + run.step) / (10 + run.step))
             update_average(run.averaged, run.network, decay)
             run.step += 1
 
             report.step(run.step, {"loss": loss, **scalars, "norm": norm}, rate)
             now = time.monotonic()
+            if fit_schedule and not resume and now > fitted_at + _REFIT_S:
+                pace = (run.step - fitted_step) / (now - fitted_at)
+                optimize = _refitted(
+                    run, longest, processes, _STEPS_SHARE_LATE * (ends - now) * pace
+                )
+                report.lasts(optimize.steps)
+                fitted_at, fitted_step = now, run.step
             ended = bool(asked.signal) or now > ends or run.step == optimize.steps
             due = run.step % config.validate.every_steps == 0
             due = due or now - last_validated > 60 * config.validate.every_minutes
@@ -141,6 +154,18 @@ def learning_rate(step: int, optimize: Optimize) -> float:
     done = (step - optimize.warmup_steps) / max(1, optimize.steps - optimize.warmup_steps)
     cosine = 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
     return optimize.learning_rate * (optimize.final_ratio + (1 - optimize.final_ratio) * cosine)
+
+
+def _refitted(run: Run, longest: Optimize, processes: Processes, left: float) -> Optimize:
+    """The run's schedule with `left` more steps, unless its rate falls already."""
+    now = run.config.optimize
+    if run.step < now.warmup_steps or run.step >= now.steps - now.decay_steps:
+        return now
+    steps = int(processes.agree(min(longest.steps, run.step + max(1, int(left)))))
+    fall = min(longest.decay_steps, steps // _DECAY_SHARE)
+    optimize = dataclasses.replace(now, steps=steps, decay_steps=fall)
+    run.config = dataclasses.replace(run.config, optimize=optimize)
+    return optimize
 
 
 @torch.no_grad()

@@ -87,6 +87,12 @@ class Reporter:
         self._last_step, self._last_time = step, now
         self._due, self._wait = now + self._wait, min(1.5 * self._wait, _LAST_WAIT_S)
 
+    def lasts(self, steps: int) -> None:
+        """The schedule has that many steps now."""
+        self._steps = steps
+        if self._bar is not None:
+            self._bar.update(self._task, total=steps)
+
     def validation(self, step: int, figures: Mapping[str, float]) -> None:
         """Report a validation."""
         for name, value in figures.items():

@@ -17,7 +17,15 @@ from train.config import Config, ConfigError, Optimize
 from train.muon import Muon
 from train.soap import Soap
 
-__all__ = ["Run", "load_start", "make_optimizer", "new_run", "parameter_groups", "resumed_run"]
+__all__ = [
+    "Run",
+    "load_start",
+    "make_optimizer",
+    "new_run",
+    "parameter_groups",
+    "resumed_run",
+    "step_if_finite",
+]
 
 
 @dataclass
@@ -200,4 +208,15 @@ def make_optimizer(network: torch.nn.Module, optimize: Optimize) -> torch.optim.
         return Soap(groups, lr=optimize.learning_rate)
     if optimize.algorithm == "muon":
         return Muon(groups, lr=optimize.learning_rate)
-    return torch.optim.AdamW(groups, lr=optimize.learning_rate, betas=(0.9, 0.99))
+    fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    return torch.optim.AdamW(groups, lr=optimize.learning_rate, betas=(0.9, 0.99), fused=fused)
+
+
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: torch.Tensor) -> None:
+    """Make a step, unless the gradient's norm is not finite."""
+    if isinstance(optimizer, torch.optim.AdamW) and optimizer.defaults["fused"]:
+        # The GPU decides by itself, which spares the wait for it.
+        optimizer.found_inf = (~torch.isfinite(norm)).float()  # type: ignore[attr-defined]
+        optimizer.step()
+    elif torch.isfinite(norm):
+        optimizer.step()
