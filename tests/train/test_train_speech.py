@@ -578,3 +578,18 @@ def test_a_rumble_falls_with_every_octave():
         assert gain_db[0] == 0 and np.all(np.diff(gain_db) <= 1e-5)
         octave_db = gain_db[400] - gain_db[800]
         assert 2.99 < octave_db < 15.01
+
+
+def test_intelligibility_of_a_row_does_not_depend_on_the_rows_beside_it():
+    torch.manual_seed(0)
+    pauses = (torch.rand(3, 20) > 0.4).float().repeat_interleave(1600, 1)
+    clean = torch.randn(3, 32_000) * pauses
+    clean[2, 4_000:] = 0
+    noisy = clean + 0.5 * torch.randn_like(clean)
+    together = intelligibility(noisy, clean)
+    alone = torch.cat(
+        [intelligibility(noisy[i : i + 1], clean[i : i + 1]) for i in range(len(clean))]
+    )
+    assert torch.allclose(together, alone, atol=1e-6)
+    # The last has less than a stretch of speech.
+    assert together[2] == 1 > together[:2].max()

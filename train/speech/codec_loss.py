@@ -97,7 +97,7 @@ def mel_error(audio: torch.Tensor, reference: torch.Tensor, size: int) -> torch.
     Args:
         audio, reference: float32 (N, samples) of power about 1.
     """
-    bank = _mel_bank(size, _MELS[size]).to(audio)
+    bank = _mel_bank(size, _MELS[size], audio.device)
     levels = []
     for x in (audio, reference):
         spectrum = spectrum_of(x, window_samples=size, hop_samples=size // 4)
@@ -113,12 +113,12 @@ def _emphasized(audio: torch.Tensor, emphasis_hz: float) -> torch.Tensor:
 
 
 @functools.cache
-def _mel_bank(size: int, bands: int) -> torch.Tensor:
+def _mel_bank(size: int, bands: int, device: torch.device) -> torch.Tensor:
     """Triangles (bins, bands) even on the mel scale (O'Shaughnessy's), each of sum 1 or of the bin
     at its middle where it holds none."""
     highest = 2595 * math.log10(1 + SAMPLE_RATE_HZ / 2 / 700)
     edges = 700 * (10 ** (torch.linspace(0, highest, bands + 2) / 2595) - 1)
-    return _triangles(edges, size)
+    return _triangles(edges, size).to(device)
 
 
 def _triangles(edges_hz: torch.Tensor, size: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,33 +207,44 @@ def intelligibility(
     Returns:
         float32 (batch,), differentiable.
     """
-    pairs = zip(_at_10_khz(estimate), _at_10_khz(reference), strict=True)
-    return torch.stack([_stoi(*pair, extended_share) for pair in pairs])
-
-
-def _stoi(estimate: torch.Tensor, reference: torch.Tensor, extended_share: float) -> torch.Tensor:
-    """The same for one row, audio (n,) at 10 kHz, in frames of 25.6 ms that overlap by half."""
-    window = torch.hann_window(258, periodic=False).to(reference)[1:-1]
+    estimate, reference = _at_10_khz(estimate), _at_10_khz(reference)
+    window = torch.hann_window(258, periodic=False, dtype=reference.dtype, device=reference.device)[
+        1:-1
+    ]
+    # Frames of 25.6 ms that overlap by half.
     frames_e, frames_r = (x.unfold(-1, 256, 128) * window for x in (estimate, reference))
     loudness = frames_r.square().sum(-1)
     # Within 40 dB of the loudest, and not what digital silence leaves.
-    heard = (loudness > 1e-4 * loudness.max()) & (loudness > 1e-3)
-    if heard.sum() < STRETCH_FRAMES:
-        return estimate.new_ones(())
-    # Envelopes of stretches: (stretches, bands, frames)
+    heard = (loudness > 1e-4 * loudness.amax(-1, keepdim=True)) & (loudness > 1e-3)
+    count = heard.sum(-1)
+    if frames_r.shape[1] < STRETCH_FRAMES:
+        return estimate.new_ones(len(estimate))
+    # What is heard moves to the front, in its order; so no row has another shape than others.
+    order = torch.argsort((~heard).to(torch.uint8), dim=-1, stable=True)
+    # Envelopes of stretches: (batch, stretches, bands, frames)
     e, r = (
-        _third_octaves(_joined(frames[heard]).unfold(-1, 256, 128) * window)
+        _third_octaves(_joined(_kept(frames, heard, order)).unfold(-1, 256, 128) * window)
         .add(1e-7)
         .sqrt()
-        .unfold(0, STRETCH_FRAMES, 3)
+        .unfold(1, STRETCH_FRAMES, 3)
         for frames in (frames_e, frames_r)
     )
     scale = r.norm(dim=-1, keepdim=True) / (e.norm(dim=-1, keepdim=True) + 1e-4)
     # What lies 15 dB and more under the speech is not heard any worse for being lower still.
     clipped = torch.minimum(e * scale, r * (1 + 10**0.75))
-    plain = (_unit(clipped) * _unit(r)).sum(-1).mean()
-    extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean()
-    return torch.lerp(plain, extended, extended_share)
+    plain = (_unit(clipped) * _unit(r)).sum(-1).mean(-1)
+    extended = (_unit(_unit(e), dim=-2) * _unit(_unit(r), dim=-2)).sum(-2).mean(-1)
+    each = torch.lerp(plain, extended, extended_share)
+    first = 3 * torch.arange(each.shape[1], device=each.device)
+    whole = first <= (count - STRETCH_FRAMES)[:, None]
+    found = torch.where(whole, each, 0.0).sum(-1) / whole.sum(-1).clamp_min(1)
+    return torch.where(count < STRETCH_FRAMES, 1.0, found)
+
+
+def _kept(frames: torch.Tensor, heard: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    """Frames (batch, frames, size) in their new order, those that are not heard silent."""
+    frames = frames * heard[..., None]
+    return frames.gather(1, order[..., None].expand(-1, -1, frames.shape[-1]))
 
 
 def _at_10_khz(audio: torch.Tensor) -> torch.Tensor:
@@ -243,9 +255,9 @@ def _at_10_khz(audio: torch.Tensor) -> torch.Tensor:
 
 
 def _joined(frames: torch.Tensor) -> torch.Tensor:
-    """Windowed frames (frames, size), which overlapped by half, as one signal."""
+    """Windowed frames (batch, frames, size), which overlapped by half, as one signal a row."""
     first, second = frames.chunk(2, dim=-1)
-    return (functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))).flatten()
+    return (functional.pad(first, (0, 0, 0, 1)) + functional.pad(second, (0, 0, 1, 0))).flatten(1)
 
 
 def _unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
@@ -255,13 +267,19 @@ def _unit(x: torch.Tensor, dim: int = -1) -> torch.Tensor:
 
 
 def _third_octaves(frames: torch.Tensor) -> torch.Tensor:
-    """Power in 15 third-octave bands from 150 Hz up, (frames, 15), of windowed frames at 10 kHz."""
+    """Power in 15 third-octave bands from 150 Hz up, (..., 15), of windowed frames at 10 kHz."""
     spectrum = torch.view_as_real(torch.fft.rfft(frames, n=512))
+    return spectrum.square().sum(-1) @ _third_octave_bins(frames.device).to(frames.dtype)
+
+
+@functools.cache
+def _third_octave_bins(device: torch.device) -> torch.Tensor:
+    """Which bins of 512 at 10 kHz belong to which band, (257, 15) of 0 and 1, kept per device: a
+    copy to a GPU waits for all that is under way there."""
     edges_hz = 150 * 2 ** ((torch.arange(15)[:, None] * 2 + torch.tensor([-1, 1])) / 6)
     first, last = (edges_hz * (512 / 10_000)).round().T
     bins = torch.arange(257)[:, None]
-    inside = (bins >= first) & (bins < last)
-    return spectrum.square().sum(-1) @ inside.to(frames)
+    return ((bins >= first) & (bins < last)).float().to(device)
 
 
 def _emphasis(size: int, emphasis_hz: float, *, like: torch.Tensor) -> torch.Tensor:

@@ -9,6 +9,8 @@ mixes its order is that of PESQ-WB by a rank correlation of 0.92.
 
 from __future__ import annotations
 
+import functools
+
 import torch
 
 __all__ = ["loudness_shortfall"]
@@ -37,7 +39,7 @@ def loudness_shortfall(estimate: torch.Tensor, reference: torch.Tensor) -> torch
         estimate, reference: audio, float32 (batch, samples) at 16 kHz; a row of the reference that
             is silent counts as 0.
     """
-    bands, width = _bands(reference)
+    bands, width = _bands(reference.device, reference.dtype)
     window = torch.hann_window(_WINDOW, dtype=reference.dtype, device=reference.device)
     powers = []
     for audio in (estimate, reference):
@@ -70,7 +72,9 @@ def _over_time(frames: torch.Tensor) -> torch.Tensor:
     return worst.square().mean(-1).sqrt()
 
 
-def _bands(like: torch.Tensor) -> tuple[torch.Tensor, float]:
+# Kept for a device: a copy to a GPU waits for all that is under way there.
+@functools.cache
+def _bands(device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
     """Which band each bin belongs to, (bins, bands) of 0 and 1, and how many Bark a band is wide.
 
     The scale is that of Schroeder et al. 1979: 7 arsinh(f / 650 Hz).
@@ -82,11 +86,20 @@ def _bands(like: torch.Tensor) -> tuple[torch.Tensor, float]:
     bands = torch.nn.functional.one_hot(number, _BANDS)
     # A constant is not heard.
     bands[0] = 0
-    return bands.to(like), width
+    return bands.to(device, dtype), width
 
 
 def _loudness(power: torch.Tensor) -> torch.Tensor:
     """Sones per Bark of powers (..., bands) relative to 0 dB SPL: P.862, equation 4."""
+    scale, threshold, exponent = _zwicker(power.device, power.dtype)
+    return (scale * ((0.5 + 0.5 * power / threshold) ** exponent - 1)).clamp_min(0)
+
+
+@functools.cache
+def _zwicker(
+    device: torch.device, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scale, threshold in quiet and exponent of each band, (bands,)."""
     center = (torch.arange(_BANDS, dtype=torch.float64) + 0.5) * float(
         7 * torch.asinh(torch.tensor(8000 / 650, dtype=torch.float64)) / _BANDS
     )
@@ -96,6 +109,5 @@ def _loudness(power: torch.Tensor) -> torch.Tensor:
     threshold = 10 ** (threshold_db / 10)
     # Loudness grows faster below 4 Bark.
     exponent = _EXPONENT * (6 / (center + 2)).clamp(1, 2) ** 0.15
-    scale = (_SONES * (threshold / 0.5) ** exponent).to(power)
-    threshold, exponent = threshold.to(power), exponent.to(power)
-    return (scale * ((0.5 + 0.5 * power / threshold) ** exponent - 1)).clamp_min(0)
+    scale = _SONES * (threshold / 0.5) ** exponent
+    return scale.to(device, dtype), threshold.to(device, dtype), exponent.to(device, dtype)
