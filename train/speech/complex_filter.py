@@ -69,11 +69,17 @@ class ComplexFilter(nn.Module):
         added = torch.bmm(seen, self.encoder).view(self.bands, time, batch, channels)
         return torch.cat((z[: self.bands] + added, z[self.bands :]))
 
-    def forward(self, z: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, z: torch.Tensor, x: torch.Tensor, norm: nn.LayerNorm | None = None
+    ) -> torch.Tensor:
         """x (bins, time, batch, 2), its lowest bins filtered by what z (bands, time * batch,
-        channels) says."""
+        channels) says, to which `norm`, if any, is still to give its scale and shift."""
         _, time, batch, _ = x.shape
-        weights = torch.bmm(z[: self.bands], self.decoder).to(x.dtype)
+        decoder, bias = self.decoder, self.decoder.new_zeros(())
+        if norm is not None:
+            bias = (norm.bias[:, None] * decoder).sum(1, keepdim=True)
+            decoder = norm.weight[:, None] * decoder
+        weights = torch.baddbmm(bias, z[: self.bands], decoder).to(x.dtype)
         weights = weights.view(self.bands, time * batch, 2 * self.taps, self.width)
         weights = weights.permute(2, 0, 3, 1).reshape(2 * self.taps, -1, time * batch)
         weights = torch.tanh(weights.index_select(1, self.place))
@@ -82,11 +88,11 @@ class ComplexFilter(nn.Module):
         late = functional.pad(low, (0, 0, 0, 0, self.frames - 1, 0))
         taps = [late[:, self.frames - 1 - i :][:, :time] for i in range(self.frames)]
         taps += [functional.pad(low, (0, 0, 0, 0, 0, 0, 1, 0))[:-1], x[1 : self.bins + 1]]
+        heard_real, heard_imaginary = torch.stack(taps).unbind(-1)
+        turn_real, turn_imaginary = weights[0::2], weights[1::2]
         real, imaginary = low.unbind(-1)
-        for i, tap in enumerate(taps):
-            tap_real, tap_imaginary = tap.unbind(-1)
-            real = real + weights[2 * i] * tap_real - weights[2 * i + 1] * tap_imaginary
-            imaginary = imaginary + weights[2 * i] * tap_imaginary + weights[2 * i + 1] * tap_real
+        real = real + (turn_real * heard_real - turn_imaginary * heard_imaginary).sum(0)
+        imaginary = imaginary + (turn_real * heard_imaginary + turn_imaginary * heard_real).sum(0)
         return torch.cat((torch.stack((real, imaginary), dim=-1), x[self.bins :]))
 
     def heard_step(

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from train.speech.corpus import SAMPLE_RATE_HZ
 from train.speech.formants import shifted_formants
-from train.speech.onsets import change_scenes, draw_timing
+from train.speech.onsets import draw_courses, draw_scenes
 
 if TYPE_CHECKING:
     from train.speech.data import Source, SpeechMixer
@@ -48,15 +48,23 @@ class _Tape:
         stretch that is too short is repeated."""
         device = self.samples.device
         drawn = np.searchsorted(self._edges, rng.random(size), side="right")
-        chosen = torch.from_numpy(np.minimum(drawn, len(self._edges) - 1)).to(device)
+        chosen = _sent(np.minimum(drawn, len(self._edges) - 1), device)
         starts, lengths = self.starts[chosen][:, None], self.lengths[chosen][:, None]
-        first = torch.from_numpy(rng.random((size, 1))).to(device) * lengths
+        first = _sent(rng.random((size, 1)), device) * lengths
         # In double precision: a place in hours of samples has more digits than a float32.
         place = first.floor() + speed[:, None] * torch.arange(length, device=device)
         whole = place.floor()
         part = (place - whole).float()
         taps = [self.samples[starts + (whole.long() + i) % lengths].float() for i in (-1, 0, 1, 2)]
         return _cubic(taps, part) / _LARGEST
+
+
+def _sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on a device, without waiting for what that has still to do."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def _cubic(taps: list[torch.Tensor], part: torch.Tensor) -> torch.Tensor:
@@ -124,7 +132,7 @@ class DeviceMixer:
         ceiling = noisy.abs().amax(1) * torch.where(clipped, share, 1.0)
         noisy = noisy.clamp(-ceiling[:, None], ceiling[:, None])
         if config.scene_chance:
-            change_scenes(noisy, clean, config.scene_chance, rng)
+            noisy, clean = self._other_scenes(rng, noisy, clean)
         return noisy, clean
 
     def _time(
@@ -138,31 +146,67 @@ class DeviceMixer:
         """Gives the noise of some mixes a course, in place (`train.speech.onsets`)."""
         if not self.config.onset_chance:
             return
-        for item in self._some(rng, len(noisy), self.config.onset_chance).tolist():
-            timing = draw_timing(noisy.shape[1], rng)
-            noise_gain, speech_gain, room = (
-                torch.from_numpy(x).to(self.device)
-                for x in (timing.noise_gain, timing.speech_gain, timing.room)
-            )
-            noisy[item] = (
-                speech[item] * speech_gain + noise[item] * noise_gain + room * (1 - noise_gain)
-            )
-            clean[item] *= speech_gain
+        some = self._some(rng, len(noisy), self.config.onset_chance)
+        if not len(some):
+            return
+        length = noisy.shape[1]
+        courses = draw_courses(len(some), length, rng)
+        time = torch.arange(length, device=self.device)
+        levels, moments, edges = (
+            self._draw(x) for x in (courses.levels, courses.moments, courses.edges)
+        )
+        noise_gain = levels[:, :1].expand(-1, length)
+        for i in range(moments.shape[1]):
+            phase = (time - moments[:, i, None] + 1) / edges[:, i, None]
+            rise = torch.sin(phase.clamp(0, 1) * (math.pi / 2)).square()
+            noise_gain = noise_gain + (levels[:, i + 1] - levels[:, i])[:, None] * rise
+        noise_gain = noise_gain.clamp(0, 1)
+        muted = self._draw(courses.muted)[:, None]
+        speech_gain = torch.where((muted > 0) & (noise_gain <= 0), 0.0, 1.0)
+        bins = torch.arange(length // 2 + 1, device=self.device).clamp_min(1)
+        spectrum = torch.fft.rfft(self._white(len(some), length))
+        spectrum = spectrum * bins ** -self._draw(courses.room_tilt)[:, None]
+        room = torch.fft.irfft(spectrum, n=length)
+        room = room * (self._draw(courses.room_level) * _unit_gain(room))[:, None]
+        mix = speech[some] * speech_gain + noise[some] * noise_gain + room * (1 - noise_gain)
+        noisy.index_copy_(0, some, mix)
+        clean.index_copy_(0, some, clean[some] * speech_gain)
+
+    def _other_scenes(
+        self, rng: np.random.Generator, noisy: torch.Tensor, clean: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`train.speech.onsets.change_scenes`, for all rows at once."""
+        size, length = noisy.shape
+        begins, gaps = draw_scenes(size, length, self.config.scene_chance, rng)
+        chosen = np.array(sorted(begins), np.int64)
+        if not len(chosen):
+            return noisy, clean
+        at = _sent(np.array([[begins[row]] for row in chosen]), self.device)
+        gap = _sent(np.array([[gaps[row]] for row in chosen]), self.device)
+        here, there = (_sent(rows, self.device) for rows in (chosen, (chosen + 1) % size))
+        time = torch.arange(length, device=self.device)
+        before, after = time < at - gap, time >= at
+        source = (time - at).clamp_min(0)
+        changed = []
+        for x in (noisy, clean):
+            other = x[there].gather(1, source) * after + x[here] * before
+            changed.append(x.index_copy(0, here, other))
+        return changed[0], changed[1]
 
     def _draw(self, values: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(self.device)
+        return _sent(values.astype(np.float32), self.device)
 
     def _some(self, rng: np.random.Generator, size: int, chance: float) -> torch.Tensor:
         """Numbers of some items of a batch, as many as chance says; it asks nothing of a GPU."""
         count = int(rng.binomial(size, chance))
-        return torch.from_numpy(rng.permutation(size)[:count]).to(self.device)
+        return _sent(rng.permutation(size)[:count], self.device)
 
     def _speeds(
         self, rng: np.random.Generator, size: int, chance: float, low: float, high: float
     ) -> torch.Tensor:
         """Speeds, 1 for most and otherwise 2 to a power between `low` and `high`."""
         speed = np.where(rng.random(size) < chance, 2 ** rng.uniform(low, high, size), 1.0)
-        return torch.from_numpy(speed).to(self.device)
+        return _sent(speed, self.device)
 
     def _speech_segments(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         length = self.config.segment_samples
@@ -177,7 +221,7 @@ class DeviceMixer:
         # At times it begins late.
         late = np.where(rng.random(size) < 0.25, rng.integers(length // 2, size=size), 0)
         steps = torch.arange(length, device=self.device)
-        return speech * (steps >= torch.from_numpy(late).to(self.device)[:, None])
+        return speech * (steps >= _sent(late, self.device)[:, None])
 
     def _noise_segments(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         config, length = self.config, self.config.segment_samples
@@ -210,7 +254,7 @@ class DeviceMixer:
         )
         for some, make in ((made, self._made), (struck, self._struck), (babble, self._babble)):
             if len(some):
-                places = torch.from_numpy(some).to(self.device)
+                places = _sent(some, self.device)
                 out = out.index_copy(0, places, make(rng, len(some)))
         return out
 

@@ -28,10 +28,10 @@ class SpeechLoss:
     model of loudness (see train/speech/loudness.py), `intelligibility` how far the envelopes of
     bands are from following those of clean speech, where `extended_share` is ESTOI's and the rest
     STOI's, `quality` how far a published model of speech quality, in the file `quality_model` (see
-    train/speech/dnsmos.py), is from its best score: on `quality_samples` of one item of a batch, as
-    that model costs more than the network; without the file that part is left out. Above
-    `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much as speech falls
-    there: without that, consonants weigh nothing. `quality` is asked in a share of the steps,
+    train/speech/dnsmos.py), is from its best score: on `quality_samples` of `quality_items` items
+    of a batch, as that model costs more than the network; without the file that part is left out.
+    Above `emphasis_hz` the first two raise the spectrum by 6 dB per octave, about as much as speech
+    falls there: without that, consonants weigh nothing. `quality` is asked in a share of the steps,
     `quality_chance`, and weighs as much more in them.
     """
 
@@ -49,6 +49,7 @@ class SpeechLoss:
     quality: float = 0.0
     quality_model: str = ""
     quality_samples: int = 32_000
+    quality_items: int = 1
     quality_chance: float = 1.0
     emphasis_hz: float = 500.0
 
@@ -57,6 +58,8 @@ class SpeechLoss:
             raise ValueError(
                 f"quality_chance is {self.quality_chance}, expected above 0, at most 1"
             )
+        if self.quality_items < 1:
+            raise ValueError(f"quality_items is {self.quality_items}, expected at least 1")
 
     @staticmethod
     def modern(raw: dict[str, Any]) -> dict[str, Any]:
@@ -185,7 +188,7 @@ def speech_loss(
         total = total + config.intelligibility * parts["intelligibility"]
     if rated and quality_model is not None:
         parts["quality"] = _quality_shortfall(
-            quality_model, audio, reference, config.quality_samples
+            quality_model, audio, reference, config.quality_samples, config.quality_items
         )
         total = total + config.quality / config.quality_chance * parts["quality"]
     return total, {name: part.detach() for name, part in parts.items()}
@@ -291,7 +294,12 @@ def _emphasis(size: int, emphasis_hz: float, *, like: torch.Tensor) -> torch.Ten
 
 
 def _window(size: int, like: torch.Tensor) -> torch.Tensor:
-    return torch.hann_window(size, dtype=like.dtype, device=like.device).sqrt()
+    return _root_hann(size, like.dtype, like.device)
+
+
+@functools.cache
+def _root_hann(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.hann_window(size, dtype=dtype, device=device).sqrt()
 
 
 def _compressed_error(
@@ -355,18 +363,19 @@ def _magnitude_error(
 
 
 def _quality_shortfall(
-    model: QualityModel, audio: torch.Tensor, reference: torch.Tensor, samples: int
+    model: QualityModel, audio: torch.Tensor, reference: torch.Tensor, samples: int, items: int
 ) -> torch.Tensor:
-    """How far the model's three scores are from 5 on average, somewhere in the first item with
-    speech."""
-    heard = (reference.square().mean(-1) > 1e-4).nonzero()[:1, 0]
-    if not len(heard):
-        return audio.new_zeros(())
+    """How far the model's three scores are from 5 on average, somewhere in the first items with
+    speech; 0 without such an item."""
+    heard = reference.square().mean(-1) > 1e-4
+    # Those first. That is asked of the data where they are: a GPU is not waited for.
+    chosen = (~heard).to(torch.uint8).argsort(stable=True)[:items]
     start = int(torch.randint(max(1, audio.shape[1] - samples + 1), ()))
     # Heard at -24 dB of full scale; the audio is at a power of 1. The floor keeps the logarithm of
     # near silence, which nobody hears, from leading the way.
-    scores = model(audio[heard, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
-    return (5 - scores).mean()
+    scores = model(audio[chosen, start : start + samples] * 10 ** (-24 / 20), floor=1e-6)
+    counts = heard[chosen].to(scores.dtype)
+    return ((5 - scores).mean(-1) * counts).sum() / counts.sum().clamp_min(1)
 
 
 def _distortion(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:

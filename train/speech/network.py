@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from train.speech.complex_filter import ComplexFilter
+from train.speech.recurrence import recur, running_mean
 
 SAMPLE_RATE_HZ = 16_000
 
@@ -134,9 +135,8 @@ class _GatedMemory(torch.autograd.Function):
         gate.sigmoid_()
         expose.sigmoid_()
         memory = candidate - candidate * gate
-        last = start
-        for t in range(gate.shape[1]):
-            last = memory[:, t].addcmul_(gate[:, t], last, value=retained)
+        recur(memory, gate, start, retained)
+        last = memory[:, -1].clone()
         ctx.save_for_backward(gate, candidate, expose, memory, start)
         ctx.dtype, ctx.retained = projected.dtype, retained
         ctx.mark_non_differentiable(last)
@@ -151,8 +151,8 @@ class _GatedMemory(torch.autograd.Function):
         grad_keep, grad_candidate, grad_expose = out.chunk(3, dim=-1)
         flow = grad.to(start.dtype) * expose
         grad_expose.copy_((flow * memory).mul_(1 - expose))
-        for t in range(flow.shape[1] - 2, -1, -1):
-            flow[:, t].addcmul_(gate[:, t + 1], flow[:, t + 1], value=ctx.retained)
+        # flow[t] += retained gate[t + 1] flow[t + 1], from the last frame to the first.
+        recur(flow[:, :-1], gate[:, 1:], flow[:, -1], ctx.retained, backwards=True)
         kept = flow * gate
         taken = flow - kept
         grad_candidate.copy_(taken)
@@ -204,11 +204,14 @@ class _WideMemory(nn.Module):
             self.leave.weight *= 8.0
             self.spread.weight.zero_()
 
-    def forward(self, x: torch.Tensor, normal: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
-        """x (bands, time, batch, channels) with what is added to it, from `normal`, shaped as x,
-        and start (1, batch, wide)."""
+    def forward(
+        self, x: torch.Tensor, normal: torch.Tensor, norm: nn.LayerNorm, start: torch.Tensor
+    ) -> torch.Tensor:
+        """x (bands, time, batch, channels) with what is added to it, from `normal`, shaped as x, to
+        which `norm` is still to give its scale and shift, and start (1, batch, wide)."""
         bands, time, batch, _ = x.shape
-        seen = self.squeeze(normal).permute(1, 2, 0, 3).reshape(1, time, batch, -1)
+        seen = functional.linear(normal, *_after(norm, self.squeeze))
+        seen = seen.permute(1, 2, 0, 3).reshape(1, time, batch, -1)
         shown, _ = gated_memory(self.enter(seen), start, self.forgetting)
         heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
         return x + self.spread(heard)
@@ -253,12 +256,15 @@ class _Block(nn.Module):
 
         Those are (bands, batch, memory) and, with a wide memory, (1, batch, wide).
         """
-        normal = self.time_norm(x)
-        shown, _ = gated_memory(self.time_in(normal), starts[0], self.forgetting)
+        normal = _normal(x)
+        projected = functional.linear(normal, *_after(self.time_norm, self.time_in))
+        shown, _ = gated_memory(projected, starts[0], self.forgetting)
         x = x + self.time_out(shown)
         if self.wide is not None:
-            x = self.wide(x, normal, starts[1])
-        return self._mix(x)
+            x = self.wide(x, normal, self.time_norm, starts[1])
+        entered = functional.linear(_normal(x), *_after(self.band_norm, self.band_in))
+        mixed = torch.matmul(self.band_mix, entered.flatten(1)).view(entered.shape)
+        return x + self.band_out(functional.relu(mixed + self.band_bias.to(mixed.dtype)))
 
     def step(self, x: torch.Tensor, *starts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The same for one hop of one stream: x (bands, channels), memories without batch.
@@ -269,16 +275,13 @@ class _Block(nn.Module):
         shown, last = _gated_step(self.time_in(normal), starts[0], self.forgetting)
         x = x + self.time_out(shown)
         if self.wide is None:
-            return self._mix(x), last
+            return self._mix_step(x), last
         x, last_wide = self.wide.step(x, normal, starts[1])
-        return self._mix(x), last, last_wide
+        return self._mix_step(x), last, last_wide
 
-    def _mix(self, x: torch.Tensor) -> torch.Tensor:
-        v = self.band_in(self.band_norm(x))
-        if v.dim() == 2:
-            mixed = torch.addmm(self.band_bias[:, 0, 0], self.band_mix, v)
-        else:
-            mixed = torch.matmul(self.band_mix, v.flatten(1)).view(v.shape) + self.band_bias
+    def _mix_step(self, x: torch.Tensor) -> torch.Tensor:
+        entered = self.band_in(self.band_norm(x))
+        mixed = torch.addmm(self.band_bias[:, 0, 0], self.band_mix, entered)
         return x + self.band_out(functional.relu(mixed))
 
 
@@ -291,6 +294,23 @@ def _gated_step(
         start = start * (1 - forgetting)
     last = candidate + torch.sigmoid(keep) * (start - candidate)
     return last * torch.sigmoid(expose), last
+
+
+def _normal(x: torch.Tensor) -> torch.Tensor:
+    """x (..., channels) with mean 0 and variance 1 over its channels, in its own precision: sums
+    are float32 inside whatever that is."""
+    with torch.autocast(x.device.type, enabled=False):
+        return functional.layer_norm(x, x.shape[-1:])
+
+
+def _after(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias of a layer that is to see what `norm` makes of what `_normal` gives: scaling
+    and shifting a few channels costs a pass over every frame, and the gradient of it another."""
+    with torch.autocast(layer.weight.device.type, enabled=False):
+        bias = layer.weight @ norm.bias
+        if layer.bias is not None:
+            bias = bias + layer.bias
+        return layer.weight * norm.weight, bias
 
 
 def _orthogonal(size: int) -> torch.Tensor:
@@ -378,10 +398,12 @@ class SpeechDenoiser(nn.Module):
         start = z.new_zeros(config.bands, batch, config.memory, dtype=torch.float32)
         for block, wide in zip(self.blocks, config.wide, strict=True):
             z = block(z, start, z.new_zeros(1, batch, wide, dtype=torch.float32))
-        z = self.decoder_norm(z).view(config.bands, time * batch, config.channels)
+        z = _normal(z).view(config.bands, time * batch, config.channels)
         if self.filter is not None:
-            x = self.filter(z, x)
-        gain = self._gain(torch.baddbmm(self.decoder_bias, z, self.decoder).to(x.dtype))
+            x = self.filter(z, x, self.decoder_norm)
+        decoder, bias = self.decoder_norm.weight[:, None] * self.decoder, self.decoder_bias
+        bias = bias + (self.decoder_norm.bias[:, None] * self.decoder).sum(1, keepdim=True)
+        gain = self._gain(torch.baddbmm(bias, z, decoder).to(x.dtype))
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
         gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
         return (x * gain).permute(2, 3, 1, 0)
@@ -424,15 +446,7 @@ class SpeechDenoiser(nn.Module):
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
         """The running mean square, (time, batch, 1), of x (bins, time, batch, 2)."""
-        power = x.square().mean(dim=(0, 3))
-        decay = self.config.level_decay
-        level = torch.empty_like(power)
-        total, weight = torch.zeros_like(power[0]), 0.0
-        for t in range(len(power)):
-            total = decay * total + power[t]
-            weight = decay * weight + 1.0
-            level[t] = total / weight
-        return level[..., None]
+        return running_mean(x.square().mean(dim=(0, 3)), self.config.level_decay)[..., None]
 
     def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Compressed magnitudes (..., 1) of x (..., 2)."""

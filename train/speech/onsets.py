@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from train.speech.made import SAMPLE_RATE_HZ, unit_gain
 
-__all__ = ["Timing", "change_scenes", "draw_timing"]
+__all__ = ["Courses", "Timing", "change_scenes", "draw_courses", "draw_scenes", "draw_timing"]
 
 Audio = npt.NDArray[np.float32]
 
@@ -28,6 +28,11 @@ MARGIN_S = 0.25
 STEPS_DB = (-40.0, 0.0)
 MUTED_CHANCE = 0.4
 GAP_CHANCE = 0.5
+# What noise does, and how often.
+KINDS = {"begins": 0.4, "ends": 0.15, "steps": 0.2, "unmuted": 0.25}
+_MOST_STEPS = 3
+# The steepest spectrum of a quiet room, as a power of frequency.
+_ROOM_TILT = 0.8
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,53 @@ class Timing:
     room: Audio
 
 
+@dataclass(frozen=True)
+class Courses:
+    """What `Timing` says, of several mixes and in few numbers, for a device to make the rest of.
+
+    Attributes:
+        levels: of the noise, float64 (mixes, moments + 1): before the first moment, and after each.
+        moments: the sample at which the noise begins to go to the next level, (mixes, moments).
+        edges: how many samples it takes for that, likewise.
+        muted: 1 where nobody is heard either while there is no noise, (mixes,).
+        room_level: the quiet room's root mean square, 0 for digital silence, (mixes,).
+        room_tilt: its spectrum falls with this power of frequency, (mixes,).
+    """
+
+    levels: npt.NDArray[np.float64]
+    moments: npt.NDArray[np.float64]
+    edges: npt.NDArray[np.float64]
+    muted: npt.NDArray[np.float64]
+    room_level: npt.NDArray[np.float64]
+    room_tilt: npt.NDArray[np.float64]
+
+
+def draw_courses(count: int, length: int, rng: np.random.Generator) -> Courses:
+    """Courses of `count` mixes of `length` samples, of the kinds of `draw_timing` and as often."""
+    moments = np.sort(_moments(length, rng, (count, _MOST_STEPS)), axis=1)
+    edges = rng.uniform(*EDGE_S, (count, _MOST_STEPS)) * SAMPLE_RATE_HZ
+    steps = rng.integers(1, _MOST_STEPS + 1, (count, 1))
+    # What comes after the last step stays as it is.
+    used = np.minimum(np.arange(_MOST_STEPS + 1), steps)
+    levels = 10 ** (rng.uniform(*STEPS_DB, (count, _MOST_STEPS + 1)) / 20)
+    levels = np.take_along_axis(levels, used, axis=1)
+    levels /= levels.max(axis=1, keepdims=True)
+    kind = rng.choice(len(KINDS), size=count, p=list(KINDS.values()))
+    begins, ends, unmuted = (kind == list(KINDS).index(x) for x in ("begins", "ends", "unmuted"))
+    levels[begins | unmuted] = (0.0,) + (1.0,) * _MOST_STEPS
+    levels[ends] = (1.0,) + (0.0,) * _MOST_STEPS
+    edges[unmuted] = 1.0
+    muted = unmuted | (begins & (rng.random(count) < MUTED_CHANCE))
+    room_level = 10 ** (rng.uniform(*ROOM_DB, count) / 20)
+    room_level[unmuted] = 0.0
+    tilt = rng.uniform(0.0, _ROOM_TILT, count)
+    return Courses(levels, moments, edges.round(), muted.astype(float), room_level, tilt)
+
+
 def draw_timing(length: int, rng: np.random.Generator) -> Timing:
     """One of four courses: noise begins late, ends, goes in steps, or begins with the speech after
     digital silence (an unmuted microphone). Deterministic in the state of `rng`."""
-    kind = rng.choice(["begins", "ends", "steps", "unmuted"], p=[0.4, 0.15, 0.2, 0.25])
+    kind = rng.choice(list(KINDS), p=list(KINDS.values()))
     speech_gain = np.ones(length, np.float32)
     if kind == "unmuted":
         gain = _rise(length, _moment(length, rng), 0.0)
@@ -76,25 +124,40 @@ def change_scenes(noisy: Any, clean: Any, chance: float, rng: np.random.Generato
         rng: decides.
     """
     size, length = noisy.shape
-    chosen = np.flatnonzero(rng.random(size) < chance)
-    if size < 2 or not len(chosen):
-        return
-    begins = {int(row): int(rng.integers(length // 4, 3 * length // 4)) for row in chosen}
+    begins, gaps = draw_scenes(size, length, chance, rng)
     # Of what rows were before any of them changed.
     others = {
         row: [(x[(row + 1) % size, : length - at] + 0.0) for x in (noisy, clean)]
         for row, at in begins.items()
     }
     for row, at in begins.items():
-        gap = int(rng.integers(length // 16, length // 4)) if rng.random() < GAP_CHANCE else 0
         for x, other in zip((noisy, clean), others[row], strict=True):
             x[row, at:] = other
-            x[row, at - gap : at] = 0.0
+            x[row, at - gaps[row] : at] = 0.0
+
+
+def draw_scenes(
+    size: int, length: int, chance: float, rng: np.random.Generator
+) -> tuple[dict[int, int], dict[int, int]]:
+    """Of the rows that change, at which sample the other scene begins, and for how many samples
+    there is nothing ahead of it."""
+    chosen = np.flatnonzero(rng.random(size) < chance) if size > 1 else []
+    begins = {int(row): int(rng.integers(length // 4, 3 * length // 4)) for row in chosen}
+    gaps = {
+        row: int(rng.integers(length // 16, length // 4)) if rng.random() < GAP_CHANCE else 0
+        for row in begins
+    }
+    return begins, gaps
 
 
 def _moment(length: int, rng: np.random.Generator) -> int:
+    return int(_moments(length, rng, ()))
+
+
+def _moments(length: int, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     margin = int(MARGIN_S * SAMPLE_RATE_HZ)
-    return int(rng.integers(min(margin, length // 4), max(length - margin, 3 * length // 4)))
+    low, high = min(margin, length // 4), max(length - margin, 3 * length // 4)
+    return rng.integers(low, high, shape)
 
 
 def _rise(length: int, start: int, edge_s: float) -> Audio:
@@ -119,6 +182,6 @@ def _quiet_room(length: int, rng: np.random.Generator) -> Audio:
     """Steady noise that falls with frequency, at a level of `ROOM_DB`."""
     spectrum = np.fft.rfft(rng.standard_normal(length, np.float32))
     frequency = np.maximum(np.arange(len(spectrum), dtype=np.float32), 1.0)
-    room = np.fft.irfft(spectrum * frequency ** np.float32(-rng.uniform(0.0, 0.8)), n=length)
+    room = np.fft.irfft(spectrum * frequency ** np.float32(-rng.uniform(0.0, _ROOM_TILT)), n=length)
     level = 10 ** (rng.uniform(*ROOM_DB) / 20)
     return np.asarray(room * (level * unit_gain(np.asarray(room, np.float32))), np.float32)

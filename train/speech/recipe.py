@@ -46,7 +46,7 @@ class SpeechRecipe:
         elif config.loss.quality:
             print("no --dnsmos FILE is given: the loss goes without a model of quality", flush=True)
         noisy, clean = self.mixer.validation()
-        self._noisy, self._clean = torch.from_numpy(noisy), torch.from_numpy(clean)
+        self._noisy, self._clean = (torch.from_numpy(x).to(device) for x in (noisy, clean))
 
     def start(self) -> None:
         """Nothing: the network's own start is the one to train from."""
@@ -84,7 +84,6 @@ class SpeechRecipe:
         for noisy, clean in zip(
             torch.split(self._noisy, 8), torch.split(self._clean, 8), strict=True
         ):
-            noisy, clean = noisy.to(self.device), clean.to(self.device)
             restored = audio_of(network(self.spectrum(noisy)), window_samples=window)
             # One window alone covers the first and the last hop: they are left out.
             inside = slice(window // 2, restored.shape[1] - window // 2)
