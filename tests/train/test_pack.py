@@ -62,6 +62,15 @@ def test_a_pack_of_speech_holds_the_recordings_at_a_stated_loss(speech_pack, coa
     assert 0 < report["speech"]["log_spectral_db"] and report["noise"]["minutes"] == 0.9
 
 
+def test_pieces_decoded_side_by_side_are_the_whole(speech_pack, monkeypatch):
+    whole, _ = read_pack(speech_pack)
+    monkeypatch.setattr("train.speech.pack._PIECE_SAMPLES", 100_000)
+    pieces, _ = read_pack(speech_pack)
+    assert len(whole.samples) > 300_000
+    # Of a decoder that begins in the middle some samples are off by one or two of 32,768.
+    assert np.abs(pieces.samples.astype(int) - whole.samples).max() <= 4
+
+
 def test_less_compression_is_less_loss(coarse_pack, tmp_path):
     fine = write_pack(MADE, tmp_path / "fine.pack", compression=0.2)
     assert fine["bytes"] > 2 * coarse_pack["bytes"]

@@ -62,7 +62,7 @@ class _Tape:
 def _sent(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """An array on a device, without waiting for what that has still to do."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
