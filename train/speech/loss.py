@@ -138,7 +138,8 @@ def speech_loss(
     # Level taken out per item: a quiet recording weighs as much as a loud one.
     gain = torch.rsqrt(noisy.square().mean(-1) + 1e-8)
     clean = clean * gain[:, None]
-    estimate = estimate * gain[:, None, None, None]
+    # In the order of the spectra that it is held against: a network may keep frequencies apart.
+    estimate = (estimate * gain[:, None, None, None]).contiguous()
     parts: dict[str, torch.Tensor] = {}
     total = estimate.new_zeros(())
     if config.compressed or config.levels or config.kept or config.pauses:
