@@ -75,11 +75,10 @@ class ComplexFilter(nn.Module):
         """x (bins, time, batch, 2), its lowest bins filtered by what z (bands, time * batch,
         channels) says, to which `norm`, if any, is still to give its scale and shift."""
         _, time, batch, _ = x.shape
-        decoder, bias = self.decoder, self.decoder.new_zeros(())
-        if norm is not None:
-            bias = (norm.bias[:, None] * decoder).sum(1, keepdim=True)
-            decoder = norm.weight[:, None] * decoder
-        weights = torch.baddbmm(bias, z[: self.bands], decoder).to(x.dtype)
+        scale = norm.weight[:, None] if norm is not None else 1.0
+        shift = norm.bias[:, None] if norm is not None else 0.0
+        bias = (shift * self.decoder).sum(1, keepdim=True)
+        weights = torch.baddbmm(bias, z[: self.bands], scale * self.decoder).to(x.dtype)
         weights = weights.view(self.bands, time * batch, 2 * self.taps, self.width)
         weights = weights.permute(2, 0, 3, 1).reshape(2 * self.taps, -1, time * batch)
         weights = torch.tanh(weights.index_select(1, self.place))

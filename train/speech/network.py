@@ -401,9 +401,9 @@ class SpeechDenoiser(nn.Module):
         z = _normal(z).view(config.bands, time * batch, config.channels)
         if self.filter is not None:
             x = self.filter(z, x, self.decoder_norm)
-        decoder, bias = self.decoder_norm.weight[:, None] * self.decoder, self.decoder_bias
-        bias = bias + (self.decoder_norm.bias[:, None] * self.decoder).sum(1, keepdim=True)
-        gain = self._gain(torch.baddbmm(bias, z, decoder).to(x.dtype))
+        scale, shift = self.decoder_norm.weight[:, None], self.decoder_norm.bias[:, None]
+        bias = self.decoder_bias + (shift * self.decoder).sum(1, keepdim=True)
+        gain = self._gain(torch.baddbmm(bias, z, scale * self.decoder).to(x.dtype))
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
         gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
         return (x * gain).permute(2, 3, 1, 0)

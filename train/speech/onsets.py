@@ -141,7 +141,7 @@ def draw_scenes(
 ) -> tuple[dict[int, int], dict[int, int]]:
     """Of the rows that change, at which sample the other scene begins, and for how many samples
     there is nothing ahead of it."""
-    chosen = np.flatnonzero(rng.random(size) < chance) if size > 1 else []
+    chosen = np.flatnonzero(rng.random(size) < chance)[: size if size > 1 else 0]
     begins = {int(row): int(rng.integers(length // 4, 3 * length // 4)) for row in chosen}
     gaps = {
         row: int(rng.integers(length // 16, length // 4)) if rng.random() < GAP_CHANCE else 0
