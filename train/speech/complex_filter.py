@@ -62,10 +62,9 @@ class ComplexFilter(nn.Module):
             low = low / scale
             turns = self.turns.view(-1, 1, 1)
             products = _phases(low[..., 0], low[..., 1], before[..., 0], before[..., 1], turns)
-            seen = torch.stack(products, dim=-1)
+            seen = torch.stack(products, dim=1)
             seen = seen.index_select(0, span[: self.bands * self.span_bins])
-            seen = seen.view(self.bands, self.span_bins, time * batch, 4)
-            seen = seen.transpose(1, 2).reshape(self.bands, time * batch, -1)
+            seen = seen.view(self.bands, 4 * self.span_bins, time * batch).transpose(1, 2)
         added = torch.bmm(seen, self.encoder).view(self.bands, time, batch, channels)
         return torch.cat((z[: self.bands] + added, z[self.bands :]))
 
@@ -77,10 +76,11 @@ class ComplexFilter(nn.Module):
         _, time, batch, _ = x.shape
         scale = norm.weight[:, None] if norm is not None else 1.0
         shift = norm.bias[:, None] if norm is not None else 0.0
-        bias = (shift * self.decoder).sum(1, keepdim=True)
-        weights = torch.baddbmm(bias, z[: self.bands], scale * self.decoder).to(x.dtype)
-        weights = weights.view(self.bands, time * batch, 2 * self.taps, self.width)
-        weights = weights.permute(2, 0, 3, 1).reshape(2 * self.taps, -1, time * batch)
+        # Frames stay innermost throughout, as in x: nothing has to be transposed.
+        decoder, bias = scale * self.decoder, (shift * self.decoder).sum(1)[..., None]
+        weights = torch.baddbmm(bias, decoder.transpose(1, 2), z[: self.bands].transpose(1, 2))
+        weights = weights.view(self.bands, 2 * self.taps, self.width, time * batch)
+        weights = weights.transpose(0, 1).reshape(2 * self.taps, -1, time * batch).to(x.dtype)
         weights = torch.tanh(weights.index_select(1, self.place))
         weights = weights.view(2 * self.taps, self.bins, time, batch)
         low = x[: self.bins]

@@ -387,10 +387,9 @@ class SpeechDenoiser(nn.Module):
         with torch.no_grad():
             level = self._level(x)
             features = _with_past(self._features(x, level), config.frames)
-            # (bands * span, time, batch, frames) -> (bands, time * batch, span * frames)
+            # (bands * span, frames, time, batch) -> (bands, time * batch, span * frames)
             seen = features.index_select(0, self.span)
-            seen = seen.view(config.bands, config.span_bins, time * batch, config.frames)
-            seen = seen.transpose(1, 2).reshape(config.bands, time * batch, -1)
+            seen = seen.view(config.bands, -1, time * batch).transpose(1, 2)
         z = torch.baddbmm(self.encoder_bias, seen, self.encoder)
         z = z.view(config.bands, time, batch, config.channels)
         if self.filter is not None:
@@ -464,7 +463,7 @@ class SpeechDenoiser(nn.Module):
 
 
 def _with_past(x: torch.Tensor, frames: int) -> torch.Tensor:
-    """Each frame of x (bins, time, batch, 1) with those before it, oldest first, in the last
-    dimension."""
-    padded = functional.pad(x, (0, 0, 0, 0, frames - 1, 0))
-    return torch.cat([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=-1)
+    """Each frame of x (bins, time, batch, 1) with those before it, oldest first, in the second
+    dimension of (bins, frames, time, batch)."""
+    padded = functional.pad(x[..., 0], (0, 0, frames - 1, 0))
+    return torch.stack([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=1)
