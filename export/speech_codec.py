@@ -28,7 +28,7 @@ from export.torch_graph import write_torch_graph
 from train.config import Config
 from train.speech.codec_data import CodecSpeech, SpeechPieces
 from train.speech.codec_network import SpeechCodec
-from train.speech.codec_signal import BINS, CANDIDATES, FRAME_SAMPLES, HEARD, SAMPLE_RATE_HZ
+from train.speech.codec_signal import BINS, CANDIDATES, FINE, FRAME_SAMPLES, HEARD, SAMPLE_RATE_HZ
 
 TASK = "codec"
 
@@ -39,6 +39,7 @@ _PIECES = 48
 CONTEXT_BUDGET = 0.03
 # Values of the encoder and of spectra are of the order of 1.
 _TOLERANCE = 1e-3
+_FINE_TOLERANCE = 0.1
 _CHECKED_FRAMES = 40
 
 Latents = dict[int, npt.NDArray[np.float32]]
@@ -156,9 +157,10 @@ class _EncodeStep(nn.Module):
         correlation: torch.Tensor,
         pitch: torch.Tensor,
         level: torch.Tensor,
+        fine: torch.Tensor,
         *memories: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
-        return self.network.encode_step(powers, correlation, pitch, level, *memories)
+        return self.network.encode_step(powers, correlation, pitch, level, fine, *memories)
 
 
 class _DecodeStep(nn.Module):
@@ -200,28 +202,33 @@ def _write_steps(
     lost = torch.zeros(1, _CHECKED_FRAMES, dtype=torch.bool)
     lost[:, 20:24] = True
     with torch.no_grad():
-        powers, correlation, index = network.features(audio)
-        whole = network.latents(powers, correlation, index, level)
+        powers, correlation, index, fine = network.features(audio)
+        whole = network.latents(powers, correlation, index, fine, level)
         tones = network.windows(torch.randn(audio.shape))
         noise = network.windows(torch.randn(audio.shape))
+        given = whole * ~lost.T[..., None]
         seen = network.decoder.seen(
-            whole,
+            given,
             index.T[..., None].float(),
             level.expand(len(whole), 1, 1),
             lost.T[..., None].float(),
         )
-        shaped = network.decoder.shaped(network.decoder.stack(seen).transpose(0, 1), tones, noise)
+        shape = network.decoder.stack(seen).transpose(0, 1)
+        shaped = network.decoder.shaped(shape, given.transpose(0, 1), tones, noise)
     plane = np.full((1, 1), float(level), np.float32)
     heard, spoken = _zeros(network.encoder.stack), _zeros(network.decoder.stack)
     ear = Ear()
     for t in range(_CHECKED_FRAMES):
         # The package's own ear: what it hears is what training heard.
         frame = audio[0, t * FRAME_SAMPLES : (t + 1) * FRAME_SAMPLES].numpy()
-        power, correlated = ear.hear(frame)
+        power, correlated, told = ear.hear(frame)
         if ear.pitch != int(index[0, t]):
             raise ExportError(f"the package hears pitch {ear.pitch}, torch {int(index[0, t])}")
         pitch = np.full((1, 1), ear.pitch, np.float32)
-        latents, *heard = encoder(power[None], correlated[None], pitch, plane, *heard)
+        # Where pulses are faint their phases are not sure to many digits.
+        check_close("fine structure", told, fine[0, t].numpy(), _FINE_TOLERANCE)
+        seen_fine = fine[:, t].numpy()
+        latents, *heard = encoder(power[None], correlated[None], pitch, plane, seen_fine, *heard)
         check_close("encoder", latents, whole[t].numpy(), _TOLERANCE * float(whole.abs().max()))
         spectra, *spoken = decoder(
             whole[t].numpy(),
@@ -252,6 +259,7 @@ def _written(module: nn.Module, network: SpeechCodec, out: Path, role: str) -> G
             "correlation": torch.zeros(1, CANDIDATES),
             "pitch": one,
             "level": one,
+            "fine": torch.zeros(1, FINE),
         }
         stack, result = network.encoder.stack, "latents"
     else:
@@ -283,11 +291,11 @@ def _latents(network: SpeechCodec, speech: torch.Tensor) -> Latents:
     """Pitch and latents (pieces, channels, frames) by level."""
     found = {}
     with torch.no_grad():
-        powers, correlation, index = network.features(speech)
+        powers, correlation, index, fine = network.features(speech)
         pitch = (index - MIDDLE_PITCH).float()[:, None]
         for level in CALIBRATION_LEVELS:
             plane = torch.full((len(speech),), level / (LEVELS - 1))
-            latents = network.latents(powers, correlation, index, plane).permute(1, 2, 0)
+            latents = network.latents(powers, correlation, index, fine, plane).permute(1, 2, 0)
             found[level] = torch.cat([pitch, latents], dim=1).numpy()
     return found
 

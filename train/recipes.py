@@ -120,6 +120,7 @@ RECIPES: dict[str, Row] = {
         {
             "speech": Option("data", "speech", "folders of clean speech"),
             "noise": Option("data", "noise", "folders of noise"),
+            "pack": _PACK,
         },
     ),
     "speech-denoiser": Row(

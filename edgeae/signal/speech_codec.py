@@ -32,7 +32,14 @@ from edgeae.signal.codec_latent import TABLE_BYTES, tables_at
 from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, whole_number
 from edgeae.signal.speech_contexts import SpeechContexts
-from edgeae.signal.speech_signal import BINS, CANDIDATES, FRAME_SAMPLES, HEARD, RATE_HZ
+from edgeae.signal.speech_signal import (
+    BINS,
+    CANDIDATES,
+    FINE,
+    FRAME_SAMPLES,
+    HEARD,
+    RATE_HZ,
+)
 from edgeae.signal.speech_stream import (
     Listener,
     Speaker,
@@ -341,7 +348,7 @@ class SpeechCodec:
         def floats(*shapes: tuple[int | None, ...]) -> list[Port]:
             return [("float32", shape) for shape in shapes]
 
-        heard = floats((1, HEARD), (1, CANDIDATES), one, one, *self.encoder_state)
+        heard = floats((1, HEARD), (1, CANDIDATES), one, one, (1, FINE), *self.encoder_state)
         spoken = floats(latents, one, one, one, windows, windows, *self.decoder_state)
         expect_ports(self.encoder, takes=heard, gives=floats(latents, *self.encoder_state))
         expect_ports(self.decoder, takes=spoken, gives=floats(windows, *self.decoder_state))

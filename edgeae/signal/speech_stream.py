@@ -20,6 +20,7 @@ from edgeae.signal.samples import as_given, check_audio
 from edgeae.signal.speech_signal import (
     BINS,
     CANDIDATES,
+    FINE,
     FRAME_SAMPLES,
     HEARD,
     MIDDLE_PITCH,
@@ -85,12 +86,13 @@ class Listener:
             np.zeros((1, CANDIDATES), np.float32),
         )
         self._powers, self._correlation = powers, correlation
+        self._fine = np.zeros((1, FINE), np.float32)
         self._pitch = np.zeros((1, 1), np.float32)
         setting = np.full((1, 1), level / (LEVELS - 1), np.float32)
         self._latents = np.zeros((1, len(self._steps) - 1), np.float32)
         self._stepped = _Stepped(
             model.encoder,
-            [powers, correlation, self._pitch, setting],
+            [powers, correlation, self._pitch, setting, self._fine],
             self._latents,
             model.encoder_state,
         )
@@ -102,7 +104,7 @@ class Listener:
         """
         found = np.empty((len(self._steps), len(frames)), np.float32)
         for t, frame in enumerate(frames):
-            self._powers[0], self._correlation[0] = self._ear.hear(frame)
+            self._powers[0], self._correlation[0], self._fine[0] = self._ear.hear(frame)
             self._pitch[0, 0] = self._ear.pitch
             self._stepped.run()
             found[0, t] = self._ear.pitch - MIDDLE_PITCH

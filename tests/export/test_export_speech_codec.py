@@ -21,7 +21,7 @@ from export.torch_graph import write_torch_graph
 from train.__main__ import main as train_main
 from train.checkpoint import load_checkpoint
 from train.speech.codec_network import SpeechCodec as Network
-from train.speech.codec_signal import heard, pulses, tracked
+from train.speech.codec_signal import fine_structure, heard, pulses, tracked
 from train.speech.made import made_voice
 
 SMOKE = Path(__file__).parents[2] / "train" / "configs" / "smoke-speech-codec.toml"
@@ -94,8 +94,10 @@ def test_the_package_hears_and_speaks_as_training_does(talk):
     ear, voice = Ear(), Voice()
     train = pulses(index)
     tones = Network.windows(train)[0].numpy()
+    fine = fine_structure(torch.from_numpy(audio)[None], torch.from_numpy(tones)[None])[0]
     for t, frame in enumerate(audio.reshape(-1, 320)):
-        power, correlated = ear.hear(frame)
+        power, correlated, told = ear.hear(frame)
+        np.testing.assert_allclose(told, fine[t], atol=5e-2)
         np.testing.assert_allclose(power, powers[0, t], rtol=1e-3, atol=1e-6)
         np.testing.assert_allclose(correlated, correlation[0, t], atol=2e-3)
         assert ear.pitch == index[0, t]

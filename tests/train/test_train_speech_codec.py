@@ -14,6 +14,7 @@ from train.config import config_from_dict, read_config
 from train.run import new_run
 from train.speech.codec_context import SpeechContext
 from train.speech.codec_data import CodecSpeech, SpeechPieces
+from train.speech.codec_device import DevicePieces
 from train.speech.codec_loss import (
     SpeechCodecLoss,
     heard_loss,
@@ -22,9 +23,10 @@ from train.speech.codec_loss import (
 )
 from train.speech.codec_network import SpeechCodec, SpeechCodecNetwork, target_bits
 from train.speech.codec_recipe import SpeechCodecRecipe, aligned
-from train.speech.codec_signal import heard, held, pitch_hz, pulses, tracked
+from train.speech.codec_signal import fine_structure, heard, held, pitch_hz, pulses, tracked
 from train.speech.discriminator import Discriminator, adversarial_losses
 from train.speech.made import made_voice
+from train.speech.pack import write_pack
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 SMALL = SpeechCodecNetwork(
@@ -33,7 +35,7 @@ SMALL = SpeechCodecNetwork(
     encoder_blocks=2,
     decoder_channels=8,
     decoder_blocks=2,
-    free_bins=20,
+    free_bins=30,
     context_channels=8,
     context_dilations=(1, 2),
     head_channels=8,
@@ -64,14 +66,14 @@ def _audible(config=SMALL):
 @torch.no_grad()
 def test_frame_by_frame_equals_the_whole(voice):
     network = _audible()
-    powers, correlation, index = network.features(voice[:1])
+    powers, correlation, index, fine = network.features(voice[:1])
     level = torch.tensor([0.5])
-    whole = network.latents(powers, correlation, index, level)
+    whole = network.latents(powers, correlation, index, fine, level)
     states = [torch.zeros(s) for s in network.encoder.stack.state_shapes().values()]
     for t in range(whole.shape[0]):
         pitch = index[:, t : t + 1].float()
         frame, *states = network.encode_step(
-            powers[:, t], correlation[:, t], pitch, level[:, None], *states
+            powers[:, t], correlation[:, t], pitch, level[:, None], fine[:, t], *states
         )
         assert (frame - whole[t]).abs().max() < 1e-4
     torch.manual_seed(5)
@@ -298,3 +300,54 @@ def test_alignment_puts_a_delayed_copy_on_its_original(voice):
 def test_shipped_configs_are_read():
     for name in ("speech-codec", "smoke-speech-codec"):
         assert read_config(CONFIGS / f"{name}.toml").task == "speech-codec"
+
+
+def test_pitches_are_tracked_as_frame_after_frame_would():
+    torch.manual_seed(0)
+    correlation = torch.rand(3, 37, 128) * torch.rand(3, 37, 1)
+    index = torch.arange(128)
+    before, wanted = torch.full((3,), 64), []
+    for t in range(correlation.shape[1]):
+        near = (1 - (index - before[:, None]).abs() / 12).clamp_min(0)
+        best = (correlation[:, t] + 0.1 / 128 * index + 0.15 * near).argmax(1)
+        sure = correlation[:, t].gather(1, best[:, None])[:, 0] >= 0.3
+        before = torch.where(sure, best, before)
+        wanted.append(before)
+    assert torch.equal(tracked(correlation), torch.stack(wanted, dim=1))
+
+
+@torch.no_grad()
+def test_the_fine_structure_of_pulses_stands_still():
+    index = torch.full((1, 40), 50)
+    train = 0.1 * pulses(index)
+    # What the decoder speaks at a frame is what was heard a frame before.
+    late = torch.nn.functional.pad(train, (0, 320))[:, 320:]
+    found = fine_structure(late, SpeechCodec.windows(pulses(index)))[0, 3:38].unflatten(
+        1, (2, 2, 24)
+    )
+    assert found[:, :, 1].abs().max() < 0.05 and found[:, :, 0].amax(-1).min() > 1
+
+
+@torch.no_grad()
+def test_the_lowest_bins_begin_with_their_principal_components(voice):
+    network = SpeechCodec(dataclasses.replace(SMALL, slices=(1, 3, 96)))
+    network.start(voice)
+    fine = network.features(voice)[3]
+    latents = network.encoder.direct(fine)
+    assert torch.allclose(network.decoder.direct(latents), fine, atol=1e-4)
+    assert latents[..., :3].abs().max() == 0
+
+
+def test_batches_of_a_pack_are_cut_on_the_device_and_drawn_from_the_generator(tmp_path):
+    pytest.importorskip("soundfile")
+    config = dataclasses.replace(MADE, noise=("synthetic",))
+    write_pack(config, tmp_path / "made.pack")
+    packed = dataclasses.replace(
+        MADE, speech=(), pack=str(tmp_path / "made.pack"), noise_chance=0.5
+    )
+    pieces = DevicePieces(SpeechPieces(packed), torch.device("cpu"))
+    batch, again, other = (pieces.batch(np.random.default_rng(s), 8) for s in (0, 0, 1))
+    assert batch.shape == (8, 16_000) and batch.dtype == torch.float32
+    assert torch.equal(batch, again) and not torch.equal(batch, other)
+    level_db = 20 * batch.square().mean(1).sqrt().log10()
+    assert -42 < level_db.min() and level_db.max() < -13 and batch.abs().max() <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from train.speech.data import (
     _tone,
     noise_gain,
 )
+from train.speech.pack import read_pack
 
 __all__ = ["CodecSpeech", "SpeechPieces"]
 
@@ -33,7 +35,8 @@ class CodecSpeech:
     `held_out_percent` of the speakers are kept for validation (see `train.speech.data.SpeechData`,
     as for `cache`). With folders of `noise`, `noise_chance` of the pieces have some, which belongs
     to what is coded. A frame begins a burst of lost ones so often that `lost_share` of the frames
-    of `lost_chance` of the pieces do not arrive, `burst_frames` at a time on average.
+    of `lost_chance` of the pieces do not arrive, `burst_frames` at a time on average. `pack`, a
+    file that `python -m train.pack` wrote, takes the place of `speech` and `noise`.
     """
 
     speech: tuple[str, ...]
@@ -52,6 +55,7 @@ class CodecSpeech:
     burst_frames: float = 2.5
     held_out_percent: float = 5.0
     validation_pieces: int = 24
+    pack: str = ""
 
     def __post_init__(self) -> None:
         for key in ("level_db", "speeds", "snr_db"):
@@ -76,13 +80,18 @@ class SpeechPieces:
     def __init__(self, config: CodecSpeech) -> None:
         """Raises ValueError if there is no speech to read."""
         self.config = config
-        speech = read_corpus(config.speech, config.cache, kind="speech")
+        noise = None
+        if config.pack:
+            speech, noise = read_pack(Path(config.pack))
+        else:
+            speech = read_corpus(config.speech, config.cache, kind="speech")
+            if config.noise:
+                noise = read_corpus(config.noise, config.cache, kind="noise")
         speech, talkers, held = held_out_split(speech, config.held_out_percent)
         self.speech = Source(speech, talkers, longest_s=8.0)
         self.held_out = Source(speech, held, longest_s=8.0)
         self.noise: Source | None = None
-        if config.noise:
-            noise = read_corpus(config.noise, config.cache, kind="noise")
+        if noise is not None:
             noise, kinds, self._held_kinds = held_out_split(noise, config.held_out_percent)
             self.noise = Source(noise, kinds, longest_s=10.0)
 

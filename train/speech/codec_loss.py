@@ -24,7 +24,7 @@ class SpeechCodecLoss:
 
     `mel` weighs how far logarithms of mel bands are off at the window lengths `resolutions`,
     `compressed` the squared error of spectra after |.|^0.3 of 32 ms windows, of which
-    `magnitude_share` by magnitudes alone: phases are not coded, so that is most of it. `loudness`
+    `magnitude_share` by magnitudes alone: phases are coded below 1200 Hz only. `loudness`
     weighs the opinion scores that PESQ's model of loudness takes off
     (`train.speech.loudness`), `intelligibility` that of STOI and ESTOI.
 
@@ -37,7 +37,7 @@ class SpeechCodecLoss:
     mel: float = 1.0
     resolutions: tuple[int, ...] = (256, 512, 1024, 2048)
     compressed: float = 2.0
-    magnitude_share: float = 0.9
+    magnitude_share: float = 0.7
     loudness: float = 1.0
     intelligibility: float = 2.0
     extended_share: float = 0.3

@@ -10,14 +10,18 @@ import torch
 
 from train.config import Config
 from train.speech.codec_data import CodecSpeech, SpeechPieces
+from train.speech.codec_device import DevicePieces
 from train.speech.codec_loss import SpeechCodecLoss, heard_loss, rate_loss
 from train.speech.codec_network import DELAY_SAMPLES, SpeechCodec, SpeechCodecNetwork
 from train.speech.codec_signal import FRAME_SAMPLES, SAMPLE_RATE_HZ
 from train.speech.discriminator import adversarial_losses
+from train.speech.pack import write_pack
 
 # Levels that are validated: they aim at 3 and 6 kbit/s, where the logarithm of the rate, which is
 # even in the level, is 1.5 times 2 and 4.
 _VALIDATED = {3: 25 / 64, 6: 50 / 64}
+# Pieces of speech whose lowest bins say how to begin.
+_START_PIECES = 64
 # The codec's start from silence says nothing of it.
 _FIRST_SAMPLES = 2 * FRAME_SAMPLES
 
@@ -37,18 +41,28 @@ class SpeechCodecRecipe:
             raise ValueError("loss.adversarial is set, but network.discriminator_channels is 0")
         self.config, self.device = config, device
         self.pieces = SpeechPieces(config.data)
+        self._packed = DevicePieces(self.pieces, device) if config.data.pack else None
         self.network = SpeechCodec(config.network)
         self._validation = torch.from_numpy(self.pieces.validation())
 
     def start(self) -> None:
-        """Nothing: the network's own start is the one to train from."""
+        """The lowest bins begin with the best linear transform of some training speech."""
+        rng = np.random.default_rng(self.config.seed)
+        pieces = [
+            self.batch(rng)[0] for _ in range(-(-_START_PIECES // self.config.optimize.batch_size))
+        ]
+        self.network.start(torch.cat(pieces).to(self.device))
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Speech (N, segment_samples), levels (N,), spread evenly over [0, 1], losses (N, T)."""
         size = self.config.optimize.batch_size
         level = (rng.permutation(size) + rng.random(size)) / size
+        if self._packed is not None:
+            audio = self._packed.batch(rng, size)
+        else:
+            audio = torch.from_numpy(self.pieces.batch(rng, size))
         return (
-            torch.from_numpy(self.pieces.batch(rng, size)),
+            audio,
             torch.from_numpy((level * 64).round().astype(np.float32) / 64),
             torch.from_numpy(self.pieces.lost(rng, size)),
         )
@@ -120,8 +134,8 @@ class SpeechCodecRecipe:
 
     @staticmethod
     def pack(config: Config, out: Path) -> dict[str, Any]:
-        """Recordings are decoded once into `data.cache` and need no packing: ValueError."""
-        raise ValueError("recordings are kept decoded in data.cache, there is nothing to pack")
+        """Write the config's speech and noise into one compact file; what it holds and lost."""
+        return write_pack(config.data, out)
 
 
 def aligned(restored: torch.Tensor, audio: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

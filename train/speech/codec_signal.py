@@ -14,11 +14,15 @@ import torch.nn.functional as F
 __all__ = [
     "BINS",
     "CANDIDATES",
+    "FINE",
+    "FINE_BINS",
     "FRAME_SAMPLES",
     "HEARD",
     "HOP_SAMPLES",
     "SAMPLE_RATE_HZ",
+    "UNIT_FLOOR",
     "WINDOW_SAMPLES",
+    "fine_structure",
     "heard",
     "held",
     "pitch_hz",
@@ -33,6 +37,13 @@ BINS = WINDOW_SAMPLES // 2 + 1
 LONG_SAMPLES, LONG_BINS = 512, 128
 # Powers of two short windows and of the long one.
 HEARD = 2 * BINS + LONG_BINS
+# Below 1200 Hz, where an ear, and PESQ, tell harmonics apart, what lies in a bin is coded too: of
+# two windows real and imaginary parts, of about 1 in bins around.
+FINE_BINS = 24
+FINE = 4 * FINE_BINS
+_FINE_FLOOR = 1e-5
+# Where pulses have hardly anything, 30 dB under their power, their phases say nothing.
+UNIT_FLOOR = 1e-3
 # Pitches: 70 to 543 Hz in 43 steps an octave, 1.6 % each.
 CANDIDATES, LOWEST_HZ, STEPS_PER_OCTAVE = 128, 70.0, 43.0
 # Powers to this exponent make a correlation whose peaks formants move little.
@@ -84,17 +95,50 @@ def tracked(correlation: torch.Tensor) -> torch.Tensor:
     The first is near the middle, and what is not periodic keeps the pitch before it, which costs
     next to nothing to say.
     """
-    index = torch.arange(CANDIDATES, device=correlation.device)
-    before = torch.full((len(correlation),), CANDIDATES // 2, device=correlation.device)
+    device, time = correlation.device, correlation.shape[1]
+    index = torch.arange(CANDIDATES, device=device)
     scores = correlation + _SHORT_BONUS / CANDIDATES * index
-    found = []
-    for t in range(correlation.shape[1]):
-        near = (1 - (index - before[:, None]).abs() / _NEAR_STEPS).clamp_min(0)
-        best = (scores[:, t] + _NEAR_BONUS * near).argmax(1)
-        sure = correlation[:, t].gather(1, best[:, None])[:, 0] >= _LEAST
-        before = torch.where(sure, best, before)
-        found.append(before)
-    return torch.stack(found, dim=1)
+    # From every pitch that may have come before, where each frame leads to: the best of all, or of
+    # those that are near and so count more.
+    reach = math.ceil(_NEAR_STEPS) - 1
+    offset = torch.arange(-reach, reach + 1, device=device)
+    bonus = _NEAR_BONUS * (1 - offset.abs() / _NEAR_STEPS)
+    around = F.pad(scores, (reach, reach), value=-math.inf).unfold(2, 2 * reach + 1, 1)
+    near, place = (around + bonus).max(dim=-1)
+    best, choice = scores.max(dim=-1, keepdim=True)
+    leads = torch.where(near > best, index + offset[place], choice)
+    sure = correlation.gather(2, leads) >= _LEAST
+    leads = torch.where(sure, leads, index)
+    # Two of them after each other are one, so that all are known in as many rounds as log2(time).
+    span = 1
+    while span < time:
+        later = leads[:, span:].gather(2, leads[:, :-span])
+        leads = torch.cat([leads[:, :span], later], dim=1)
+        span *= 2
+    return leads[:, :, CANDIDATES // 2]
+
+
+def fine_structure(audio: torch.Tensor, tones: torch.Tensor) -> torch.Tensor:
+    """What lies in the lowest bins of each frame, by the phases of pulses, (N, T, FINE).
+
+    Spectra of the two windows that the decoder speaks at a frame, which are those of the frame
+    before, turned back by the phases of its pulses and divided by the root mean square of the bins
+    around: harmonics stand still, and everything is of the order of 1.
+
+    Args:
+        audio: float32 (N, 320 * T) in [-1, 1]; silence came before.
+        tones: spectra of the pulses, (N, T, 2, 2, BINS).
+    """
+    frames = F.pad(audio, (FRAME_SAMPLES + HOP_SAMPLES, 0)).unfold(1, WINDOW_SAMPLES, HOP_SAMPLES)
+    window = torch.hann_window(WINDOW_SAMPLES, dtype=audio.dtype, device=audio.device).sqrt()
+    spectra = torch.fft.rfft(frames[:, : 2 * tones.shape[1]] * window)[..., :FINE_BINS]
+    spectra = spectra.unflatten(1, (-1, 2))
+    power = torch.view_as_real(spectra).square().sum(-1).mean(2)
+    around = F.avg_pool1d(power, 5, stride=1, padding=2)[:, :, None]
+    re, im = tones[..., :FINE_BINS].unbind(-2)
+    turned = spectra * torch.complex(re, -im) * torch.rsqrt(re.square() + im.square() + UNIT_FLOOR)
+    turned = turned * torch.rsqrt(around + _FINE_FLOOR)
+    return torch.stack((turned.real, turned.imag), dim=-2).flatten(2)
 
 
 def held(index: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
