@@ -10,8 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from train.checkpoint import find_checkpoint, load_checkpoint
 from train.config import config_from_dict, read_config
-from train.run import new_run
+from train.run import load_start, new_run
 from train.speech.codec_context import SpeechContext
 from train.speech.codec_data import CodecSpeech, SpeechPieces
 from train.speech.codec_device import DevicePieces
@@ -300,6 +301,19 @@ def test_alignment_puts_a_delayed_copy_on_its_original(voice):
 def test_shipped_configs_are_read():
     for name in ("speech-codec", "smoke-speech-codec"):
         assert read_config(CONFIGS / f"{name}.toml").task == "speech-codec"
+
+
+def test_a_run_without_an_adversary_starts_from_the_codec_that_ships():
+    config = read_config(CONFIGS / "speech-codec.toml")
+    network = SpeechCodec(config.network)
+    before = load_start(network, find_checkpoint("speech-codec"), config)
+    assert [run["step"] for run in before] == [4497, 1511]
+    saved = load_checkpoint(find_checkpoint("speech-codec"))[1]["averaged"]
+    assert set(saved) - set(network.state_dict()) == {n for n in saved if "discriminator" in n}
+    assert torch.equal(network.log_steps, saved["log_steps"])
+    judged = SpeechCodec(dataclasses.replace(config.network, discriminator_channels=24))
+    load_start(judged, find_checkpoint("speech-codec"), config)
+    assert all(torch.equal(value, saved[name]) for name, value in judged.state_dict().items())
 
 
 def test_pitches_are_tracked_as_frame_after_frame_would():

@@ -301,6 +301,12 @@ class SpeechCodec(nn.Module):
         if config.discriminator_channels:
             self.discriminator = Discriminator(config.discriminator_channels)
 
+    def widened(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of a codec to start from, without its adversary where this one has none."""
+        if hasattr(self, "discriminator"):
+            return state
+        return {n: v for n, v in state.items() if not n.startswith("discriminator.")}
+
     def steps(self, level: torch.Tensor) -> torch.Tensor:
         """Quantization steps of the latents, (N, latents, 1, 1), at levels (N,) in [0, 1]."""
         return steps_at(self.log_steps, level)
