@@ -1,4 +1,4 @@
-"""Tables of what `benchmarks.autoencoders` and `benchmarks.throughput` measured."""
+"""Tables of what `benchmarks.autoencoders`, `throughput` and `speech_codec` measured."""
 
 from __future__ import annotations
 
@@ -6,6 +6,31 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Row = dict[str, str]
+
+
+def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each codec at each rate: what is heard of it, with losses too, and its speed."""
+
+    def pair(found: Mapping[str, Any], keys: tuple[str, str], digits: int) -> str:
+        values = [found.get(key) for key in keys]
+        return " / ".join("-" if value is None else f"{value:.{digits}f}" for value in values)
+
+    lossy = f"{result['loss']:.0%} lost"
+    return [
+        {
+            "codec": name,
+            "kbit/s": f"{found['bit_per_s'] / 1000:.2f}",
+            "PESQ-WB / STOI": f"{found['pesq']:.2f} / {found['stoi']:.3f}",
+            "ESTOI": f"{found['estoi']:.3f}",
+            f"PESQ-WB / STOI, {lossy}": (
+                f"{found['pesq_lossy']:.2f} / {found['stoi_lossy']:.3f}"
+                if "pesq_lossy" in found
+                else "-"
+            ),
+            "times real time, encode / decode": pair(found, ("encode_speed", "decode_speed"), 0),
+        }
+        for name, found in result["systems"].items()
+    ]
 
 
 def autoencoder_rows(result: Mapping[str, Any]) -> list[Row]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.family_tables import autoencoder_rows, throughput_rows
+from benchmarks.family_tables import autoencoder_rows, speech_codec_rows, throughput_rows
 from benchmarks.outside import outside_rows
 from benchmarks.signal_tables import (
     beat_rows,
@@ -423,6 +423,16 @@ PUBLISHED = (
         " --plot docs/packet_loss.png",
         packet_loss_rows,
         None,
+    ),
+    Published(
+        "speech_codec.json",
+        "**Speech in few bits**: 60 clean recordings of speakers that were not trained on; losses"
+        " in bursts of 3 frames of 20 ms, in packets of one frame each. PESQ, STOI and ESTOI are"
+        " what `speech-codec` was trained for.",
+        "python -m benchmarks.speech_codec CLEAN --model speech-codec"
+        " --json benchmarks/results/speech_codec.json",
+        speech_codec_rows,
+        "speech-codec",
     ),
     Published("signals_compression.json", "", _COMPRESSION, compression_rows, "ecg-codec"),
     Published("signals_compression.json", "", _COMPRESSION, encode_time_rows, "ecg-codec"),

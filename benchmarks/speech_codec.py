@@ -30,6 +30,7 @@ from rich.table import Table
 from benchmarks.speech import AUDIO_SUFFIXES, TITLES, Metric, installed_metrics, progress, read_mono
 from benchmarks.speech_codec_peers import FRAME, RATE_HZ, Coded, Mask, Sound, System, codec2, opus
 from edgeae.bench.machine import machine, versions
+from edgeae.bundle import find
 from edgeae.signal.speech_codec import SpeechCodec
 
 # Levels that aim at 1.5, 3, 6 and 9 kbit/s: the logarithm of the rate is even in the quality.
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Phases are not coded, by none of them.
     del metrics["si_sdr_db"]
     systems = [s for q in options.qualities for m in options.model for s in [ours(m, q)]]
+    bundles = [find(model) for model in options.model]
     for peer, name, needed in (
         *((opus(kbit), f"Opus {kbit}", "av") for kbit in OPUS_KBIT),
         (codec2(), "Codec 2", "codec2"),
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "method": " ".join((__doc__ or "").split("\n\n")[2].split()),
         "folder": options.clean.resolve().parent.name,
         "files": len(files),
+        "bundles": {bundle.manifest.name: bundle.id for bundle in bundles},
         "loss": options.loss,
         "burst_frames": BURST_FRAMES,
         "machine": machine(),

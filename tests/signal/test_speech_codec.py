@@ -206,3 +206,20 @@ def test_a_golden_file_has_its_symbols(codec):
     past = codec.coder.contexts.past()
     found = codec.coder.decode(past, known.shape[1], bytes(block), content.header.level)
     assert np.array_equal(found, known)
+
+
+def test_the_codec_that_ships_says_what_it_was_told_in_few_bits():
+    codec = SpeechCodec.load("speech-codec")
+    talk = made_talk(32_000)
+    blob = codec.compress(talk, quality=4.125)
+    assert 8 * len(blob) < 4500 * 2
+    said = codec.decompress(blob)
+    # Its phases are its own; how loud it is when and where is what it was told.
+    powers = [
+        np.abs(np.fft.rfft(x.reshape(-1, 400), axis=1))[:, :80].reshape(-1, 10, 8).sum(-1)
+        for x in (talk, said)
+    ]
+    there = powers[0] > 0.03 * powers[0].max()
+    far = np.log(powers[1][there] + 1e-3) - np.log(powers[0][there] + 1e-3)
+    assert there.sum() > 50 and np.abs(far).mean() < 0.6
+    assert np.abs(codec.decompress(codec.compress(np.zeros(8000, np.float32)))).max() < 1e-3
