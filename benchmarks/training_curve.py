@@ -54,8 +54,10 @@ def curve(runs: Sequence[dict[str, Any]]) -> list[dict[str, float]]:
     minutes, steps = 0.0, 0
     for run in runs:
         for entry in run["history"]:
-            rates = [entry[f"bits_per_pixel_{quality}"] for quality in QUALITIES]
-            qualities = [entry[f"psnr_db_{quality}"] for quality in QUALITIES]
+            # Before there were efforts a codec had one encoder.
+            of = "_fast" if f"psnr_db_fast_{QUALITIES[0]}" in entry else ""
+            rates = [entry[f"bits_per_pixel{of}_{quality}"] for quality in QUALITIES]
+            qualities = [entry[f"psnr_db{of}_{quality}"] for quality in QUALITIES]
             rows.append((minutes + entry["minutes"], steps + entry["step"], rates, qualities))
         minutes, steps = minutes + run["seconds"] / 60, steps + run["step"]
     _, _, last_rates, last_qualities = rows[-1]

@@ -12,12 +12,15 @@ __all__ = ["graph_of", "report_of"]
 
 
 def graph_of(bundle: Bundle, role: str, *, precision: str, **options: Any) -> Graph:
-    """The graph of a role, in fp32 where the bundle has it in no other precision.
+    """The graph of a role, in the only precision that the bundle has it in where it is not there
+    in the one asked for.
 
     `options` are those of `Graph`. Raises BundleError and ProviderError as it does.
     """
-    there = precision in bundle.manifest.graphs.get(role, {})
-    return Graph(bundle.graph(role, precision if there else "fp32"), **options)
+    there = bundle.manifest.graphs.get(role, {})
+    if precision not in there:
+        precision = "fp32" if "fp32" in there or not there else next(iter(there))
+    return Graph(bundle.graph(role, precision), **options)
 
 
 def report_of(bundle: Bundle, precision: str, graphs: Mapping[str, Graph]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from export.tables import count_symbols, fit_tables, logistic_tables
 from train.config import Config
 from train.entropy_model import CENTERED_SLICES, SliceContext
 from train.image.data import made_images, middle_square, read_photos, spread
-from train.image.network import STRIDE, Analysis, PhotoCodec, PhotoNetwork
+from train.image.network import STRIDE, Analysis, Encoder, PhotoCodec, PhotoNetwork
 
 # Latents a side of the square that is coded on its own: 1024 pixels.
 TILE = 64
@@ -109,11 +109,13 @@ def export_photo_codec(
     # The bundle keeps the weights of the transforms in half precision, so they are rounded first:
     # what torch and the tables see is what ships.
     network = network.eval().cpu().float()
-    for part in (network.analysis, network.synthesis):
+    for part in (*network.encoders.values(), network.synthesis):
         part.half().float()
     floats = [_planes(image) for image in images]
     with torch.no_grad():
-        latents = [network.analysis(torch.from_numpy(planes)).numpy()[0] for planes in floats]
+        latents = [
+            network.encoders["fast"](torch.from_numpy(planes)).numpy()[0] for planes in floats
+        ]
         steps = network.steps(torch.linspace(0, 1, LEVELS))[:, :, 0, 0].numpy()
 
     files = _write_transforms(network, out, floats, latents, steps)
@@ -128,15 +130,28 @@ def export_photo_codec(
     figures = {
         "context_integer_cost": _check_contexts(network, model, tables, latents, steps),
         "parameters": {
-            name: sum(p.numel() for p in getattr(network, name).parameters())
-            for name in ("analysis", "synthesis", "context")
+            **{
+                _role(effort): sum(p.numel() for p in encoder.parameters())
+                for effort, encoder in network.encoders.items()
+            },
+            "decoder": sum(p.numel() for p in network.synthesis.parameters()),
+            "context": sum(p.numel() for p in network.context.parameters()),
         },
         "kilomacs_per_pixel": _kilomacs(network),
     }
     return {
         "graphs": files,
         "files": ["tables.bin"],
-        "layout": {"kind": "image", "channels": 3, "stride": STRIDE},
+        "layout": {
+            "kind": "image",
+            "channels": 3,
+            "stride": STRIDE,
+            "encoder_halos": {
+                effort: _encoder_halo(size)
+                for effort, size in config.encoders.items()
+                if effort != "fast"
+            },
+        },
         "latent": {
             "stride": STRIDE,
             "slices": [
@@ -147,13 +162,24 @@ def export_photo_codec(
                 }
                 for part in _slices(network)
             ],
+            "encoder_halo": _encoder_halo(config.fast),
             # A block reaches one cell of 8 pixels further; a latent is two cells wide.
-            "encoder_halo": -(-config.analysis_blocks // 2),
-            "decoder_halo": -(-config.synthesis_blocks // 2),
+            "decoder_halo": config.synthesis_deep_blocks + -(-config.synthesis_blocks // 2),
             "tile": TILE,
         },
         "figures": figures,
     }
+
+
+def _role(effort: str) -> str:
+    return "encoder" if effort == "fast" else f"encoder_{effort}"
+
+
+def _encoder_halo(size: Encoder) -> int:
+    """Latents around a tile that an encoder sees: each block reaches one place further, of 4, of 8
+    or of 16 pixels."""
+    pixels = 4 * size.fine_blocks + 8 * size.blocks + STRIDE * size.deep_blocks
+    return -(-pixels // STRIDE)
 
 
 def _planes(image: Pixels) -> npt.NDArray[np.float32]:
@@ -176,12 +202,15 @@ def _write_transforms(
     steps: npt.NDArray[np.float32],
 ) -> dict[str, dict[str, str]]:
     files: dict[str, dict[str, str]] = {}
-    reach = _learned_reach(network.analysis, floats)
     pixels = [{"pixels": planes} for planes in floats]
-    for role, (graph, in_float), inputs in (
-        ("encoder", encoder_graph(network.analysis, reach), pixels),
-        ("decoder", decoder_graph(network.synthesis), _decoder_inputs(latents, steps)),
-    ):
+    parts = [
+        (_role(effort), encoder_graph(analysis), pixels)
+        for effort, analysis in network.encoders.items()
+        if isinstance(analysis, Analysis)
+    ]
+    parts.append(("decoder", decoder_graph(network.synthesis), _decoder_inputs(latents, steps)))
+    graphs: dict[str, Graph] = {}
+    for role, (graph, in_float), inputs in parts:
         files[role] = {precision: f"{role}.{precision}.onnx" for precision in ("fp32", "int8")}
         fp32, int8 = (out / file for file in files[role].values())
         onnx.save_model(graph, fp32)
@@ -190,33 +219,24 @@ def _write_transforms(
             model = onnx.load_model(file)
             store_half(model)
             onnx.save_model(model, file)
-    run_encoder, run_decoder = (
-        Graph(read_graph(out / f"{role}.fp32.onnx")) for role in ("encoder", "decoder")
-    )
+        graphs[role] = Graph(read_graph(fp32))
+        if role.startswith("encoder_"):
+            # A large encoder is there for power to spare, not for precision: one file is enough.
+            fp32.unlink()
+            files[role] = {"int8": int8.name}
     # The second shape is not square and smaller than the receptive field.
     for planes in (floats[0], floats[0][:, :, :48, :80]):
         planes = np.ascontiguousarray(planes)
+        level = torch.full((1, 1, 1, 1), 0.375)
         with torch.no_grad():
-            expected = network.analysis(torch.from_numpy(planes))
-            level = torch.full((1, 1, 1, 1), 0.375)
+            for effort, analysis in network.encoders.items():
+                expected = analysis(torch.from_numpy(planes))
+                found = graphs[_role(effort)](planes)[0]
+                check_close(_role(effort), found, expected.numpy(), 2e-3)
             restored = network.synthesis(expected, level)
-        check_close("encoder", run_encoder(planes)[0], expected.numpy(), 1e-3)
-        check_close(
-            "decoder", run_decoder(expected.numpy(), level.numpy())[0], restored.numpy(), 1e-3
-        )
+        found = graphs["decoder"](expected.numpy(), level.numpy())[0]
+        check_close("decoder", found, restored.numpy(), 1e-3)
     return files
-
-
-def _learned_reach(
-    analysis: Analysis, floats: Sequence[npt.NDArray[np.float32]]
-) -> npt.NDArray[np.float64]:
-    """Of each latent the magnitude that what the network adds to the linear path exceeds in one
-    case of a thousand, (latent,)."""
-    with torch.no_grad():
-        learned = [analysis.learned(torch.from_numpy(planes))[0].flatten(1) for planes in floats]
-    magnitudes = torch.cat(learned, dim=1).abs().double().numpy()
-    reach: npt.NDArray[np.float64] = np.quantile(magnitudes, 0.999, axis=1)
-    return reach
 
 
 def _decoder_inputs(
@@ -364,18 +384,10 @@ def verify_photo_codec(bundle: Path, images: Sequence[Pixels]) -> dict[str, Any]
 
 def _kilomacs(network: PhotoCodec) -> dict[str, float]:
     """Thousands of multiply-adds per pixel, from the shapes of the convolutions."""
-    totals = {}
-    for name, part in (("encoder", network.analysis), ("decoder", network.synthesis)):
-        macs = 0.0
-        for path, layer in part.named_modules():
-            if isinstance(layer, torch.nn.Conv2d) and path != "condition":
-                coarse = (
-                    path in ("linear", "leave")
-                    if name == "encoder"
-                    else path in ("linear", "enter")
-                )
-                macs += layer.weight.numel() / (STRIDE**2 if coarse else 64)
-        totals[name] = round(macs / 1000, 2)
+    totals = {
+        _role(effort): _part_kilomacs(encoder) for effort, encoder in network.encoders.items()
+    }
+    totals["decoder"] = _part_kilomacs(network.synthesis)
     # Contexts that are coded in two phases run twice.
     contexts = sum(
         sum(p.numel() for p in part.parameters()) * (2 if part.two_phases else 1)
@@ -383,3 +395,14 @@ def _kilomacs(network: PhotoCodec) -> dict[str, float]:
     )
     totals["context"] = round(contexts / STRIDE**2 / 1000, 2)
     return totals
+
+
+def _part_kilomacs(part: torch.nn.Module) -> float:
+    macs = 0.0
+    analysis = isinstance(part, Analysis)
+    for path, layer in part.named_modules():
+        if isinstance(layer, torch.nn.Conv2d) and "condition" not in path:
+            deep = path.startswith("deep_blocks") or path == ("leave" if analysis else "enter")
+            fine = path.startswith(("fine_enter", "fine_blocks"))
+            macs += layer.weight.numel() / (STRIDE**2 if deep else 16 if fine else 64)
+    return round(macs / 1000, 2)

@@ -125,6 +125,7 @@ def centered_round(values: torch.Tensor, middle: torch.Tensor, scale: torch.Tens
     return torch.where(pays, inner, near)
 
 
+@torch.no_grad()
 def _chosen(values: torch.Tensor, raw: torch.Tensor, middle: torch.Tensor | None) -> torch.Tensor:
     scale = logistic_scale(raw.float())
     if middle is None:
@@ -209,12 +210,20 @@ _WIDE_AXES = {"mix": (0,), "gather": (0,), "join": (0, 1), "scale": (1,), "middl
 class ContextModel(nn.Module):
     """Bits of a whole latent under the slice contexts."""
 
-    def __init__(self, slices: tuple[int, ...], channels: int) -> None:
+    def __init__(self, slices: tuple[int, ...], channels: tuple[int, ...]) -> None:
+        """`channels` are those inside the context of each slice.
+
+        Raises ValueError unless there are as many as slices.
+        """
         super().__init__()
+        if len(channels) != len(slices):
+            raise ValueError(
+                f"context_channels are {list(channels)}, expected {len(slices)}, one for each slice"
+            )
         self.slices = slices
         self.contexts = nn.ModuleList(
-            SliceContext(slices[:i], own, channels, centered=i < CENTERED_SLICES)
-            for i, own in enumerate(slices)
+            SliceContext(slices[:i], own, inside, centered=i < CENTERED_SLICES)
+            for i, (own, inside) in enumerate(zip(slices, channels, strict=True))
         )
 
     def forward(
@@ -269,27 +278,44 @@ class ContextModel(nn.Module):
             found[name] = value
         return found
 
-    @torch.no_grad()
-    def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The symbols that the codec picks, float32 whole numbers (N, latent, h, w).
+    def coded(self, values: torch.Tensor, level: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The symbols that the codec picks, and the bits of every picture.
 
-        They lie nearer to their middle, or to zero, by as much as their spread, which the symbols
-        before them tell, makes it pay.
+        Symbols lie nearer to their middle, or to zero, by as much as their spread, which the
+        symbols before them tell, makes it pay. Derivatives of the bits are as `bits_of_items` says.
 
         Args:
             values: latents in quantization steps, float32 (N, latent, h, w).
             level: quality levels, float32 (N,) in [0, 1].
+
+        Returns:
+            Whole numbers, float32 (N, latent, h, w) without derivatives, and (N,).
         """
+        bits = values.new_zeros(len(values))
         parts: list[torch.Tensor] = []
-        first = checkerboard(values.shape[2], values.shape[3], values.device)
+        first = checkerboard(values.shape[2], values.shape[3], values.device) > 0
         for context, value in zip(self.contexts, values.split(self.slices, dim=1), strict=True):
             assert isinstance(context, SliceContext)
-            own = _chosen(value, *context(parts, torch.zeros_like(value), 0.0, level))
+            fixed = value.detach()
+            raw, middle = context(parts, torch.zeros_like(value), 0.0, level)
+            own = _chosen(fixed, raw, middle)
             if context.two_phases:
-                late = _chosen(value, *context(parts, own * first, 1.0, level))
-                own = torch.where(first > 0, own, late)
+                raw_2, middle_2 = context(parts, own * first, 1.0, level)
+                own = torch.where(first, own, _chosen(fixed, raw_2, middle_2))
+                raw = torch.where(first, raw, raw_2)
+                if middle is not None:
+                    middle = torch.where(first, middle, middle_2)
+            if middle is None:
+                middle = torch.zeros_like(raw)
+            noisy = value + torch.rand_like(value) - 0.5 if self.training else value
+            bits = bits + bits_of_items(raw, middle, noisy, own)
             parts.append(own)
-        return torch.cat(parts, dim=1)
+        return torch.cat(parts, dim=1), bits
+
+    @torch.no_grad()
+    def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """The symbols of `coded` alone."""
+        return self.coded(values, level)[0]
 
     @staticmethod
     def distribution(

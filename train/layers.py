@@ -1,4 +1,4 @@
-"""Building blocks that every runtime takes: 1x1 and depthwise convolutions and ReLU."""
+"""Building blocks that every runtime takes: convolutions and ReLU."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ class SeparableResidual(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.narrow(torch.relu(self.widen(self.spatial(x))))
+
+
+class DenseResidual(nn.Module):
+    """x + pointwise(ReLU(3x3(x))), shape (N, channels, H, W) kept.
+
+    The sum is in float32, also where the convolutions are not; the last layer starts at zero, so
+    that a new block is the identity.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.spatial = nn.Conv2d(channels, hidden, 3, padding=1)
+        self.narrow = nn.Conv2d(hidden, channels, 1)
+        begin_at_zero(self.narrow)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.narrow(torch.relu(self.spatial(x)))

@@ -41,6 +41,14 @@ def compress(
         int | None,
         typer.Option(min=1, help="The best quality that fits, instead of --quality."),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(
+            help="Of images: fast, or best for fewer bytes in several times the time. By default "
+            "fast; whoever reads one reads the other.",
+            show_default=False,
+        ),
+    ] = None,
     max_error: Annotated[
         float | None,
         typer.Option(min=0, help="Of series: the largest error of any sample.", show_default=False),
@@ -98,13 +106,13 @@ def compress(
         raise UsageError("give one of --quality, --max-bytes, --max-error and --lossless")
     if not series and max_error is not None:
         raise UsageError("--max-error is for series, expected a table or an array")
-    if series and (strip or psnr or large):
-        raise UsageError("--strip, --psnr and --large are for images")
+    if series and (strip or psnr or large or effort):
+        raise UsageError("--strip, --psnr, --large and --effort are for images")
     if talk:
-        if lossless is not None or max_error is not None or strip or psnr or large:
+        if lossless is not None or max_error is not None or strip or psnr or large or effort:
             raise UsageError("speech takes --quality or --max-bytes and no other bound")
         speech.check_pipes(sources, target, raw, max_bytes)
-    if items and (lossless is not None or strip or psnr or large):
+    if items and (lossless is not None or strip or psnr or large or effort):
         raise UsageError(
             f"{model} is an autoencoder, expected --quality or --max-bytes and no other of the "
             "options that are for images"
@@ -120,7 +128,7 @@ def compress(
         advice=": --keep-suffix tells them apart",
     )
     name = model or speech.default_model(talk) or ("ecg-codec" if series else "photo-codec")
-    loading = options.loading(name, precision, provider, device, threads)
+    loading = options.loading(name, precision, provider, device, threads, effort)
     work: functools.partial[Any]
     suffixes, what = image_files.SUFFIXES, "image"
     if items:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +52,9 @@ from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 
 __all__ = [
+    "EFFORTS",
     "PACKET_LIMITS",
+    "Effort",
     "ImageCodec",
     "Latent",
     "decompress_exact",
@@ -67,9 +69,38 @@ PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 12)
 _CONCEALED_PIXELS = 1 << 20
 
 
+# What an encoder may take: about the time of the decoder, or several times that.
+Effort = Literal["fast", "best"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+# Latents that an encoder may see around a tile.
+LARGEST_HALO = 64
+
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+
+
+def _encoder(bundle: Bundle, effort: Effort, halo: int) -> tuple[str, int]:
+    """The role of the graph of an effort, and the latents around a tile that it must see, which are
+    `halo` for "fast".
+
+    Raises BundleError if there is none, ValueError for an unknown effort.
+    """
+    if effort not in EFFORTS:
+        known = " or ".join(f'"{known}"' for known in EFFORTS)
+        raise ValueError(f"effort is {effort!r}, expected {known}")
+    if effort == "fast":
+        return "encoder", halo
+    role, halos = f"encoder_{effort}", bundle.manifest.layout.get("encoder_halos", {})
+    if role not in bundle.manifest.graphs:
+        raise BundleError(f'{bundle.manifest.name} has no encoder of effort "{effort}"')
+    found = halos.get(effort) if isinstance(halos, dict) else None
+    if type(found) is not int or not 0 <= found <= LARGEST_HALO:
+        raise BundleError(
+            f"{bundle.manifest.name}: the layout's encoder_halos of {effort} is {found!r}, "
+            f"expected 0 to {LARGEST_HALO}"
+        )
+    return role, found
 
 
 class ImageCodec:
@@ -80,6 +111,7 @@ class ImageCodec:
         bundle: Bundle,
         *,
         precision: str | None = None,
+        effort: Effort = "fast",
         providers: Sequence[Provider] | None = None,
         device: str | None = None,
         threads: int = 1,
@@ -93,6 +125,7 @@ class ImageCodec:
         self.bundle = bundle
         self._settings = {
             "precision": precision,
+            "effort": effort,
             "providers": providers,
             "device": device,
             "threads": threads,
@@ -113,13 +146,15 @@ class ImageCodec:
             strict=strict,
         )
 
-        encoder, decoder = graph("encoder"), graph("decoder")
+        self.effort = effort
+        role, halo = _encoder(bundle, effort, spec.encoder_halo)
+        encoder, decoder = graph(role), graph("decoder")
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
         models = [bundle.graph(f"context{i}", "fp32") for i in range(len(spec.slices))]
         contexts = [Graph(model, providers=[CPU], threads=threads) for model in models]
         check_ports(spec, encoder, decoder, contexts)
         self._analysis = Analysis(
-            encoder, spec.channels, stride=spec.stride, side=spec.tile, halo=spec.encoder_halo
+            encoder, spec.channels, stride=spec.stride, side=spec.tile, halo=halo
         )
         self._synthesis = Synthesis(
             decoder, steps, stride=spec.stride, side=spec.tile, halo=spec.decoder_halo
@@ -133,6 +168,7 @@ class ImageCodec:
         model: str | Path,
         *,
         precision: str | None = None,
+        effort: Effort = "fast",
         providers: Sequence[Provider] | None = None,
         device: str | None = None,
         threads: int = 1,
@@ -143,6 +179,8 @@ class ImageCodec:
         Args:
             model: a name that `edgeae models` lists, or a path.
             precision: "fp32" or "int8" for encoder and decoder; None takes int8 where there is one.
+            effort: "fast", or "best" for an encoder that takes several times as long and needs
+                fewer bytes; every reader of the files of one reads those of the other.
             providers: onnxruntime's provider names for the encoder and decoder, or pairs of a name
                 and its options; None is the CPU.
             device: "cpu", "gpu", "npu" or "auto" instead of `providers`, see `Graph`.
@@ -150,12 +188,14 @@ class ImageCodec:
             strict: refuse to run any node elsewhere than on `providers`.
 
         Raises:
-            BundleError: not there, damaged, or not a codec.
+            BundleError: not there, damaged, not a codec, or without an encoder of this effort.
             ProviderError: a provider is not available or takes no node.
+            ValueError: an unknown effort.
         """
         return cls(
             find(model),
             precision=precision,
+            effort=effort,
             providers=providers,
             device=device,
             threads=threads,

@@ -57,8 +57,8 @@ _ALIKE, _HALF_RESOLUTION_DB = 0.5, 20.0
 # The least PSNR at quality 9, and how much less a quality below may have; photographs keep 38 dB at
 # 9 and 25 at 1.
 _LEAST_PSNR_DB, _LEAST_PSNR_STEP_DB = 35.0, 4.0
-# Enough to know the content by.
-_LOOKED_AT_PIXELS = 1 << 20
+# Enough to know the content by, in strips of so many rows spread over the image.
+_LOOKED_AT_PIXELS, _STRIP_ROWS = 1 << 17, 8
 
 
 @dataclass(frozen=True)
@@ -78,11 +78,9 @@ def looks_plain(image: Image) -> bool:
     """Whether an image, uint8 (H, W) or (H, W, C), looks like text, line art or a fine pattern
     rather than a photo: whether an exact file may be the better one."""
     pixels = image[:, :, None] if image.ndim == 2 else image[..., :3]
-    rows = max(2, min(pixels.shape[0], _LOOKED_AT_PIXELS // max(1, pixels.shape[1])) // 2 * 2)
-    top = max(0, (pixels.shape[0] - rows) // 2)
-    part = pixels[top : top + rows, : pixels.shape[1] // 2 * 2]
-    if part.shape[0] < 2 or part.shape[1] < 2:
+    if pixels.shape[0] < 2 or pixels.shape[1] < 2:
         return False
+    part = _strips(pixels[:, : pixels.shape[1] // 2 * 2])
     # Every photograph is looked at: whole planes and sums, a sixth of the time of reductions.
     same = part[:, 1:] == part[:, :-1]
     if np.logical_and.reduce([same[..., i] for i in range(same.shape[2])]).mean() > _ALIKE:
@@ -94,6 +92,15 @@ def looks_plain(image: Image) -> bool:
     # What a mean of four values loses of their squares; float64 holds these whole numbers exactly.
     lost = (_energy(part) - _energy(sums) / 4) / part.size
     return lost > 255**2 * 10 ** (-_HALF_RESOLUTION_DB / 10)
+
+
+def _strips(pixels: Image) -> Image:
+    """All rows of a small image (H, W, C), strips of a large one."""
+    every = -(-pixels.shape[0] * pixels.shape[1] // _LOOKED_AT_PIXELS)
+    starts = range(0, pixels.shape[0] - _STRIP_ROWS + 1, every * _STRIP_ROWS)
+    if every == 1 or not starts:
+        return pixels
+    return np.concatenate([pixels[start : start + _STRIP_ROWS] for start in starts])
 
 
 def _energy(values: npt.NDArray[Any]) -> float:

@@ -210,14 +210,21 @@ _CHANNELS = sum(channels for channels, _, _ in CODEC_SLICES)
 
 
 def tiny_codec_bundle(
-    path: Path, *, tile: int = 4, int8: bool = False, seed: int = 0, **sections: Any
+    path: Path,
+    *,
+    tile: int = 4,
+    int8: bool = False,
+    best: bool = False,
+    seed: int = 0,
+    **sections: Any,
 ) -> Path:
     """A codec bundle in the directory `path`, which is made if need be; gives the path back.
 
     Encoder and decoder look one latent beyond a block, and roughly undo each other: smooth pictures
     come back. Contexts look one latent around, use every kind of slice and leave some symbols
-    uncoded. `tile` is in latents of 4 pixels; `int8` adds a quantized encoder; another `seed` is
-    another transform, with another id. `sections` replace the manifest's.
+    uncoded. `tile` is in latents of 4 pixels; `int8` adds a quantized encoder, `best` one of that
+    effort, which sees nothing around a block and rounds otherwise; another `seed` is another
+    transform, with another id. `sections` replace the manifest's.
     """
     path.mkdir(parents=True, exist_ok=True)
     blur = np.random.default_rng(seed).normal(0, 0.01, (_CHANNELS, _CHANNELS, 3, 3))
@@ -230,6 +237,9 @@ def tiny_codec_bundle(
     if int8:
         onnx.save(_codec_encoder(blur, int8=True), path / "encoder.int8.onnx")
         graphs["encoder"]["int8"] = "encoder.int8.onnx"
+    if best:
+        onnx.save(_codec_encoder(0 * blur, int8=True), path / "encoder_best.int8.onnx")
+        graphs["encoder_best"] = {"int8": "encoder_best.int8.onnx"}
     known = 0
     for i, (channels, centered, phases) in enumerate(CODEC_SLICES):
         model = _codec_context(known, channels, centered=centered, two_phases=phases == 2)
@@ -256,7 +266,12 @@ def tiny_codec_bundle(
     manifest = {
         "task": "codec",
         "name": "tiny-codec",
-        "layout": {"kind": "image", "channels": 3, "stride": CODEC_STRIDE},
+        "layout": {
+            "kind": "image",
+            "channels": 3,
+            "stride": CODEC_STRIDE,
+            **({"encoder_halos": {"best": 0}} if best else {}),
+        },
         "latent": latent,
         "codec_id": codec_id(path, latent, graphs),
         "graphs": graphs,

@@ -18,7 +18,6 @@ from train.entropy_model import (
     logistic_scale,
     magnitude,
 )
-from train.image.network import PhotoCodec, PhotoNetwork
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -75,21 +74,20 @@ def test_rounding_with_a_dead_zone_only_ever_saves():
 
 
 def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
-    network = PhotoCodec(PhotoNetwork(slices=(4, 8, 12, 16), context_channels=16))
+    slices = (4, 8, 12, 16)
+    model = ContextModel(slices, (16, 16, 16, 16))
     with torch.no_grad():
-        for context in network.context.contexts[:2]:
+        for context in model.contexts[:2]:
             torch.nn.init.normal_(context.middle.weight, std=0.5)
     generator = torch.Generator().manual_seed(3)
     values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
     level = torch.tensor([0.25, 0.75])
-    symbols = network.context.rounded(values, level)
-    parts = symbols.split(network.config.slices, dim=1)
-    for i, (own, value) in enumerate(
-        zip(parts, values.split(network.config.slices, dim=1), strict=True)
-    ):
-        context = network.context.contexts[i]
+    symbols = model.rounded(values, level)
+    parts = symbols.split(slices, dim=1)
+    for i, (own, value) in enumerate(zip(parts, values.split(slices, dim=1), strict=True)):
+        context = model.contexts[i]
         # Each was rounded with what a decoder knows before it has the symbol.
-        raw, middle = network.context.distribution(context, list(parts[:i]), own, level)
+        raw, middle = model.distribution(context, list(parts[:i]), own, level)
         if middle is None:
             assert torch.equal(own, dead_zone_round(value, logistic_scale(raw)))
         else:
@@ -107,7 +105,7 @@ def test_the_magnitude_grows_ever_more_slowly():
 def test_a_symbol_is_judged_by_what_is_coded_before_it_and_by_nothing_else():
     torch.manual_seed(1)
     slices, height, width = (2, 2, 3, 2, 3), 6, 7
-    model = ContextModel(slices, 8).eval()
+    model = ContextModel(slices, (8,) * 5).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -140,3 +138,20 @@ def test_a_symbol_is_judged_by_what_is_coded_before_it_and_by_nothing_else():
                 assert all(
                     (a != b).any() for a, b in zip(before[i + 1 :], after[i + 1 :], strict=True)
                 )
+
+
+def test_bits_teach_the_contexts_by_symbols_and_the_latents_by_noise():
+    model = ContextModel((4, 8), (8, 8)).train()
+    values = (2 * torch.randn(2, 12, 6, 7)).requires_grad_()
+    level = torch.tensor([0.25, 0.75])
+    symbols, bits = model.coded(values, level)
+    with torch.no_grad():
+        expected = model(symbols, symbols, level)
+        assert torch.equal(model.eval().coded(values, level)[0], symbols)
+    # In number they are those of the symbols, whatever the noise was.
+    assert torch.allclose(bits, expected, rtol=1e-4)
+    bits.sum().backward()
+    assert not symbols.requires_grad and values.grad.abs().sum() > 0
+    assert all(part.scale.weight.grad.abs().sum() > 0 for part in model.contexts)
+    with pytest.raises(ValueError, match=r"context_channels are \[8\], expected 2"):
+        ContextModel((4, 8), (8,))

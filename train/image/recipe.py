@@ -10,7 +10,8 @@ import torch
 
 from train.config import Config
 from train.image.data import PhotoData, Photos
-from train.image.loss import RateDistortion, rate_distortion
+from train.image.device import ResidentPhotos
+from train.image.loss import RateDistortion, distortion, rate_distortion
 from train.image.network import (
     LEARNED_QUALITIES,
     STRIDE,
@@ -37,11 +38,13 @@ class ImageRecipe:
                 f"crop_pixels is {config.data.crop_pixels}, expected a multiple of {STRIDE}"
             )
         self.config, self.device = config, device
-        self.photos: Photos | PackedPhotos
+        self.photos: Photos | PackedPhotos | ResidentPhotos
         if config.data.pack:
             self.photos = PackedPhotos(Path(config.data.pack), config.data, device)
         else:
-            self.photos = Photos(config.data)
+            photos = Photos(config.data)
+            # On a GPU batches are cut there: a processor would not keep up.
+            self.photos = photos if device.type == "cpu" else ResidentPhotos(photos, device)
         self.network = PhotoCodec(config.network)
         self._held_out = self.photos.held_out_crops(
             max(config.data.crop_pixels, 256) // STRIDE * STRIDE
@@ -73,31 +76,48 @@ class ImageRecipe:
         # Contexts see the level as one of 64ths, the file says it so too.
         level = (batch[1] * 64).round() / 64
         restored, bits = network(pixels, level)
-        loss, rate, error = rate_distortion(pixels, restored.float(), bits, level, self.config.loss)
-        return loss, {"bits_per_pixel": rate.mean(), "psnr_db": -10 * error.log10().mean()}
+        efforts = list(self.config.network.encoders)
+        scalars: dict[str, torch.Tensor] = {}
+        total = pixels.new_zeros(())
+        for effort, image, some in zip(
+            efforts, restored.float().chunk(len(efforts)), bits.chunk(len(efforts)), strict=True
+        ):
+            loss, rate = rate_distortion(pixels, image, some, level, self.config.loss)
+            total = total + loss / len(efforts)
+            scalars[f"bits_per_pixel_{effort}"] = rate.detach().mean()
+            scalars[f"psnr_db_{effort}"] = _psnr_db(pixels, image.detach()).mean()
+        return total, scalars
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """Rate and quality at three levels on the held-out images; the score is the mean loss."""
+        """Rate and quality of every effort at three levels on the held-out images; its score is the
+        mean logarithm of the loss, and the score of the whole the mean of theirs."""
         figures: dict[str, float] = {}
-        losses = []
+        efforts = list(self.config.network.encoders)
+        losses: dict[str, list[float]] = {effort: [] for effort in efforts}
         for quality in (2, 5, 8):
             level = torch.tensor([(quality - 1) / (LEARNED_QUALITIES - 1)], device=self.device)
-            rates, errors = [], []
+            rates, errors, psnrs = [], [], []
             for crop in torch.split(self._held_out, 4):
                 pixels = crop.to(self.device).float() / 255
-                some = level.expand(len(pixels))
-                restored, bits = network(pixels, some)
-                error = (restored.clamp(0, 1) - pixels).square().mean((1, 2, 3))
-                rates.append(bits / (pixels.shape[2] * pixels.shape[3]))
-                errors.append(error)
-            rate, error = torch.cat(rates), torch.cat(errors)
-            figures[f"bits_per_pixel_q{quality}"] = float(rate.mean())
-            figures[f"psnr_db_q{quality}"] = float(-10 * error.log10().mean())
+                restored, bits = network(pixels, level.expand(len(pixels)))
+                wanted = pixels.repeat(len(efforts), 1, 1, 1)
+                restored = restored.float().clamp(0, 1)
+                rates.append((bits / (pixels.shape[2] * pixels.shape[3])).view(len(efforts), -1))
+                error = distortion(wanted, restored, self.config.loss)
+                errors.append(error.view(len(efforts), -1))
+                psnrs.append(_psnr_db(wanted, restored).view(len(efforts), -1))
             weight = float(distortion_weight(level))
-            # In relative terms, so that no level rules the score.
-            losses.append(float((rate + weight * 255**2 * error).mean().log()))
-        figures["score"] = float(np.mean(losses))
+            rate, error = torch.cat(rates, 1).cpu(), torch.cat(errors, 1).cpu()
+            psnr = torch.cat(psnrs, 1).cpu()
+            for i, effort in enumerate(efforts):
+                figures[f"bits_per_pixel_{effort}_q{quality}"] = float(rate[i].mean())
+                figures[f"psnr_db_{effort}_q{quality}"] = float(psnr[i].mean())
+                # In relative terms, so that no level rules the score.
+                losses[effort].append(float((rate[i] + weight * error[i]).mean().log()))
+        for effort in efforts:
+            figures[f"score_{effort}"] = float(np.mean(losses[effort]))
+        figures["score"] = float(np.mean([figures[f"score_{effort}"] for effort in efforts]))
         return figures
 
     def data_summary(self) -> dict[str, Any]:
@@ -108,3 +128,7 @@ class ImageRecipe:
     def pack(config: Config, out: Path) -> dict[str, Any]:
         """Write crops of the config's photographs into one file; what it holds."""
         return write_pack(config.data, out)
+
+
+def _psnr_db(pixels: torch.Tensor, restored: torch.Tensor) -> torch.Tensor:
+    return -10 * (restored - pixels).square().mean((1, 2, 3)).log10()
