@@ -179,7 +179,7 @@ def photo_rows(
         codec = ImageCodec(bundle, precision=SHIPPED)
         # A bundle's own graphs have free shapes; in this benchmark every image has one.
         encoder, decoder = (_graph(by_role[role], form) for role in ("encoder", "decoder"))
-        codec._analysis = replace(codec._analysis, graph=encoder)
+        codec._encoders.fast = replace(codec._encoders.fast, graph=encoder)
         codec._synthesis = replace(codec._synthesis, graph=decoder)
         quality_db, size_bytes = [], []
         for image in _progress(f"photos, {form}", sized):

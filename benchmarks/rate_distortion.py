@@ -30,6 +30,7 @@ from scipy.interpolate import PchipInterpolator
 
 import edgeae
 from edgeae.bench.machine import machine, versions
+from edgeae.image.codec import EFFORTS, Effort
 from edgeae.media import IMAGE_SUFFIXES, read_image
 from edgeae.metrics import bits_per_pixel, ms_ssim, psnr_db
 
@@ -112,6 +113,7 @@ def _contenders(options: argparse.Namespace) -> list[Contender]:
     return [
         *peer_contenders(options.peers),
         *our_contenders(options.model, options.precision),
+        *(effort_contenders(options.efforts) if options.efforts else ()),
     ]
 
 
@@ -238,17 +240,24 @@ def _pillow_decoder(source: Path) -> Pixels:
 def our_contenders(model: str, precisions: Sequence[str]) -> Iterator[Contender]:
     for precision in precisions:
         codec = edgeae.ImageCodec.load(model, precision=precision)
+        yield _contender(f"edgeae {precision}", codec)
 
-        def encode(
-            image: Pixels, setting: float, target: Path, codec: edgeae.ImageCodec = codec
-        ) -> None:
-            target.write_bytes(codec.compress(image, quality=setting))
 
-        def decode(source: Path, codec: edgeae.ImageCodec = codec) -> Pixels:
-            return codec.decompress(source.read_bytes())
+def effort_contenders(model: str) -> Iterator[Contender]:
+    """A model with each of its encoders, as it runs by default."""
+    codec = edgeae.ImageCodec.load(model)
+    for effort in EFFORTS:
+        yield _contender(f"{codec.bundle.manifest.name}, {effort}", codec, effort)
 
-        name = f"edgeae {precision}"
-        yield Contender(name, tuple(float(q) for q in range(1, 10)), encode, decode)
+
+def _contender(name: str, codec: edgeae.ImageCodec, effort: Effort = "fast") -> Contender:
+    def encode(image: Pixels, setting: float, target: Path) -> None:
+        target.write_bytes(codec.compress(image, quality=setting, effort=effort))
+
+    def decode(source: Path) -> Pixels:
+        return codec.decompress(source.read_bytes())
+
+    return Contender(name, tuple(float(q) for q in range(1, 10)), encode, decode)
 
 
 # --- figures ----------------------------------------------------------------------------------
@@ -430,6 +439,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folder", type=Path, help="images, none of them used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
+    parser.add_argument(
+        "--efforts",
+        metavar="MODEL",
+        help="also every encoder of this bundle, as it runs by default",
+    )
     parser.add_argument("--precision", type=_names, default=["int8", "fp32"], metavar="A,B")
     parser.add_argument(
         "--peers",

@@ -121,7 +121,6 @@ class Loading:
     providers: tuple[Provider, ...] | None = None
     device: str | None = None
     threads: int = 1
-    effort: str | None = None
 
 
 _models: dict[str, Any] = {}
@@ -143,7 +142,6 @@ def loaded(loading: Loading) -> Any:
             providers=None if loading.providers is None else list(loading.providers),
             device=loading.device,
             threads=loading.threads,
-            effort=loading.effort,
         )
     return _models[key]
 

@@ -145,30 +145,18 @@ def load(
     device: str | None = None,
     threads: int = 1,
     strict: bool = False,
-    effort: str | None = None,
 ) -> Model:
     """The model of a bundled name or of a bundle's folder, as the class that its manifest's task
     and kind name.
 
-    Args:
-        effort: of image codecs alone, see `ImageCodec.load`; the others are those of every model.
-
     Raises:
         BundleError: not there, damaged, or of a task or kind that this version cannot run.
         ProviderError: a provider is not available or takes no node.
-        ValueError: an effort for a model that has none, or an unknown one.
     """
     bundle = find(model)
-    found_class = class_of(bundle)
-    more = {} if effort is None else {"effort": effort}
-    if more and found_class.__name__ != "ImageCodec":
-        raise ValueError(
-            f"effort is {effort!r}, expected none: {bundle.manifest.name} has no efforts"
-        )
     # As the class's own `load`, which would verify the files a second time.
-    found: Model = found_class(
+    found: Model = class_of(bundle)(
         bundle,
-        **more,
         precision=precision,
         providers=providers,
         device=device,

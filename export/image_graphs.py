@@ -19,17 +19,20 @@ __all__ = ["decoder_graph", "encoder_graph"]
 
 
 def _residuals(writer: GraphWriter, x: str, blocks: nn.Module) -> tuple[str, list[str]]:
-    """The output of residual blocks, and their sums, for which 8 bits are too few."""
-    sums = []
+    """The output of residual blocks, and the nodes for which 8 bits are too few: sums and what is
+    added, which is a tenth of a block's work."""
+    in_float = []
     for block in blocks.children():
         assert isinstance(block, DenseResidual)
-        # A name of its own for what the convolution sees: 8 bits are for that, not for the sum.
+        # A name of its own for what the convolution sees: 8 bits are for that, not for the sum,
+        # and `even_inputs` finds it.
         seen = writer.node("Identity", x)
         inner = writer.conv(seen, block.spatial.weight, block.spatial.bias, pads=[1] * 4)
         inner = writer.node("Relu", inner)
-        x = writer.node("Add", x, writer.conv(inner, block.narrow.weight, block.narrow.bias))
-        sums.append(x)
-    return x, sums
+        added = writer.conv(inner, block.narrow.weight, block.narrow.bias)
+        x = writer.node("Add", x, added)
+        in_float += [added, x]
+    return x, in_float
 
 
 def _as_strided(conv: nn.Conv2d, factor: int) -> torch.Tensor:
@@ -41,7 +44,7 @@ def _as_strided(conv: nn.Conv2d, factor: int) -> torch.Tensor:
 
 def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
     """Pixels (1, 3, H, W) in [0, 1] to latents, and the names of the nodes that must stay in
-    float: all but the convolutions inside blocks and those that lead to and from the fine ones."""
+    float: all but the 3x3 convolutions of blocks and those that lead to and from the fine ones."""
     writer = GraphWriter()
     x = writer.conv(
         "pixels", _as_strided(analysis.enter, CELL), analysis.enter.bias, strides=[CELL] * 2
@@ -74,7 +77,7 @@ def encoder_graph(analysis: Analysis) -> tuple[onnx.ModelProto, list[str]]:
 
 def decoder_graph(synthesis: Synthesis) -> tuple[onnx.ModelProto, list[str]]:
     """Latents (1, latent, h, w) and level (1, 1, 1, 1) in [0, 1] to pixels (1, 3, 16 h, 16 w), and
-    the names of the nodes that must stay in float: all but the convolutions inside blocks."""
+    the names of the nodes that must stay in float: all but the 3x3 convolutions of blocks."""
     writer = GraphWriter()
     latent = len(synthesis.unit)
     even = writer.node("Mul", "latents", writer.weight((1 / synthesis.unit).numpy()))

@@ -128,7 +128,7 @@ def compress(
         advice=": --keep-suffix tells them apart",
     )
     name = model or speech.default_model(talk) or ("ecg-codec" if series else "photo-codec")
-    loading = options.loading(name, precision, provider, device, threads, effort)
+    loading = options.loading(name, precision, provider, device, threads)
     work: functools.partial[Any]
     suffixes, what = image_files.SUFFIXES, "image"
     if items:
@@ -157,6 +157,7 @@ def compress(
             quality=quality,
             max_bytes=max_bytes,
             lossless=lossless,
+            effort=effort,
             with_psnr=psnr,
             strip=strip,
             large=large,

@@ -54,6 +54,7 @@ class Compression:
     quality: float | None = None
     max_bytes: int | None = None
     lossless: bool | None = None
+    effort: str | None = None
     with_psnr: bool = False
     strip: bool = False
     large: bool = False
@@ -84,6 +85,8 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     }
     if how.quality is None and how.max_bytes is None and not how.lossless:
         asked["quality"] = DEFAULT_QUALITY
+    if how.effort is not None:
+        asked["effort"] = how.effort
     found = media.read_image_metadata(source)
     if not how.strip and (found.exif or found.xmp):
         asked["metadata"] = Metadata(found.exif, found.xmp)

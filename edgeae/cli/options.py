@@ -129,14 +129,12 @@ def loading(
     providers: Sequence[str] | None,
     device: str | None,
     threads: int,
-    effort: str | None = None,
 ) -> Loading:
     """How to load the model that a command line asks for."""
     from edgeae.batch import Loading
 
     asked = asked_providers(providers)
-    chosen = None if asked is None else tuple(asked)
-    return Loading(model, precision, chosen, device, threads, effort)
+    return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
 
 
 def load_for(how: Loading, task: str, *, processes: int = 1) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,7 @@ from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.image import exact, file, pixels
 from edgeae.image.alpha import pack_plane, unpack_plane
 from edgeae.image.concealment import fill, lost_latents
+from edgeae.image.efforts import EFFORTS, Effort, Encoders
 from edgeae.image.file import ImageFile
 from edgeae.image.fitting import fitting_packets
 from edgeae.image.header import (
@@ -69,38 +70,9 @@ PACKET_LIMITS = Limits(pixels=1 << 24, chunks=1 << 12)
 _CONCEALED_PIXELS = 1 << 20
 
 
-# What an encoder may take: about the time of the decoder, or several times that.
-Effort = Literal["fast", "best"]
-EFFORTS: tuple[Effort, ...] = get_args(Effort)
-# Latents that an encoder may see around a tile.
-LARGEST_HALO = 64
-
 Image = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
-
-
-def _encoder(bundle: Bundle, effort: Effort, halo: int) -> tuple[str, int]:
-    """The role of the graph of an effort, and the latents around a tile that it must see, which are
-    `halo` for "fast".
-
-    Raises BundleError if there is none, ValueError for an unknown effort.
-    """
-    if effort not in EFFORTS:
-        known = " or ".join(f'"{known}"' for known in EFFORTS)
-        raise ValueError(f"effort is {effort!r}, expected {known}")
-    if effort == "fast":
-        return "encoder", halo
-    role, halos = f"encoder_{effort}", bundle.manifest.layout.get("encoder_halos", {})
-    if role not in bundle.manifest.graphs:
-        raise BundleError(f'{bundle.manifest.name} has no encoder of effort "{effort}"')
-    found = halos.get(effort) if isinstance(halos, dict) else None
-    if type(found) is not int or not 0 <= found <= LARGEST_HALO:
-        raise BundleError(
-            f"{bundle.manifest.name}: the layout's encoder_halos of {effort} is {found!r}, "
-            f"expected 0 to {LARGEST_HALO}"
-        )
-    return role, found
 
 
 class ImageCodec:
@@ -111,7 +83,6 @@ class ImageCodec:
         bundle: Bundle,
         *,
         precision: str | None = None,
-        effort: Effort = "fast",
         providers: Sequence[Provider] | None = None,
         device: str | None = None,
         threads: int = 1,
@@ -125,7 +96,6 @@ class ImageCodec:
         self.bundle = bundle
         self._settings = {
             "precision": precision,
-            "effort": effort,
             "providers": providers,
             "device": device,
             "threads": threads,
@@ -146,16 +116,11 @@ class ImageCodec:
             strict=strict,
         )
 
-        self.effort = effort
-        role, halo = _encoder(bundle, effort, spec.encoder_halo)
-        encoder, decoder = graph(role), graph("decoder")
+        self._encoders, decoder = Encoders(bundle, spec, graph), graph("decoder")
         # The context graphs are exact integer arithmetic on the CPU, whatever runs the rest.
         models = [bundle.graph(f"context{i}", "fp32") for i in range(len(spec.slices))]
         contexts = [Graph(model, providers=[CPU], threads=threads) for model in models]
-        check_ports(spec, encoder, decoder, contexts)
-        self._analysis = Analysis(
-            encoder, spec.channels, stride=spec.stride, side=spec.tile, halo=halo
-        )
+        check_ports(spec, self._encoders.fast.graph, decoder, contexts)
         self._synthesis = Synthesis(
             decoder, steps, stride=spec.stride, side=spec.tile, halo=spec.decoder_halo
         )
@@ -168,7 +133,6 @@ class ImageCodec:
         model: str | Path,
         *,
         precision: str | None = None,
-        effort: Effort = "fast",
         providers: Sequence[Provider] | None = None,
         device: str | None = None,
         threads: int = 1,
@@ -179,8 +143,6 @@ class ImageCodec:
         Args:
             model: a name that `edgeae models` lists, or a path.
             precision: "fp32" or "int8" for encoder and decoder; None takes int8 where there is one.
-            effort: "fast", or "best" for an encoder that takes several times as long and needs
-                fewer bytes; every reader of the files of one reads those of the other.
             providers: onnxruntime's provider names for the encoder and decoder, or pairs of a name
                 and its options; None is the CPU.
             device: "cpu", "gpu", "npu" or "auto" instead of `providers`, see `Graph`.
@@ -188,14 +150,12 @@ class ImageCodec:
             strict: refuse to run any node elsewhere than on `providers`.
 
         Raises:
-            BundleError: not there, damaged, not a codec, or without an encoder of this effort.
+            BundleError: not there, damaged, or not a codec.
             ProviderError: a provider is not available or takes no node.
-            ValueError: an unknown effort.
         """
         return cls(
             find(model),
             precision=precision,
-            effort=effort,
             providers=providers,
             device=device,
             threads=threads,
@@ -209,6 +169,7 @@ class ImageCodec:
         quality: float | None = None,
         max_bytes: int | None = None,
         lossless: bool | None = None,
+        effort: Effort = "fast",
         metadata: Metadata | None = None,
         limits: Limits | None = None,
     ) -> bytes:
@@ -224,13 +185,17 @@ class ImageCodec:
                 given.
             max_bytes: the finest level whose file is not larger; the network runs only once.
             lossless: True keeps the image exactly, False never does; None as above.
+            effort: "fast", or "best" for the encoder of a bundle that has one which needs fewer
+                bytes and several times as long; readers take the files of both alike.
             metadata: EXIF and XMP, which the file holds byte for byte.
             limits: those of its readers, None is `Limits()`: what they would refuse is not made.
 
         Raises:
             TypeError, ValueError: the image or an argument is not as above, or even the coarsest
                 level does not fit into `max_bytes`, or the file would be over the limits.
+            BundleError: the bundle has no encoder of this effort.
         """
+        analysis = self._encoders(effort)
         if quality is not None and (lossless or max_bytes is not None):
             raise ValueError(f"give quality or {'lossless' if lossless else 'max_bytes'}, not both")
         budget = None if max_bytes is None else byte_budget("max_bytes", max_bytes)
@@ -246,7 +211,8 @@ class ImageCodec:
         if kept is not None and fits and (lossless or budget is not None):
             blob = kept
         else:
-            blob = self._coded(*parts, level=level, budget=budget, metadata=metadata)
+            coded = functools.partial(self._coded, analysis, *parts, metadata=metadata)
+            blob = coded(level=level, budget=budget)
             if kept is not None and fits and len(kept) > len(blob):
                 restored = self.decompress(blob, limits=Limits(pixels_per_byte=USUAL_PIXELS))
                 fits = exact.falls_short(image, restored, quality_of_level(level))
@@ -256,6 +222,7 @@ class ImageCodec:
 
     def _coded(
         self,
+        analysis: Analysis,
         colors: Image,
         alpha: Image | None,
         channels: int,
@@ -273,7 +240,7 @@ class ImageCodec:
             blocks = [self._blocks.encode(latents, level) for latents in analyzed]
             return file.write(header, blocks, packed, metadata)
 
-        analyzed = (latents for _, latents in self._analysis(colors))
+        analyzed = (latents for _, latents in analysis(colors))
         if budget is None:
             return write(level, analyzed)
         held = list(analyzed)
@@ -386,6 +353,7 @@ class ImageCodec:
         *,
         max_packet_bytes: int,
         quality: float = DEFAULT_QUALITY,
+        effort: Effort = "fast",
         number: int = 0,
     ) -> list[bytes]:
         """The image in packets, any of which may be lost: see `receive`.
@@ -395,7 +363,7 @@ class ImageCodec:
         Args:
             image: as for `compress`, without transparency and of at most 2 ** 24 pixels.
             max_packet_bytes: what the largest packet may have, so that 4096 tiles are enough.
-            quality: 1 to 9, as for `compress`.
+            quality, effort: as for `compress`.
             number: 0 to 255; count it up so that images that follow each other are told apart.
 
         Raises:
@@ -418,7 +386,7 @@ class ImageCodec:
         header = Header(self._id, level_of_quality(quality), height, width, channels)
         grid = self._synthesis.grid(height, width)
         latents = np.empty((self._spec.channels, *grid), np.float32)
-        for tile, part in self._analysis(colors):
+        for tile, part in self._encoders(effort)(colors):
             latents[:, tile.rows, tile.columns] = part
         return fitting_packets(
             self._blocks,
@@ -473,8 +441,10 @@ class ImageCodec:
         )
         return image, self._synthesis.touched(lost, height, width)
 
-    def encode(self, image: Image, *, quality: float = DEFAULT_QUALITY) -> Latent:
-        """The latent of an image: what `compress` at this quality writes.
+    def encode(
+        self, image: Image, *, quality: float = DEFAULT_QUALITY, effort: Effort = "fast"
+    ) -> Latent:
+        """The latent of an image: what `compress` at this quality and effort writes.
 
         Raises:
             TypeError, ValueError: as for `compress`.
@@ -484,7 +454,7 @@ class ImageCodec:
         height, width = colors.shape[:2]
         grid = self._synthesis.grid(height, width)
         symbols = np.empty((self._spec.channels, *grid), np.int32)
-        for tile, latents in self._analysis(colors):
+        for tile, latents in self._encoders(effort)(colors):
             symbols[:, tile.rows, tile.columns] = self._blocks.quantize(latents, level)
         return Latent(symbols, level, height, width, channels, alpha)
 
@@ -553,7 +523,7 @@ class ImageCodec:
 
     def __repr__(self) -> str:
         manifest = self.bundle.manifest
-        nodes = self._analysis.graph.report()["nodes"]
+        nodes = self._encoders.fast.graph.report()["nodes"]
         return (
             f"ImageCodec({manifest.name} {manifest.version}, {self.precision}, "
             f"{self._spec.channels} latent channels of {self._spec.stride} x {self._spec.stride} "
@@ -568,7 +538,7 @@ class ImageCodec:
     def graphs(self) -> dict[str, Graph]:
         """The graphs that run, by role."""
         contexts = {f"context{i}": g for i, g in enumerate(self._blocks.contexts.graphs)}
-        return {"encoder": self._analysis.graph, "decoder": self._synthesis.graph, **contexts}
+        return {**self._encoders.graphs, "decoder": self._synthesis.graph, **contexts}
 
     def report(self) -> dict[str, Any]:
         """What was asked for and what runs where, graph by graph."""

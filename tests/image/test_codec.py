@@ -213,9 +213,9 @@ def test_a_budget_that_nothing_fits_is_refused_with_what_is_needed(model):
 
 def test_a_budget_runs_the_network_once(codec_path):
     model, calls = ImageCodec.load(codec_path), []
-    encoder = model._analysis.graph
+    encoder = model._encoders.fast.graph
     counted = lambda planes: calls.append(planes.shape) or encoder(planes)  # noqa: E731
-    model._analysis = replace(model._analysis, graph=counted)
+    model._encoders.fast = replace(model._encoders.fast, graph=counted)
     model.compress(tiny.picture(16, 32), max_bytes=600)
     assert len(calls) == 2  # two tiles
 

@@ -27,7 +27,7 @@ def codec(tmp_path_factory):
 @pytest.fixture(scope="module")
 def latents(codec):
     whole = np.empty((9, *codec._synthesis.grid(*IMAGE.shape[:2])), np.float32)
-    for tile, part in codec._analysis(IMAGE):
+    for tile, part in codec._encoders.fast(IMAGE):
         whole[:, tile.rows, tile.columns] = part
     return whole
 

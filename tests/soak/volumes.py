@@ -344,7 +344,7 @@ def random_latents(
     part = np.rot90(part, rng.integers(4)) * rng.uniform(0.3, 1.5)
     part += rng.normal(0, rng.choice([0.0, 2.0, 10.0, 40.0]), part.shape)
     image = np.clip(part, 0, 255).astype(np.uint8)
-    ((_, latents),) = model._analysis(np.ascontiguousarray(image))
+    ((_, latents),) = model._encoders.fast(np.ascontiguousarray(image))
     return latents, int(rng.integers(0, 65))
 
 
