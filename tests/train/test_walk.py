@@ -107,7 +107,7 @@ def readme_commands():
     ]
 
 
-FIELDS = (("bits per pixel q5", "psnr db q5"), ("si sdr db", "intelligibility"))
+FIELDS = (("bits per pixel fast q5", "psnr db fast q5"), ("si sdr db", "intelligibility"))
 
 
 @pytest.mark.parametrize(
