@@ -220,7 +220,8 @@ class Graph:
         For many runs on arrays of one shape: they are checked here, once, and nothing is copied.
         Raises what a call of the graph raises for inputs that do not fit; ValueError for outputs
         that do not, or arrays that are not contiguous. What is returned may raise EdgeaeError: the
-        run fails, or an output whose number is in `finite` holds NaN or infinity.
+        run fails, as it does where the graph leaves axes free and gives another shape, or an output
+        whose number is in `finite` holds NaN or infinity.
         """
         if len(inputs) != len(self.inputs) or len(outputs) != len(self.outputs):
             raise ValueError(
@@ -229,7 +230,7 @@ class Graph:
             )
         self._check(inputs)
         for array, port in zip(outputs, self.outputs, strict=True):
-            if array.dtype != port.dtype or array.shape != port.shape:
+            if array.dtype != port.dtype or not _fits(array.shape, port.shape):
                 raise ValueError(
                     f"{self.file.name} output {port.name!r} is {array.dtype} {array.shape}, "
                     f"expected {port.dtype} {port.shape}"
@@ -294,15 +295,19 @@ class Graph:
                 raise TypeError(f"{where} is a {type(array).__name__}, expected a numpy array")
             if array.dtype != dtype:
                 raise ValueError(f"{where} is {array.dtype.str} data, expected {dtype.name}")
-            fits = len(array.shape) == len(shape) and all(
-                size == allowed if isinstance(allowed, int) else size > 0
-                for size, allowed in zip(array.shape, shape, strict=True)
-            )
-            if not fits:
+            if not _fits(array.shape, shape):
                 wanted = ", ".join(str(axis) for axis in shape)
                 raise ValueError(
                     f"{where} has shape {array.shape}, expected ({wanted}), no axis empty"
                 )
+
+
+def _fits(shape: tuple[int, ...], allowed: tuple[int | str | None, ...]) -> bool:
+    """Whether a shape has the fixed axes of a port, and no empty one where it leaves them free."""
+    return len(shape) == len(allowed) and all(
+        size == axis if isinstance(axis, int) else size > 0
+        for size, axis in zip(shape, allowed, strict=True)
+    )
 
 
 def _is_finite(numbers: np.ndarray[Any, Any]) -> bool:

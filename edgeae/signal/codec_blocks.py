@@ -16,7 +16,7 @@ from edgeae.signal.contexts import (
     Past,
     Symbols,
     code_values,
-    symbols_of,
+    symbols_taken,
 )
 from edgeae.signal.exact import OWN_ORDER, ExactTables, decode_block, encode_block
 
@@ -29,8 +29,6 @@ Ints = npt.NDArray[np.int64]
 # train/signal/codec_context.py, behind the wall, has the same numbers.
 _ERROR_PER_BIT = 2 * np.log(2) / 12
 _STEPS = 0.8
-# Far beyond what a symbol may be away from its middle.
-_MOST_VALUE = 1 << 40
 # Steps of short blocks that are worked on together.
 _TOGETHER_STEPS = 1024
 
@@ -149,11 +147,7 @@ class LatentCoder:
         decoder = Decoder(self.tables, block)
 
         def take(known: Distribution) -> Ints:
-            values = decoder.take_all(known.tables.tolist())
-            # An escape may stand for more than 64 bits hold.
-            if max(values) > _MOST_VALUE:
-                raise BitstreamError("a coded block has numbers that no writer makes")
-            return symbols_of(np.array(values, np.int64), known)
+            return symbols_taken(known, decoder.take_all)
 
         symbols = self.contexts.decode(past, steps, level, take)
         decoder.finish()

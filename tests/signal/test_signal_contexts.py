@@ -8,9 +8,10 @@ import pytest
 from edgeae.bench.signal_codec import made_pulse
 from edgeae.bundle import find
 from edgeae.coding.context import MIDDLE_UNITS
+from edgeae.errors import BitstreamError
 from edgeae.runtime import Graph
 from edgeae.signal.codec import SignalCodec
-from edgeae.signal.contexts import Contexts, Distribution, code_values, symbols_of
+from edgeae.signal.contexts import Contexts, Distribution, code_values, symbols_taken
 from edgeae.signal.matches import (
     MatchRule,
     changes,
@@ -113,7 +114,12 @@ def test_codes_and_symbols_are_each_others_inverse():
     known = Distribution(rng.integers(0, 64, 500), rng.integers(-200, 200, 500))
     symbols = rng.integers(-40, 40, 500).astype(np.int32)
     values = code_values(symbols, known)
-    assert values.min() >= 0 and np.array_equal(symbols_of(values, known), symbols)
+    asked = []
+    taken = symbols_taken(known, lambda tables: asked.extend(tables) or values.tolist())
+    assert values.min() >= 0 and np.array_equal(taken, symbols)
+    assert np.array_equal(asked, known.tables)
+    with pytest.raises(BitstreamError, match="beyond 30000"):
+        symbols_taken(known, lambda tables: [1 << 70] * len(tables))
     # The nearest whole number to the middle is 0, the next nearest 1.
     near = np.rint(known.middle / MIDDLE_UNITS - 1e-9).astype(np.int32)
     assert (code_values(near, known) <= 1).all()

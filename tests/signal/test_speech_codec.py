@@ -13,7 +13,7 @@ import tiny
 import edgeae
 from edgeae.bench.speech_codec import made_talk
 from edgeae.coding import container
-from edgeae.errors import BitstreamError, BundleError, UnknownCodec
+from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.signal import codec_file as file
 from edgeae.signal.speech_codec import SpeechCodec
 
@@ -223,3 +223,19 @@ def test_the_codec_that_ships_says_what_it_was_told_in_few_bits():
     far = np.log(powers[1][there] + 1e-3) - np.log(powers[0][there] + 1e-3)
     assert there.sum() > 50 and np.abs(far).mean() < 0.6
     assert np.abs(codec.decompress(codec.compress(np.zeros(8000, np.float32)))).max() < 1e-3
+
+
+def test_a_bound_graph_that_gives_another_shape_fails(codec):
+    history = codec.graphs["context0"]
+    setting = np.zeros((1, 1, 1, 1), np.float32)
+    known = np.ones((1, history.inputs[1].shape[1], 1, 5), np.float32)
+    (wanted,) = history(setting, known)
+    found = np.zeros_like(wanted)
+    history.bind([setting, known], [found])()
+    assert np.array_equal(found, wanted) and wanted.any()
+    for steps in (4, 6):
+        longer = np.zeros((*wanted.shape[:3], steps), np.float32)
+        with pytest.raises(EdgeaeError, match="context0"):
+            history.bind([setting, known], [longer])()
+    with pytest.raises(ValueError, match="output 'summary'"):
+        history.bind([setting, known], [np.zeros((*wanted.shape[:3], 0), np.float32)])
