@@ -27,6 +27,9 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
                 if "pesq_lossy" in found
                 else "-"
             ),
+            "kbit/s in such packets": (
+                f"{found['packet_bit_per_s'] / 1000:.2f}" if "packet_bit_per_s" in found else "-"
+            ),
             "times real time, encode / decode": pair(found, ("encode_speed", "decode_speed"), 0),
         }
         for name, found in result["systems"].items()

@@ -22,7 +22,9 @@ def test_the_tables_of_readme_fit_on_a_screen():
     assert len(publish.readme_results().splitlines()) <= 40
 
 
-@pytest.mark.parametrize("model", ["photo-codec", "speech-denoiser", *publish.SIGNAL_MODELS])
+@pytest.mark.parametrize(
+    "model", ["photo-codec", "speech-denoiser", "speech-codec", *publish.SIGNAL_MODELS]
+)
 def test_a_card_and_its_manifest_show_what_was_measured(model):
     folder = publish.MODELS / model
     rows = [p.rows(result) for p, result in publish.results() if p.model == model]
