@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from train.checkpoint import find_checkpoint, load_checkpoint
+from train.checkpoint import SHIPPED
 from train.inspection.mixture import Mixture
 from train.layers import SeparableResidual
 
@@ -29,7 +30,7 @@ MIRROR, MARGIN = 64, 8
 # over so many squares of the map.
 _LIGHT_AROUND, _AROUND = 7, 17
 # The encoder whose features they are, and its sizes.
-ENCODER, _CHANNELS, _BLOCKS = "photo-codec", 128, 4
+FEATURES, _CHANNELS, _BLOCKS = SHIPPED / "photo-features.npz", 128, 4
 # Pixels beyond which the input does not matter for a value of the map, at most.
 REACH = (_LIGHT_AROUND // 2 + 1) * STRIDE + MAP_STRIDE * (1 + _BLOCKS + _AROUND // 2)
 # Light counts by its logarithm: twice the light is no defect. Pixels in [0, 1] below this are dark.
@@ -104,23 +105,22 @@ class Inspector(nn.Module):
 
     @torch.no_grad()
     def take_features(self) -> None:
-        """Begin with the features of the photo codec's encoder that ships.
+        """Begin with the features of a photo codec's encoder (photo-codec of 0.2.0).
 
-        Raises ValueError if that has other sizes.
+        Raises ValueError if they are of other sizes.
         """
-        _, state = load_checkpoint(find_checkpoint(ENCODER))
-        parts = {"enter": self.enter, "blocks": self.blocks}
-        for name, part in parts.items():
-            prefix = f"analysis.{name}."
-            weights = {
-                key.removeprefix(prefix): value
-                for key, value in state["averaged"].items()
-                if key.startswith(prefix)
-            }
-            try:
-                part.load_state_dict(weights)
-            except RuntimeError as error:
-                raise ValueError(f"{ENCODER} has another {prefix[:-1]}: {error}") from None
+        with np.load(FEATURES) as weights:
+            for name, part in (("enter", self.enter), ("blocks", self.blocks)):
+                prefix = f"{name}."
+                found = {
+                    key.removeprefix(prefix): torch.from_numpy(weights[key])
+                    for key in weights.files
+                    if key.startswith(prefix)
+                }
+                try:
+                    part.load_state_dict(found)
+                except RuntimeError as error:
+                    raise ValueError(f"{FEATURES.name} has another {name}: {error}") from None
 
     @torch.no_grad()
     def take(self, mixture: Mixture) -> None:
