@@ -19,6 +19,7 @@ from edgeae.coding.context import TABLES
 from edgeae.coding.rate import LEVELS
 from edgeae.coding.rounding import rounding
 from edgeae.image.codec import ImageCodec
+from edgeae.image.efforts import encoder_role
 from edgeae.metrics import psnr_db
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
@@ -134,7 +135,7 @@ def export_photo_codec(
         "context_integer_cost": _check_contexts(network, model, tables, latents, steps),
         "parameters": {
             **{
-                _role(effort): sum(p.numel() for p in encoder.parameters())
+                encoder_role(effort): sum(p.numel() for p in encoder.parameters())
                 for effort, encoder in network.encoders.items()
             },
             "decoder": sum(p.numel() for p in network.synthesis.parameters()),
@@ -174,10 +175,6 @@ def export_photo_codec(
     }
 
 
-def _role(effort: str) -> str:
-    return "encoder" if effort == "fast" else f"encoder_{effort}"
-
-
 def _encoder_halo(size: Encoder) -> int:
     """Latents around a tile that an encoder sees: each block reaches one place further, of 4, of 8
     or of 16 pixels."""
@@ -207,7 +204,7 @@ def _write_transforms(
     files: dict[str, dict[str, str]] = {}
     pixels = [{"pixels": planes} for planes in floats]
     parts = [
-        (_role(effort), encoder_graph(analysis), pixels)
+        (encoder_role(effort), encoder_graph(analysis), pixels)
         for effort, analysis in network.encoders.items()
         if isinstance(analysis, Analysis)
     ]
@@ -237,8 +234,8 @@ def _write_transforms(
         with torch.no_grad():
             for effort, analysis in network.encoders.items():
                 expected = analysis(torch.from_numpy(planes))
-                found = graphs[_role(effort)](planes)[0]
-                check_close(_role(effort), found, expected.numpy(), 2e-3)
+                found = graphs[encoder_role(effort)](planes)[0]
+                check_close(encoder_role(effort), found, expected.numpy(), 2e-3)
             restored = network.synthesis(expected, level)
         found = graphs["decoder"](expected.numpy(), level.numpy())[0]
         check_close("decoder", found, restored.numpy(), 1e-3)
@@ -391,7 +388,8 @@ def verify_photo_codec(bundle: Path, images: Sequence[Pixels]) -> dict[str, Any]
 def _kilomacs(network: PhotoCodec) -> dict[str, float]:
     """Thousands of multiply-adds per pixel, from the shapes of the convolutions."""
     totals = {
-        _role(effort): _part_kilomacs(encoder) for effort, encoder in network.encoders.items()
+        encoder_role(effort): _part_kilomacs(encoder)
+        for effort, encoder in network.encoders.items()
     }
     totals["decoder"] = _part_kilomacs(network.synthesis)
     # Contexts that are coded in two phases run twice.

@@ -202,6 +202,17 @@ class SliceContext(nn.Module):
         return self.scale(x), None if self.middle is None else self.middle(x)
 
 
+_Judged = tuple[torch.Tensor, torch.Tensor | None]
+
+
+def _by_halves(first: torch.Tensor, one: _Judged, other: _Judged) -> _Judged:
+    """Log scales and middles, each from `one` where `first` is set and from `other` elsewhere."""
+    raw = torch.where(first, one[0], other[0])
+    if one[1] is None or other[1] is None:
+        return raw, None
+    return raw, torch.where(first, one[1], other[1])
+
+
 # The axes of each layer's weights that grow with the channels of a context model.
 _HEADS = ("scale", "middle")
 _WIDE_AXES = {"mix": (0,), "gather": (0,), "join": (0, 1), "scale": (1,), "middle": (1,)}
@@ -302,20 +313,13 @@ class ContextModel(nn.Module):
             if context.two_phases:
                 raw_2, middle_2 = context(parts, own * first, 1.0, level)
                 own = torch.where(first, own, _chosen(fixed, raw_2, middle_2))
-                raw = torch.where(first, raw, raw_2)
-                if middle is not None:
-                    middle = torch.where(first, middle, middle_2)
+                raw, middle = _by_halves(first, (raw, middle), (raw_2, middle_2))
             if middle is None:
                 middle = torch.zeros_like(raw)
             noisy = value + torch.rand_like(value) - 0.5 if self.training else value
             bits = bits + bits_of_items(raw, middle, noisy, own)
             parts.append(own)
         return torch.cat(parts, dim=1), bits
-
-    @torch.no_grad()
-    def rounded(self, values: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """The symbols of `coded` alone."""
-        return self.coded(values, level)[0]
 
     @staticmethod
     def distribution(
@@ -335,11 +339,9 @@ class ContextModel(nn.Module):
         hidden = torch.zeros_like(own)
         raw, middle = context(known, hidden, 0.0, level)
         if context.two_phases:
-            first = checkerboard(own.shape[2], own.shape[3], own.device)
-            raw_2, middle_2 = context(known, own * first, 1.0, level)
-            raw = torch.where(first > 0, raw, raw_2)
-            if middle is not None:
-                middle = torch.where(first > 0, middle, middle_2)
+            first = checkerboard(own.shape[2], own.shape[3], own.device) > 0
+            late = context(known, own * first, 1.0, level)
+            raw, middle = _by_halves(first, (raw, middle), late)
         return raw, middle
 
     @torch.no_grad()

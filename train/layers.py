@@ -19,14 +19,11 @@ class SeparableResidual(nn.Module):
     The last layer starts at zero, so that a new block is the identity.
     """
 
-    def __init__(self, channels: int, *, expansion: int = 1, kernel: int = 3) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        hidden = channels * expansion
-        self.spatial = nn.Conv2d(
-            channels, channels, kernel, padding=kernel // 2, groups=channels, bias=False
-        )
-        self.widen = nn.Conv2d(channels, hidden, 1)
-        self.narrow = nn.Conv2d(hidden, channels, 1)
+        self.spatial = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+        self.widen = nn.Conv2d(channels, channels, 1)
+        self.narrow = nn.Conv2d(channels, channels, 1)
         begin_at_zero(self.narrow)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

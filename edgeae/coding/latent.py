@@ -18,11 +18,20 @@ from edgeae.coding.rate import LEVELS
 from edgeae.errors import BundleError
 from edgeae.runtime import Graph
 
-__all__ = ["LatentSpec", "Port", "check_ports", "expect_ports", "latent_spec", "read_tables"]
+__all__ = [
+    "LatentSpec",
+    "Port",
+    "check_encoder",
+    "check_ports",
+    "expect_ports",
+    "latent_spec",
+    "read_tables",
+]
 
 Floats = npt.NDArray[np.float32]
 # A port of a graph: dtype and shape, None for an axis of any size.
 Port = tuple[str, tuple[int | None, ...]]
+_PIXELS: Port = ("float32", (1, 3, None, None))
 
 
 @dataclass(frozen=True)
@@ -106,15 +115,23 @@ def read_tables(bundle: Bundle, spec: LatentSpec) -> tuple[entropy.Tables, Float
     return tables, steps.reshape(LEVELS, spec.channels)
 
 
+def check_encoder(spec: LatentSpec, encoder: Graph) -> None:
+    """Raises BundleError, naming the file, unless the graph takes pixels and gives latents."""
+    expect_ports(encoder, takes=[_PIXELS], gives=[_latents(spec)])
+
+
+def _latents(spec: LatentSpec) -> Port:
+    return "float32", (1, spec.channels, None, None)
+
+
 def check_ports(
     spec: LatentSpec, encoder: Graph, decoder: Graph, contexts: Sequence[Graph]
 ) -> None:
     """Raises BundleError, naming the file, unless every graph takes and gives what the latent
     needs."""
-    pixels: Port = ("float32", (1, 3, None, None))
-    latents: Port = ("float32", (1, spec.channels, None, None))
-    expect_ports(encoder, takes=[pixels], gives=[latents])
-    expect_ports(decoder, takes=[latents, ("float32", (1, 1, 1, 1))], gives=[pixels])
+    check_encoder(spec, encoder)
+    level: Port = ("float32", (1, 1, 1, 1))
+    expect_ports(decoder, takes=[_latents(spec), level], gives=[_PIXELS])
     known = 0
     for part, graph in zip(spec.slices, contexts, strict=True):
         takes: list[Port] = [("float32", (1, 2, 1, 1))]

@@ -211,8 +211,7 @@ class ImageCodec:
         if kept is not None and fits and (lossless or budget is not None):
             blob = kept
         else:
-            coded = functools.partial(self._coded, analysis, *parts, metadata=metadata)
-            blob = coded(level=level, budget=budget)
+            blob = self._coded(analysis, *parts, level=level, budget=budget, metadata=metadata)
             if kept is not None and fits and len(kept) > len(blob):
                 restored = self.decompress(blob, limits=Limits(pixels_per_byte=USUAL_PIXELS))
                 fits = exact.falls_short(image, restored, quality_of_level(level))

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Literal, get_args
 
 from edgeae.bundle import Bundle
-from edgeae.coding.latent import LatentSpec, Port, expect_ports
+from edgeae.coding.latent import LatentSpec, check_encoder
 from edgeae.errors import BundleError
 from edgeae.image.tiles import Analysis
 from edgeae.runtime import Graph
 
-__all__ = ["EFFORTS", "Effort", "Encoders"]
+__all__ = ["EFFORTS", "Effort", "Encoders", "encoder_role"]
 
 # What an encoder may take: less time than the decoder, or several times as long.
 Effort = Literal["fast", "best"]
@@ -35,7 +35,7 @@ class Encoders:
         """`open_graph` gives the graph of a role."""
         self._bundle, self._spec, self._open = bundle, spec, open_graph
         self._lock = threading.Lock()
-        self.fast = self._analysis("encoder", spec.encoder_halo)
+        self.fast = self._analysis(encoder_role("fast"), spec.encoder_halo)
         self._further: dict[str, Analysis] = {}
 
     def __call__(self, effort: Effort) -> Analysis:
@@ -59,11 +59,11 @@ class Encoders:
     @property
     def graphs(self) -> dict[str, Graph]:
         """Those that are open, by role."""
-        further = {_role(effort): analysis.graph for effort, analysis in self._further.items()}
-        return {"encoder": self.fast.graph, **further}
+        opened = {"fast": self.fast, **self._further}
+        return {encoder_role(effort): analysis.graph for effort, analysis in opened.items()}
 
     def _open_further(self, effort: str) -> Analysis:
-        manifest, role = self._bundle.manifest, _role(effort)
+        manifest, role = self._bundle.manifest, encoder_role(effort)
         if role not in manifest.graphs:
             raise BundleError(f'{manifest.name} has no encoder of effort "{effort}"')
         halos = manifest.layout.get("encoder_halos")
@@ -74,9 +74,7 @@ class Encoders:
                 f"expected 0 to {_LARGEST_HALO}"
             )
         analysis = self._analysis(role, halo)
-        pixels: Port = ("float32", (1, 3, None, None))
-        latents: Port = ("float32", (1, self._spec.channels, None, None))
-        expect_ports(analysis.graph, takes=[pixels], gives=[latents])
+        check_encoder(self._spec, analysis.graph)
         return analysis
 
     def _analysis(self, role: str, halo: int) -> Analysis:
@@ -85,5 +83,6 @@ class Encoders:
         return Analysis(graph, spec.channels, stride=spec.stride, side=spec.tile, halo=halo)
 
 
-def _role(effort: str) -> str:
-    return f"encoder_{effort}"
+def encoder_role(effort: str) -> str:
+    """The role of an effort's graph in a bundle."""
+    return "encoder" if effort == "fast" else f"encoder_{effort}"

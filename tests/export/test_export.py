@@ -16,6 +16,7 @@ from exact_sums import Bounds
 torch = pytest.importorskip("torch")
 
 from onnx.reference import ReferenceEvaluator
+from small_photo import SMALL, shaken
 
 import export.__main__ as exporting
 import export.image
@@ -45,20 +46,7 @@ from train.entropy_model import (
     logistic_scale,
 )
 from train.image.data import PhotoData, Photos
-from train.image.network import Encoder, PhotoNetwork
 
-SMALL = PhotoNetwork(
-    slices=(2, 3, 4, 3, 4),
-    components=8,
-    fast=Encoder(16, 3, 8, 1, 8),
-    best=Encoder(16, 2, 16, 1, 8, 8, 2),
-    synthesis_channels=16,
-    synthesis_blocks=2,
-    synthesis_hidden=16,
-    synthesis_deep_blocks=1,
-    synthesis_deep_hidden=8,
-    context_channels=(12,) * 5,
-)
 # The image codecs; contexts of signals have tests of their own.
 SHIPPED = [
     name
@@ -91,14 +79,6 @@ def quick(monkeypatch):
 def pictures(count=2, side=96):
     photos = Photos(PhotoData(("synthetic",), crop_pixels=64, held_out=count))
     return photos.held_out_crops(side).permute(0, 2, 3, 1).contiguous().numpy()
-
-
-def shaken(network):
-    """The network with every weight moved, so that nothing is zero."""
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    return network.eval()
 
 
 # --- a bundle that runs

@@ -8,39 +8,24 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from small_photo import SMALL, shaken
+
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from export.image_graphs import decoder_graph, encoder_graph
 from export.quantize import even_inputs
-from train.image.network import Encoder, PhotoCodec, PhotoNetwork
-
-SMALL = PhotoNetwork(
-    slices=(2, 3, 4, 7),
-    components=8,
-    fast=Encoder(16, 3, 8, 1, 8),
-    best=Encoder(16, 2, 16, 1, 8, 8, 2),
-    synthesis_channels=16,
-    synthesis_blocks=2,
-    synthesis_hidden=16,
-    synthesis_deep_blocks=1,
-    synthesis_deep_hidden=8,
-    context_channels=(12,) * 4,
-)
+from train.image.network import PhotoCodec
 
 
-def shaken(network):
-    """A network none of whose layers is zero, as training would leave it."""
+@pytest.fixture
+def network():
     torch.manual_seed(2)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
-    return network.eval()
+    return shaken(PhotoCodec(SMALL))
 
 
 @pytest.mark.parametrize("effort", ["fast", "best"])
 @pytest.mark.parametrize("size", [(16, 16), (32, 80), (112, 48)])
-def test_the_transforms_agree_with_torch(size, effort, tmp_path):
-    network = shaken(PhotoCodec(SMALL))
+def test_the_transforms_agree_with_torch(size, effort, network, tmp_path):
     analysis = network.encoders[effort]
     with torch.no_grad():
         for part in (analysis, network.synthesis):
@@ -62,8 +47,7 @@ def test_the_transforms_agree_with_torch(size, effort, tmp_path):
             assert np.abs(found - restored.numpy()).max() < 1e-4
 
 
-def test_evened_channels_give_the_same_and_lose_less_to_8_bits(tmp_path):
-    network = shaken(PhotoCodec(SMALL))
+def test_evened_channels_give_the_same_and_lose_less_to_8_bits(network, tmp_path):
     with torch.no_grad():
         # One channel a hundred times as large as the others, as light is beside detail.
         network.encoders["fast"].enter.weight[3] *= 100

@@ -82,7 +82,7 @@ def test_the_symbols_trained_on_are_those_of_the_shipped_codec():
     generator = torch.Generator().manual_seed(3)
     values = 2 * torch.randn(2, 40, 6, 7, generator=generator)
     level = torch.tensor([0.25, 0.75])
-    symbols = model.rounded(values, level)
+    symbols, _ = model.coded(values, level)
     parts = symbols.split(slices, dim=1)
     for i, (own, value) in enumerate(zip(parts, values.split(slices, dim=1), strict=True)):
         context = model.contexts[i]

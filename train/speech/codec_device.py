@@ -13,48 +13,15 @@ import numpy as np
 import torch
 
 from train.speech.corpus import SAMPLE_RATE_HZ
-from train.speech.device import _cubic, _interpolation, _speaker_stretches
+from train.speech.device import Tape, _interpolation, _speaker_stretches
 
 if TYPE_CHECKING:
     from train.speech.codec_data import SpeechPieces
-    from train.speech.data import Source
 
 __all__ = ["DevicePieces"]
 
-_LARGEST = 32768.0
 # As many pieces begin with up to half of silence.
 _LATE_CHANCE = 0.25
-
-
-class _Recordings:
-    """Every speaker's, or every noise's, recordings in one int16 tensor on a device."""
-
-    def __init__(self, source: Source, device: torch.device) -> None:
-        stretches, weights = _speaker_stretches(source)
-        lengths = np.array([len(stretch) for stretch in stretches])
-        self._samples = torch.from_numpy(np.concatenate(stretches)).to(device)
-        self._lengths = torch.from_numpy(lengths).to(device)
-        self._starts = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
-        self._edges = torch.from_numpy(np.cumsum(weights / weights.sum())).to(device)
-
-    def read(self, drawn: torch.Tensor, length: int, speed: torch.Tensor) -> torch.Tensor:
-        """Segments (size, length), played `speed` (size,) times as fast; a stretch that is too
-        short is repeated.
-
-        Args:
-            drawn: even chances, float64 (2, size): of the stretch, and of the place in it.
-            length: in samples.
-            speed: float64 (size,).
-        """
-        chosen = torch.searchsorted(self._edges, drawn[0]).clamp_max(len(self._edges) - 1)
-        starts, lengths = self._starts[chosen][:, None], self._lengths[chosen][:, None]
-        first = (drawn[1][:, None] * lengths).floor()
-        # In double precision: a place in hours of samples has more digits than a float32.
-        place = first + speed[:, None] * torch.arange(length, device=drawn.device)
-        whole = place.floor()
-        part = (place - whole).float()
-        taps = [self._samples[starts + (whole.long() + i) % lengths].float() for i in range(-1, 3)]
-        return _cubic(taps, part) / _LARGEST
 
 
 class DevicePieces:
@@ -62,8 +29,10 @@ class DevicePieces:
 
     def __init__(self, pieces: SpeechPieces, device: torch.device) -> None:
         self.config, self.device = pieces.config, device
-        self._speech = _Recordings(pieces.speech, device)
-        self._noise = None if pieces.noise is None else _Recordings(pieces.noise, device)
+        self._speech = Tape(*_speaker_stretches(pieces.speech), device)
+        self._noise: Tape | None = None
+        if pieces.noise is not None:
+            self._noise = Tape(*_speaker_stretches(pieces.noise), device)
         length = self.config.segment_samples
         self._frequency_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, length // 2 + 1, device=device)
         self._interpolation = _interpolation(self._frequency_hz)

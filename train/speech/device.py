@@ -21,7 +21,7 @@ from train.speech.onsets import draw_courses, draw_scenes
 if TYPE_CHECKING:
     from train.speech.data import Source, SpeechMixer
 
-__all__ = ["DeviceMixer"]
+__all__ = ["DeviceMixer", "Tape"]
 
 _KNOTS_HZ = (0.0, 150.0, 400.0, 1000.0, 2500.0, 5000.0, 8000.0)
 _MOST_TALKERS = 12
@@ -29,33 +29,37 @@ _LONGEST_PAUSE = SAMPLE_RATE_HZ // 2
 _LARGEST = 32768.0
 
 
-class _Tape:
+class Tape:
     """Stretches of recordings in one int16 tensor on a device, drawn by chance."""
 
     def __init__(
         self, stretches: list[np.ndarray], weights: np.ndarray, device: torch.device
     ) -> None:
-        self.samples = torch.from_numpy(np.concatenate(stretches)).to(device)
+        self._samples = torch.from_numpy(np.concatenate(stretches)).to(device)
         lengths = np.array([len(stretch) for stretch in stretches])
-        self.lengths = torch.from_numpy(lengths).to(device)
-        self.starts = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
-        self._edges = np.cumsum(weights / weights.sum())
+        self._lengths = torch.from_numpy(lengths).to(device)
+        self._starts = torch.from_numpy(np.cumsum(lengths) - lengths).to(device)
+        self._edges = torch.from_numpy(np.cumsum(weights / weights.sum())).to(device)
 
-    def read(
-        self, rng: np.random.Generator, size: int, length: int, speed: torch.Tensor
-    ) -> torch.Tensor:
-        """Segments (size, length) from random places, played `speed` (size,) times as fast; a
-        stretch that is too short is repeated."""
-        device = self.samples.device
-        drawn = np.searchsorted(self._edges, rng.random(size), side="right")
-        chosen = _sent(np.minimum(drawn, len(self._edges) - 1), device)
-        starts, lengths = self.starts[chosen][:, None], self.lengths[chosen][:, None]
-        first = _sent(rng.random((size, 1)), device) * lengths
+    def read(self, drawn: torch.Tensor, length: int, speed: torch.Tensor) -> torch.Tensor:
+        """Segments (size, length), played `speed` (size,) times as fast; a stretch that is too
+        short is repeated.
+
+        Args:
+            drawn: even chances on the device, float64 (2, size): of the stretch, and of the place
+                in it.
+            length: in samples.
+            speed: float64 (size,).
+        """
+        chosen = torch.searchsorted(self._edges, drawn[0], right=True)
+        chosen = chosen.clamp_max(len(self._edges) - 1)
+        starts, lengths = self._starts[chosen][:, None], self._lengths[chosen][:, None]
+        first = (drawn[1][:, None] * lengths).floor()
         # In double precision: a place in hours of samples has more digits than a float32.
-        place = first.floor() + speed[:, None] * torch.arange(length, device=device)
+        place = first + speed[:, None] * torch.arange(length, device=drawn.device)
         whole = place.floor()
         part = (place - whole).float()
-        taps = [self.samples[starts + (whole.long() + i) % lengths].float() for i in (-1, 0, 1, 2)]
+        taps = [self._samples[starts + (whole.long() + i) % lengths].float() for i in range(-1, 3)]
         return _cubic(taps, part) / _LARGEST
 
 
@@ -94,9 +98,9 @@ class DeviceMixer:
 
     def __init__(self, mixer: SpeechMixer, device: torch.device) -> None:
         self.config, self.device = mixer.config, device
-        self._speech = _Tape(*_speaker_stretches(mixer.speech), device)
+        self._speech = Tape(*_speaker_stretches(mixer.speech), device)
         clips = [mixer.noise.corpus.clip(index) for index in mixer.noise.indices]
-        self._noise = _Tape(clips, np.diff(mixer.noise.edges, prepend=0.0), device)
+        self._noise = Tape(clips, np.diff(mixer.noise.edges, prepend=0.0), device)
         length = self.config.segment_samples
         self._frequency_hz = torch.linspace(0, SAMPLE_RATE_HZ / 2, length // 2 + 1, device=device)
         self._interpolation = _interpolation(self._frequency_hz)
@@ -193,6 +197,10 @@ class DeviceMixer:
             changed.append(x.index_copy(0, here, other))
         return changed[0], changed[1]
 
+    def _even(self, rng: np.random.Generator, size: int) -> torch.Tensor:
+        """What `Tape.read` draws from."""
+        return _sent(rng.random((2, size)), self.device)
+
     def _draw(self, values: np.ndarray) -> torch.Tensor:
         return _sent(values.astype(np.float32), self.device)
 
@@ -212,7 +220,8 @@ class DeviceMixer:
         length = self.config.segment_samples
         chance = self.config.speech_speed_chance
         low, high = (math.log2(speed) for speed in self.config.speech_speeds)
-        speech = self._speech.read(rng, size, length, self._speeds(rng, size, chance, low, high))
+        speed = self._speeds(rng, size, chance, low, high)
+        speech = self._speech.read(self._even(rng, size), length, speed)
         some = self._some(rng, size, self.config.formant_chance)
         if len(some):
             lowest, highest = self.config.formant_shifts
@@ -246,7 +255,7 @@ class DeviceMixer:
         """Noises (size, segment_samples): recorded, made, struck, or babble."""
         config, length = self.config, self.config.segment_samples
         speed = self._speeds(rng, size, config.noise_speed_chance, -1.0, 0.7)
-        out = self._noise.read(rng, size, length, speed)
+        out = self._noise.read(self._even(rng, size), length, speed)
         kinds = (0.5 * config.made_noise_chance, 0.5 * config.made_noise_chance)
         made, struck, babble, _ = np.split(
             rng.permutation(size),
@@ -304,7 +313,9 @@ class DeviceMixer:
         length = self.config.segment_samples
         count = size * _MOST_TALKERS
         even = torch.ones(count, dtype=torch.float64, device=self.device)
-        talkers = self._speech.read(rng, count, length, even).view(size, _MOST_TALKERS, length)
+        talkers = self._speech.read(self._even(rng, count), length, even).view(
+            size, _MOST_TALKERS, length
+        )
         gain = rng.uniform(0.2, 1.0, (size, _MOST_TALKERS))
         gain = gain * (np.arange(_MOST_TALKERS) < rng.integers(2, 13, (size, 1)))
         out = (talkers * (self._draw(gain) * _unit_gain(talkers))[..., None]).sum(1)
