@@ -5,11 +5,11 @@
 
 The images are pieces of the package's photo. Every row is a command of its own, `edgeae compress
 --jobs N` or a pool of the same kind with Pillow's encoders, so that starting is part of it. The
-speed of a machine drifts: in each of `--repeats` rounds every pool runs once, and the median of a
-row counts. A speedup is the median over the rounds of what one round's runs give. Two commands at
-once, each on its share of the images, say what the processors give to programs that share nothing:
-`speedup_apart` is the most that any pool can reach. Memory is the largest resident set of any
-process of the command. At the end a run is killed in the middle and goes on with `--skip-existing`.
+speed of a machine drifts: in each of `--repeats` rounds every pool of edgeae's runs once, and the
+median of a row counts; AVIF and JPEG run in the first. A speedup is the median over the rounds of
+what one round's runs give. Two commands at once, each on its share of the images, say what the
+processors give to programs that share nothing: `speedup_apart` is the most that any pool can reach.
+Memory is the largest resident set of any process of the command. At the end a run is killed in the middle and goes on with `--skip-existing`.
 """
 
 from __future__ import annotations
@@ -88,13 +88,17 @@ def measure(
         folder = Path(name)
         images = make_images(folder / "images", files)
         pools = _pools(model, images, jobs, actors)
-        rounds = [[_timed(work, folder) for work in pools.values()] for _ in range(repeats)]
-        runs = dict(zip(pools, zip(*rounds, strict=True), strict=True))
-        rows = [
-            _row(system, count, files, found)
-            | {"times_one_process": _speedup(runs.get((system, min(jobs)), found), found)}
-            for (system, count), found in runs.items()
-        ]
+        runs: dict[tuple[str, int], list[Run]] = {pool: [] for pool in pools}
+        for number in range(repeats):
+            for pool, work in pools.items():
+                if number == 0 or pool[0] not in PEERS:
+                    runs[pool].append(_timed(work, folder))
+        one = min(jobs)
+        rows = []
+        for (system, count), found in runs.items():
+            alone = runs["edgeae", one] if system == APART else runs.get((system, one), found)
+            row = _row(system, count, files, found)
+            rows.append(row | {"times_one_process": _speedup(alone, found)})
         grown = []
         for number in growth:
             some = make_images(folder / f"{number}", number)
@@ -109,8 +113,8 @@ def measure(
         "side_pixels": SIDE,
         "rows": rows,
         "repeats": repeats,
-        "speedup": _speedup(runs["edgeae", min(jobs)], runs["edgeae", max(jobs)]),
-        "speedup_apart": _speedup(runs["edgeae", min(jobs)], runs[APART, max(jobs)]),
+        "speedup": _speedup(runs["edgeae", one], runs["edgeae", max(jobs)]),
+        "speedup_apart": _speedup(runs["edgeae", one], runs[APART, max(jobs)]),
         "growth": grown,
         "killed_and_resumed": resumed,
     }
@@ -169,8 +173,9 @@ def _pools(
     pools: dict[tuple[str, int], Callable[[Path], int]] = {}
     for count in jobs:
         pools["edgeae", count] = functools.partial(_compress, model, images, count)
-        shares = shared_out(images, images.with_name(f"shares-{count}"), count)
-        pools[APART, count] = functools.partial(_compress_apart, model, shares)
+        if count == max(jobs):
+            shares = shared_out(images, images.with_name(f"shares-{count}"), count)
+            pools[APART, count] = functools.partial(_compress_apart, model, shares)
         for name in PEERS:
             pools[name, count] = functools.partial(_compress_peer, name, images, count)
     for count in actors:

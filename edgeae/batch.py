@@ -22,6 +22,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from edgeae.bundle import Bundle, find
 from edgeae.errors import EdgeaeError, MediaError
 from edgeae.providers import Provider
 
@@ -146,19 +147,36 @@ def loaded(loading: Loading) -> Any:
     return _models[key]
 
 
-def start(processes: int, loading: Loading) -> None:
-    """Begins the processes that `execute` will ask for, each with the model: while they begin, this
-    one can look at the model and at the files. `forget` ends those that were not asked for."""
-    if processes > 1:
-        pool = _pool(processes)
-        for _ in range(processes):
-            pool.submit(_loaded_elsewhere, loading)
-        _started.append((processes, pool))
+def start(processes: int, loading: Loading) -> Bundle:
+    """Loads the model where `execute` will want it, and gives its bundle.
+
+    With one process that is here. Several begin at once, each with the model, and this one only
+    reads the bundle: it has no use for a session beside theirs. `forget` ends those that were not
+    asked for.
+
+    Raises what `edgeae.load` raises, there as here.
+    """
+    if processes == 1:
+        bundle: Bundle = loaded(loading).bundle
+        return bundle
+    if loading.model is None:
+        raise ValueError("model is None, expected a name or a directory")
+    pool = _pool(processes)
+    _started.append((processes, pool))
+    futures = [pool.submit(_load_elsewhere, loading) for _ in range(processes)]
+    bundle = find(loading.model)
+    # What is wrong with the model is wrong everywhere: the first that is done tells it.
+    ended, _ = wait(futures, return_when=FIRST_COMPLETED)
+    try:
+        for future in ended:
+            future.result()
+    except BrokenProcessPool:
+        raise EdgeaeError("a process that was to load the model was killed or crashed") from None
+    return bundle
 
 
-def _loaded_elsewhere(loading: Loading) -> None:
-    with contextlib.suppress(EdgeaeError, ValueError, OSError):  # a job will say it
-        loaded(loading)
+def _load_elsewhere(loading: Loading) -> None:
+    loaded(loading)
 
 
 def forget() -> None:

@@ -13,7 +13,7 @@ from edgeae.cli import options, terminal
 from edgeae.cli.options import Pcm, UsageError
 
 if TYPE_CHECKING:
-    from edgeae.batch import Loading, Plan
+    from edgeae.batch import Plan
     from edgeae.cli.folder import Tally
 
 __all__ = ["compress", "decompress"]
@@ -179,10 +179,9 @@ def compress(
         if not skip_existing:
             folder.refuse_existing(out, force=force)
     task = "autoencoder" if items else "codec"
-    options.load_for(loading, task, processes=settings.processes_for(plan))
+    kind = None if items else "audio" if talk else "signal" if series else "image"
+    options.load_for(loading, task, kind=kind, processes=settings.processes_for(plan))
     try:
-        if not items:
-            _check_kind(loading, "audio" if talk else "signal" if series else "image")
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
@@ -306,10 +305,9 @@ def decompress(
     batch.forget()
     if model is not None:
         task = "autoencoder" if items else "codec"
-        options.load_for(loading, task, processes=settings.processes_for(plan))
+        kind = None if items else "audio" if talk else "signal" if series else "image"
+        options.load_for(loading, task, kind=kind, processes=settings.processes_for(plan))
     try:
-        if model is not None and not items:
-            _check_kind(loading, "audio" if talk else "signal" if series else "image")
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
@@ -328,15 +326,6 @@ def _are_series(sources: list[str]) -> bool:
             if suffix in image_files.SUFFIXES or suffix in signal_files.SUFFIXES:
                 return suffix in signal_files.SUFFIXES
     return first.suffix.lower() in signal_files.SUFFIXES
-
-
-def _check_kind(loading: Loading, expected: str) -> None:
-    """UsageError for a codec of another kind of data than the files are."""
-    from edgeae.batch import loaded
-
-    kind = loaded(loading).bundle.manifest.layout.get("kind")
-    if kind != expected:
-        raise UsageError(f"{loading.model} is a codec of {kind!r}, expected one of {expected!r}")
 
 
 def _plan(sources: list[str], target: str, **how: Any) -> Plan:

@@ -86,6 +86,8 @@ def run_jobs(
         plan = refuse_harm(settings.log, plan)
     tally = Tally(left_out=len(plan.left_out))
     with ExitStack() as stack:
+        if settings.log is not None and plan.output in settings.log.parents:
+            _make_folder(settings.log.parent)
         log = stack.enter_context(closing(RunLog(settings.log)))
         if plan.output is not None:
             _make_folder(plan.output)

@@ -137,20 +137,23 @@ def loading(
     return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
 
 
-def load_for(how: Loading, task: str, *, processes: int = 1) -> None:
-    """Loads the model, so that what is wrong with it is told once and before the first file.
+def load_for(how: Loading, task: str, *, kind: str | None = None, processes: int = 1) -> None:
+    """Loads the model here or in so many processes, so that what is wrong with it is told once and
+    before the first file.
 
-    Several processes begin to load it meanwhile.
-
-    Raises BundleError if it is of another task than the verb is for, and what loading raises.
+    Raises BundleError if it is of another task than the verb is for, UsageError if it is of another
+    kind of data than the files are, and what loading raises.
     """
     from edgeae import batch
     from edgeae.loading import files_of
 
     batch.forget()  # a model that an earlier command in this process left may have changed
-    batch.start(processes, how)
     try:
-        files_of(batch.loaded(how).bundle, task)
+        bundle = batch.start(processes, how)
+        files_of(bundle, task)
+        found = bundle.manifest.layout.get("kind")
+        if kind not in (None, found):
+            raise UsageError(f"{how.model} is a {task} of {found!r}, expected one of {kind!r}")
     except BaseException:
         batch.forget()
         raise

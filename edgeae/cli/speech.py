@@ -112,7 +112,7 @@ def compress_pipe(
     if raw.rate is not None:
         sample = (raw.pcm or Pcm.s16le).value
         asked = audio_files.RawAudio(raw.rate, raw.channels or 1, sample)
-    _load(loading)
+    options.load_for(loading, "codec", kind="audio")
     how = speech_files.Compression(loading, quality, max_bytes)
     try:
         speech_files.compress_pipe(how, out, asked)
@@ -147,16 +147,6 @@ def decompress_pipe(
         options.checked(media.audio_subtype, out, "PCM_16")
         folder.refuse_existing(out, force=force)
     if loading.model is not None:
-        _load(loading)
+        options.load_for(loading, "codec", kind="audio")
     sample = (pcm or Pcm.s16le).value
     speech_files.decompress_pipe(speech_files.Restoring(loading), Path(source), out, sample)
-
-
-def _load(loading: Loading) -> None:
-    """Loads the model, so that what is wrong with it is told first."""
-    from edgeae.batch import loaded
-
-    options.load_for(loading, "codec")
-    kind = loaded(loading).bundle.manifest.layout.get("kind")
-    if kind != "audio":
-        raise UsageError(f"{loading.model} is a codec of {kind!r}, expected one of 'audio'")

@@ -6,6 +6,7 @@ import csv
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -147,6 +148,28 @@ def test_a_log_has_a_row_for_every_file_and_keeps_those_of_earlier_runs(tmp_path
     assert int(done["written_bytes"]) == size
     run(*given, "--skip-existing")
     assert log.read_text().startswith(text) and log.read_text().count("skipped") == 2
+
+
+def test_a_log_may_lie_in_the_folder_that_a_command_makes(tmp_path, codec):
+    photos, out = folder(tmp_path / "p", ["a.png"]), tmp_path / "out"
+    result = run("compress", photos, out, "--model", codec, "--log", out / "logs" / "x.csv")
+    assert result.exit_code == 0 and files(out) == ["a.eae", "logs/x.csv"]
+
+
+def test_a_model_that_is_wrong_is_told_once_whoever_loads_it(tmp_path, codec):
+    photos = folder(tmp_path / "p", ["a.png", "b.png"])
+    bad = shutil.copytree(codec, tmp_path / "bad")
+    next(bad.glob("*.onnx")).write_bytes(b"no graph")
+    for jobs in 1, 2:
+        result = run("compress", photos, tmp_path / "out", "--model", bad, "--jobs", jobs)
+        assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+        # Nobody's CPU has it: the processes that load it say so.
+        given = "--model", codec, "--provider", "DirectML", "--jobs", jobs
+        result = run("compress", photos, tmp_path / "out", *given)
+        assert result.exit_code == 1 and len(result.stderr.splitlines()) == 1
+        assert (
+            "DirectML is not on this machine" in result.stderr and not (tmp_path / "out").exists()
+        )
 
 
 def series(path):
