@@ -9,7 +9,8 @@ speed of a machine drifts: in each of `--repeats` rounds every pool of edgeae's 
 median of a row counts; AVIF and JPEG run in the first. A speedup is the median over the rounds of
 what one round's runs give. Two commands at once, each on its share of the images, say what the
 processors give to programs that share nothing: `speedup_apart` is the most that any pool can reach.
-Memory is the largest resident set of any process of the command. At the end a run is killed in the middle and goes on with `--skip-existing`.
+Memory is the largest resident set of any process of the command. At the end a run is killed in the
+middle and goes on with `--skip-existing`.
 """
 
 from __future__ import annotations
