@@ -220,15 +220,15 @@ def _write_steps(
     ear = Ear()
     for t in range(_CHECKED_FRAMES):
         # The package's own ear: what it hears is what training heard.
-        frame = audio[0, t * FRAME_SAMPLES : (t + 1) * FRAME_SAMPLES].numpy()
-        power, correlated, told = ear.hear(frame)
-        if ear.pitch != int(index[0, t]):
-            raise ExportError(f"the package hears pitch {ear.pitch}, torch {int(index[0, t])}")
-        pitch = np.full((1, 1), ear.pitch, np.float32)
+        frame = audio[:, t * FRAME_SAMPLES : (t + 1) * FRAME_SAMPLES].numpy()
+        power, correlated, (tracked,), told = ear.hear(frame)
+        if tracked != int(index[0, t]):
+            raise ExportError(f"the package hears pitch {tracked}, torch {int(index[0, t])}")
+        pitch = np.full((1, 1), tracked, np.float32)
         # Where pulses are faint their phases are not sure to many digits.
-        check_close("fine structure", told, fine[0, t].numpy(), _FINE_TOLERANCE)
+        check_close("fine structure", told[0], fine[0, t].numpy(), _FINE_TOLERANCE)
         seen_fine = fine[:, t].numpy()
-        latents, *heard = encoder(power[None], correlated[None], pitch, plane, seen_fine, *heard)
+        latents, *heard = encoder(power, correlated, pitch, plane, seen_fine, *heard)
         check_close("encoder", latents, whole[t].numpy(), _TOLERANCE * float(whole.abs().max()))
         spectra, *spoken = decoder(
             whole[t].numpy(),

@@ -32,9 +32,12 @@ __all__ = ["Listener", "Speaker", "SpeechModel", "SpeechReceiver", "SpeechSender
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 # Frames that are concealed at full strength, and after how many more all is silent: a syllable.
 _CONCEALED, _FADING = 6, 8
+# Frames of a file whose spectra are worked out together.
+_TOGETHER = 64
 # Numbers of packets go round after so many.
 _ROUND = 128
 # The longest gap that is filled, in packets: numbers that lie further ahead are older ones.
@@ -103,12 +106,14 @@ class Listener:
         Raises EdgeaeError if the graph fails or gives no finite numbers.
         """
         found = np.empty((len(self._steps), len(frames)), np.float32)
-        for t, frame in enumerate(frames):
-            self._powers[0], self._correlation[0], self._fine[0] = self._ear.hear(frame)
-            self._pitch[0, 0] = self._ear.pitch
-            self._stepped.run()
-            found[0, t] = self._ear.pitch - MIDDLE_PITCH
-            found[1:, t] = self._latents[0]
+        for begin in range(0, len(frames), _TOGETHER):
+            heard = self._ear.hear(frames[begin : begin + _TOGETHER])
+            for t, (power, correlation, pitch, fine) in enumerate(zip(*heard, strict=True), begin):
+                self._powers[0], self._correlation[0], self._fine[0] = power, correlation, fine
+                self._pitch[0, 0] = pitch
+                self._stepped.run()
+                found[0, t] = pitch - MIDDLE_PITCH
+                found[1:, t] = self._latents[0]
         return found
 
 
@@ -136,35 +141,44 @@ class Speaker:
         Raises BitstreamError for a pitch that no writer hears, EdgeaeError if the graph fails or
         gives no finite numbers.
         """
-        pitches = symbols[0] + MIDDLE_PITCH
+        pitches = symbols[0].astype(np.int64) + MIDDLE_PITCH
         if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
             raise BitstreamError("a frame has a pitch that no writer hears")
         self._missing = 0
-        found = np.empty((symbols.shape[1], FRAME_SAMPLES), np.float32)
-        for t, pitch in enumerate(pitches.tolist()):
-            self._latents[0] = symbols[1:, t] * self._steps[1:]
-            found[t] = self._frame(pitch, lost=False)
-        return found
+        latents = symbols[1:].T * self._steps[1:]
+        return self._frames(pitches, latents, lost=False)
 
     def conceal(self, count: int) -> Floats:
         """The audio, (count, 320), of frames that did not come: it goes on, and fades away."""
-        found = np.zeros((count, FRAME_SAMPLES), np.float32)
-        self._latents[:] = 0
-        for t in range(count):
-            self._missing += 1
-            found[t] = self._frame(self._voice.pitch, lost=True)
+        pitches = np.full(count, self._voice.pitch)
+        latents = np.zeros((count, len(self._steps) - 1), np.float32)
+        return self._frames(pitches, latents, lost=True)
+
+    def _frames(self, pitches: Ints, latents: Floats, *, lost: bool) -> Floats:
+        """The audio, (n, 320), of the next frames, all or none of which are lost."""
+        self._lost[0, 0] = lost
+        found = np.empty((len(pitches), FRAME_SAMPLES), np.float32)
+        for begin in range(0, len(pitches), _TOGETHER):
+            here = slice(begin, min(len(pitches), begin + _TOGETHER))
+            tones, noise = self._voice.speak(pitches[here])
+            shaped = np.empty_like(tones)
+            for t in range(len(tones)):
+                self._pitch[0, 0], self._latents[0] = pitches[begin + t], latents[begin + t]
+                self._tones[0], self._noise[0] = tones[t], noise[t]
+                self._stepped.run()
+                shaped[t] = self._stepped.output[0]
+            found[here] = self._voice.join(shaped)
+        for audio in found:
+            self._fade(audio, lost=lost)
         return found
 
-    def _frame(self, pitch: int, *, lost: bool) -> Floats:
-        self._pitch[0, 0], self._lost[0, 0] = pitch, lost
-        self._tones[:], self._noise[:] = self._voice.speak(pitch)
-        self._stepped.run()
-        audio = self._voice.join(self._stepped.output)
+    def _fade(self, audio: Floats, *, lost: bool) -> None:
+        """Make a frame, (320,), as loud as may be after so many that are missing."""
+        self._missing += lost
         gain = min(1.0, max(0.0, 1 - (self._missing - _CONCEALED) / _FADING))
         if self._gain != 1 or gain != 1:
             audio *= np.linspace(self._gain, gain, FRAME_SAMPLES, dtype=np.float32)
             self._gain = gain
-        return audio
 
 
 class SpeechSender:

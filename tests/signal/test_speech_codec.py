@@ -16,6 +16,7 @@ from edgeae.coding import container
 from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.signal import codec_file as file
 from edgeae.signal.speech_codec import SpeechCodec
+from edgeae.signal.speech_signal import Ear, Voice
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLE = GOLDEN / "tiny-speech-codec"
@@ -81,6 +82,24 @@ def test_a_stream_says_what_the_file_says(codec, talk, frames):
     assert np.sqrt(np.mean(steps**2)) < 0.5 * np.sqrt(np.mean(whole**2))
     again = codec.listen(sender.opening)
     assert np.array_equal(said, np.concatenate([again.receive(packet) for packet in packets]))
+
+
+def test_it_makes_no_difference_how_many_frames_come_at_a_time(talk):
+    frames = np.concatenate([talk, np.zeros(599, np.float32)]).reshape(-1, 320)
+    ear, voice = Ear(), Voice()
+    whole = ear.hear(frames)
+    spectra = voice.speak(whole[2])
+    said = voice.join(spectra[0] + spectra[1])
+    assert len(set(whole[2])) > 3
+    ear, voice, begin = Ear(), Voice(), 0
+    for count in (1, 1, 5, 20, len(frames) - 27):
+        here = slice(begin, begin + count)
+        heard = ear.hear(frames[here])
+        assert all(np.array_equal(a, b[here]) for a, b in zip(heard, whole, strict=True))
+        parts = voice.speak(heard[2])
+        assert all(np.array_equal(a, b[here]) for a, b in zip(parts, spectra, strict=True))
+        assert np.array_equal(voice.join(parts[0] + parts[1]), said[here])
+        begin += count
 
 
 def test_lost_packets_are_concealed_without_clicks_and_silence_follows_a_long_gap(codec, talk):
