@@ -31,6 +31,14 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
+    def nodes(self, kind: str, count: int, *inputs: str, **attributes: Any) -> list[str]:
+        """Add a node with so many outputs; their names."""
+        self._count += 1
+        name = f"{kind.lower()}_{self._count}"
+        names = [f"{name}_{i}" for i in range(count)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, name=name, **attributes))
+        return names
+
     def weight(self, value: npt.ArrayLike, dtype: type = np.float32) -> str:
         """Add a constant; its name.
 

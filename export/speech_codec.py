@@ -20,15 +20,15 @@ from edgeae.signal.contexts import code_values
 from edgeae.signal.speech_codec import SpeechCodec as Running
 from edgeae.signal.speech_contexts import SpeechContexts
 from edgeae.signal.speech_signal import MIDDLE_PITCH, Ear
+from edgeae.signal.speech_stream import FRAMES_OF_A_GRAPH
 from export.fine_tables import TABLES, counted, fine_tables
-from export.graph_writer import store_half
 from export.parity import ExportError, check_close
 from export.signal_context_graph import context_graphs
-from export.torch_graph import write_torch_graph
+from export.speech_codec_graphs import decoder_graph, encoder_graph
 from train.config import Config
 from train.speech.codec_data import CodecSpeech, SpeechPieces
 from train.speech.codec_network import SpeechCodec
-from train.speech.codec_signal import BINS, CANDIDATES, FINE, FRAME_SAMPLES, HEARD, SAMPLE_RATE_HZ
+from train.speech.codec_signal import FRAME_SAMPLES, SAMPLE_RATE_HZ
 
 TASK = "codec"
 
@@ -40,7 +40,8 @@ CONTEXT_BUDGET = 0.03
 # Values of the encoder and of spectra are of the order of 1.
 _TOLERANCE = 1e-3
 _FINE_TOLERANCE = 0.1
-_CHECKED_FRAMES = 40
+# Frames that the graphs are given at a time.
+_CHECKED = (1, 1, 3, FRAMES_OF_A_GRAPH, 2, FRAMES_OF_A_GRAPH, FRAMES_OF_A_GRAPH, 4)
 
 Latents = dict[int, npt.NDArray[np.float32]]
 
@@ -144,45 +145,6 @@ def verify(bundle: Path, inputs: tuple[str, ...]) -> dict[str, Any]:
     return {"bundle_bytes_before_figures": sizes}
 
 
-class _EncodeStep(nn.Module):
-    """`SpeechCodec.encode_step` as a forward."""
-
-    def __init__(self, network: SpeechCodec) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self,
-        powers: torch.Tensor,
-        correlation: torch.Tensor,
-        pitch: torch.Tensor,
-        level: torch.Tensor,
-        fine: torch.Tensor,
-        *memories: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        return self.network.encode_step(powers, correlation, pitch, level, fine, *memories)
-
-
-class _DecodeStep(nn.Module):
-    """`SpeechCodec.decode_step` as a forward."""
-
-    def __init__(self, network: SpeechCodec) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(
-        self,
-        latents: torch.Tensor,
-        pitch: torch.Tensor,
-        level: torch.Tensor,
-        lost: torch.Tensor,
-        harmonic: torch.Tensor,
-        noise: torch.Tensor,
-        *memories: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
-        return self.network.decode_step(latents, pitch, level, lost, harmonic, noise, *memories)
-
-
 def _speech(config: CodecSpeech, folders: tuple[str, ...]) -> torch.Tensor:
     """Pieces of training speech, float32 (_PIECES, segment_samples), drawn as in training."""
     if folders:
@@ -194,12 +156,14 @@ def _speech(config: CodecSpeech, folders: tuple[str, ...]) -> torch.Tensor:
 def _write_steps(
     network: SpeechCodec, out: Path, speech: torch.Tensor
 ) -> dict[str, dict[str, str]]:
-    """Encoder and decoder, stepped beside torch's whole passage on speech with losses."""
-    encoder = _written(_EncodeStep(network), network, out, "encoder")
-    decoder = _written(_DecodeStep(network), network, out, "decoder")
-    audio = speech[:1, : _CHECKED_FRAMES * FRAME_SAMPLES]
+    """Encoder and decoder, some frames after others, beside torch's whole passage on speech with
+    losses."""
+    encoder = _written(encoder_graph(network), out, "encoder")
+    decoder = _written(decoder_graph(network), out, "decoder")
+    frames = sum(_CHECKED)
+    audio = speech[:1, : frames * FRAME_SAMPLES]
     level = torch.tensor([0.375])
-    lost = torch.zeros(1, _CHECKED_FRAMES, dtype=torch.bool)
+    lost = torch.zeros(1, frames, dtype=torch.bool)
     lost[:, 20:24] = True
     with torch.no_grad():
         powers, correlation, index, fine = network.features(audio)
@@ -214,34 +178,36 @@ def _write_steps(
             lost.T[..., None].float(),
         )
         shape = network.decoder.stack(seen).transpose(0, 1)
-        shaped = network.decoder.shaped(shape, given.transpose(0, 1), tones, noise)
-    plane = np.full((1, 1), float(level), np.float32)
+        shaped = network.decoder.shaped(shape, given.transpose(0, 1), tones, noise)[0]
+    whole = whole[:, 0]
     heard, spoken = _zeros(network.encoder.stack), _zeros(network.decoder.stack)
-    ear = Ear()
-    for t in range(_CHECKED_FRAMES):
+    ear, begin = Ear(), 0
+    for count in _CHECKED:
+        here = slice(begin, begin + count)
+        begin += count
         # The package's own ear: what it hears is what training heard.
-        frame = audio[:, t * FRAME_SAMPLES : (t + 1) * FRAME_SAMPLES].numpy()
-        power, correlated, (tracked,), told = ear.hear(frame)
-        if tracked != int(index[0, t]):
-            raise ExportError(f"the package hears pitch {tracked}, torch {int(index[0, t])}")
-        pitch = np.full((1, 1), tracked, np.float32)
+        sound = audio[0].numpy().reshape(-1, FRAME_SAMPLES)[here]
+        power, correlated, tracked, told = ear.hear(sound)
+        if not np.array_equal(tracked, index[0, here]):
+            raise ExportError(f"the package hears pitches {tracked}, torch {index[0, here]}")
+        pitch = tracked[:, None].astype(np.float32)
+        plane = np.full_like(pitch, float(level))
         # Where pulses are faint their phases are not sure to many digits.
-        check_close("fine structure", told[0], fine[0, t].numpy(), _FINE_TOLERANCE)
-        seen_fine = fine[:, t].numpy()
-        latents, *heard = encoder(power, correlated, pitch, plane, seen_fine, *heard)
-        check_close("encoder", latents, whole[t].numpy(), _TOLERANCE * float(whole.abs().max()))
+        check_close("fine structure", told, fine[0, here].numpy(), _FINE_TOLERANCE)
+        latents, *heard = encoder(power, correlated, pitch, plane, fine[0, here].numpy(), *heard)
+        tolerance = _TOLERANCE * float(whole.abs().max())
+        check_close("encoder", latents, whole[here].numpy(), tolerance)
         spectra, *spoken = decoder(
-            whole[t].numpy(),
+            whole[here].numpy(),
             pitch,
             plane,
-            np.full((1, 1), float(lost[0, t]), np.float32),
-            tones[:, t].numpy(),
-            noise[:, t].numpy(),
+            lost[0, here, None].float().numpy(),
+            tones[0, here].numpy(),
+            noise[0, here].numpy(),
             *spoken,
         )
-        check_close(
-            "decoder", spectra, shaped[:, t].numpy(), _TOLERANCE * float(shaped.abs().max())
-        )
+        tolerance = _TOLERANCE * float(shaped.abs().max())
+        check_close("decoder", spectra, shaped[here].numpy(), tolerance)
     return {role: {"fp32": f"{role}.fp32.onnx"} for role in ("encoder", "decoder")}
 
 
@@ -250,39 +216,8 @@ def _zeros(stack: nn.Module) -> list[npt.NDArray[np.float32]]:
     return [np.zeros(shape, np.float32) for shape in shapes.values()]
 
 
-def _written(module: nn.Module, network: SpeechCodec, out: Path, role: str) -> Graph:
-    """The graph of a step, its weights stored in half precision."""
-    one, windows = torch.zeros(1, 1), torch.zeros(1, 2, 2, BINS)
-    if role == "encoder":
-        named = {
-            "powers": torch.zeros(1, HEARD),
-            "correlation": torch.zeros(1, CANDIDATES),
-            "pitch": one,
-            "level": one,
-            "fine": torch.zeros(1, FINE),
-        }
-        stack, result = network.encoder.stack, "latents"
-    else:
-        named = {
-            "latents": torch.zeros(1, network.config.latents),
-            "pitch": one,
-            "level": one,
-            "lost": one,
-            "harmonic": windows,
-            "noise": windows,
-        }
-        stack, result = network.decoder.stack, "spectra"
-    shapes = stack.state_shapes()
+def _written(model: onnx.ModelProto, out: Path, role: str) -> Graph:
     file = out / f"{role}.fp32.onnx"
-    model = write_torch_graph(
-        module,
-        (*named.values(), *(torch.zeros(shape) for shape in shapes.values())),
-        file,
-        name=role,
-        inputs=[*named, *shapes],
-        outputs=[result, *(f"{name}_next" for name in shapes)],
-    )
-    store_half(model, ("Gemm", "MatMul"))
     onnx.save_model(model, file)
     return Graph(read_graph(file))
 

@@ -181,23 +181,41 @@ class Decoder:
 
     def take(self, table: int) -> int:
         """The next value, by its table. Raises BitstreamError where no writer would come to."""
-        ends, shift = self._rows[table]
-        part = self._width >> PRECISION_BITS
-        slot = self._code // part
-        if slot >= _TOTAL:
-            raise BitstreamError("a coded block holds a number that no writer makes")
-        # Values near zero are most of them.
-        symbol = 0
-        while slot >= ends[symbol + 1]:
-            symbol += 1
-        self._drop(part, ends[symbol + 1] - ends[symbol], ends[symbol])
-        if symbol == ESCAPE:
-            symbol += self.bits(self.bits(_LENGTH_BITS))
-        return (symbol << shift) | self.bits(shift) if shift else symbol
+        (value,) = self.take_all((table,))
+        return value
 
     def take_all(self, tables: Sequence[int]) -> list[int]:
         """The next values, each by its table. Raises BitstreamError as `take`."""
-        return [self.take(table) for table in tables]
+        # `_drop` is written out, and all is in local names: half of what decoding takes.
+        rows, data, end = self._rows, self._data, len(self._data)
+        code, width, here = self._code, self._width, self._position
+        values = []
+        for table in tables:
+            ends, shift = rows[table]
+            part = width >> PRECISION_BITS
+            slot = code // part
+            if slot >= _TOTAL:
+                raise BitstreamError("a coded block holds a number that no writer makes")
+            # Values near zero are most of them.
+            symbol = 0
+            while slot >= ends[symbol + 1]:
+                symbol += 1
+            start = ends[symbol]
+            code -= part * start
+            width = part * (ends[symbol + 1] - start)
+            while width <= _LEAST:
+                code = code << 8 | (data[here] if here < end else 0)
+                here += 1
+                width <<= 8
+            if shift or symbol == ESCAPE:
+                self._code, self._width, self._position = code, width, here
+                if symbol == ESCAPE:
+                    symbol += self.bits(self.bits(_LENGTH_BITS))
+                symbol = symbol << shift | self.bits(shift)
+                code, width, here = self._code, self._width, self._position
+            values.append(symbol)
+        self._code, self._width, self._position = code, width, here
+        return values
 
     def bits(self, bits: int) -> int:
         """The next value of so many bits, all equally likely. Raises BitstreamError."""

@@ -33,6 +33,9 @@ __all__ = ["TABLES", "Contexts", "Distribution", "Past", "code_values", "symbols
 # A table for each scale and distance of the middle from the nearest whole number.
 TABLES = SCALES * FRACTIONS
 SIGNED_LIMIT = 1023
+_HALF = MIDDLE_UNITS // 2
+# How far a middle is from the nearest whole number, by its place behind the one below.
+_SIDES = [min(place, MIDDLE_UNITS - place) for place in range(MIDDLE_UNITS)]
 # Steps that are worked on at a time.
 _CHUNK_STEPS = 1024
 
@@ -82,14 +85,16 @@ def symbols_taken(known: Distribution, take_all: Callable[[Sequence[int]], Seque
     In plain integers, for a few symbols at a time: there arrays take twice as long.
     """
     middles = known.middle.tolist()
-    centers = [(middle + MIDDLE_UNITS // 2) // MIDDLE_UNITS for middle in middles]
-    sides = [m - MIDDLE_UNITS * center for m, center in zip(middles, centers, strict=True)]
     indices = known.index.tolist()
-    values = take_all([i * FRACTIONS + abs(side) for i, side in zip(indices, sides, strict=True)])
-    offsets = [(value + 1) >> 1 if value & 1 else -(value >> 1) for value in values]
+    tables = [
+        FRACTIONS * i + _SIDES[m % MIDDLE_UNITS] for i, m in zip(indices, middles, strict=True)
+    ]
+    values = take_all(tables)
+    # Odd values lie on the middle's side of its center, even ones opposite; a middle whose low
+    # bits are half a unit or more lies below the center.
     symbols = [
-        center - offset if side < 0 else center + offset
-        for center, offset, side in zip(centers, offsets, sides, strict=True)
+        (m + _HALF) // MIDDLE_UNITS + (n + 1) // 2 * (1 if n % 2 != m // _HALF % 2 else -1)
+        for n, m in zip(values, middles, strict=True)
     ]
     # An escape may stand for more than 64 bits hold.
     if max(symbols) > SYMBOL_LIMIT or min(symbols) < -SYMBOL_LIMIT:

@@ -342,15 +342,19 @@ class SpeechCodec:
     def _check_ports(self) -> None:
         """Raises BundleError, naming the file, unless every graph takes and gives what is
         needed."""
-        latents, windows = (1, sum(self._slices) - 1), (1, 2, 2, BINS)
-        one = (1, 1)
 
         def floats(*shapes: tuple[int | None, ...]) -> list[Port]:
             return [("float32", shape) for shape in shapes]
 
-        heard = floats((1, HEARD), (1, CANDIDATES), one, one, (1, FINE), *self.encoder_state)
-        spoken = floats(latents, one, one, one, windows, windows, *self.decoder_state)
-        expect_ports(self.encoder, takes=heard, gives=floats(latents, *self.encoder_state))
+        # As many frames at a time as are given, or, in older bundles, one.
+        counts = [g.inputs[0].shape[0] if g.inputs else None for g in (self.encoder, self.decoder)]
+        n, m = (1 if count == 1 else None for count in counts)
+        latents = sum(self._slices) - 1
+        heard = floats((n, HEARD), (n, CANDIDATES), (n, 1), (n, 1), (n, FINE), *self.encoder_state)
+        windows = (m, 2, 2, BINS)
+        spoken = floats((m, latents), (m, 1), (m, 1), (m, 1), windows, windows, *self.decoder_state)
+        gives = floats((n, latents), *self.encoder_state)
+        expect_ports(self.encoder, takes=heard, gives=gives)
         expect_ports(self.decoder, takes=spoken, gives=floats(windows, *self.decoder_state))
         history = self._contexts[0]
         shape = history.outputs[0].shape if history.outputs else ()

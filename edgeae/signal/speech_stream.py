@@ -17,18 +17,16 @@ from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_header import Header
 from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, check_audio
-from edgeae.signal.speech_signal import (
-    BINS,
-    CANDIDATES,
-    FINE,
-    FRAME_SAMPLES,
-    HEARD,
-    MIDDLE_PITCH,
-    Ear,
-    Voice,
-)
+from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, Ear, Voice
 
-__all__ = ["Listener", "Speaker", "SpeechModel", "SpeechReceiver", "SpeechSender"]
+__all__ = [
+    "FRAMES_OF_A_GRAPH",
+    "Listener",
+    "Speaker",
+    "SpeechModel",
+    "SpeechReceiver",
+    "SpeechSender",
+]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -36,7 +34,8 @@ Ints = npt.NDArray[np.int64]
 
 # Frames that are concealed at full strength, and after how many more all is silent: a syllable.
 _CONCEALED, _FADING = 6, 8
-# Frames of a file whose spectra are worked out together.
+# Frames that a graph is given at a time at most, and whose spectra are worked out together.
+FRAMES_OF_A_GRAPH = 8
 _TOGETHER = 64
 # Numbers of packets go round after so many.
 _ROUND = 128
@@ -54,66 +53,71 @@ class SpeechModel(Protocol):
     decoder_state: tuple[tuple[int, ...], ...]
 
 
-class _Stepped:
-    """A step graph with the states of one stream: `inputs` are filled, `run` fills `output`."""
+class _Steps:
+    """The encoder's or decoder's graph with the states of one stream, which frames go through in
+    their order."""
 
-    def __init__(
-        self,
-        graph: Graph,
-        inputs: Sequence[Floats],
-        output: Floats,
-        states: Sequence[tuple[int, ...]],
-    ) -> None:
-        self.output = output
-        pair = [[np.zeros(shape, np.float32) for shape in states] for _ in range(2)]
-        # States before and after a step change places, so that nothing is copied.
-        self._runs: list[Callable[[], None]] = [
-            graph.bind([*inputs, *before], [output, *after], finite=(0,))
-            for before, after in (pair, pair[::-1])
-        ]
+    def __init__(self, graph: Graph, states: Sequence[tuple[int, ...]]) -> None:
+        self._graph = graph
+        # Graphs of older bundles take one frame at a time.
+        self._most = 1 if graph.inputs[0].shape[0] == 1 else FRAMES_OF_A_GRAPH
+        # States before and after a run change places, so that nothing is copied.
+        self._pair = [[np.zeros(shape, np.float32) for shape in states] for _ in range(2)]
         self._turn = 0
+        # For so many frames at a time: arrays that are filled, one that then is, both ways to run.
+        self._bound: dict[int, tuple[list[Floats], Floats, list[Callable[[], None]]]] = {}
 
-    def run(self) -> None:
-        self._runs[self._turn]()
-        self._turn ^= 1
+    def run(self, *given: Floats) -> Floats:
+        """What the graph makes of the next frames, (n, ...), of its inputs (n, ...).
+
+        Raises EdgeaeError if it fails or gives no finite numbers.
+        """
+        parts = []
+        for begin in range(0, len(given[0]), self._most):
+            here = [array[begin : begin + self._most] for array in given]
+            inputs, output, runs = self._bound.get(len(here[0])) or self._bind(here)
+            for kept, new in zip(inputs, here, strict=True):
+                kept[:] = new
+            runs[self._turn]()
+            self._turn ^= 1
+            parts.append(output.copy())
+        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+    def _bind(
+        self, given: Sequence[Floats]
+    ) -> tuple[list[Floats], Floats, list[Callable[[], None]]]:
+        count = len(given[0])
+        inputs = [np.zeros(array.shape, np.float32) for array in given]
+        output = np.zeros((count, *map(int, self._graph.outputs[0].shape[1:])), np.float32)
+        runs = [
+            self._graph.bind([*inputs, *before], [output, *after], finite=(0,))
+            for before, after in (self._pair, self._pair[::-1])
+        ]
+        self._bound[count] = found = (inputs, output, runs)
+        return found
 
 
 class Listener:
     """Symbols of one channel's frames; carries what was heard before."""
 
     def __init__(self, model: SpeechModel, level: int) -> None:
-        self._steps = model.coder.steps[level]
+        self._channels, self._level = len(model.coder.steps[level]), level / (LEVELS - 1)
         self._ear = Ear()
-        powers, correlation = (
-            np.zeros((1, HEARD), np.float32),
-            np.zeros((1, CANDIDATES), np.float32),
-        )
-        self._powers, self._correlation = powers, correlation
-        self._fine = np.zeros((1, FINE), np.float32)
-        self._pitch = np.zeros((1, 1), np.float32)
-        setting = np.full((1, 1), level / (LEVELS - 1), np.float32)
-        self._latents = np.zeros((1, len(self._steps) - 1), np.float32)
-        self._stepped = _Stepped(
-            model.encoder,
-            [powers, correlation, self._pitch, setting, self._fine],
-            self._latents,
-            model.encoder_state,
-        )
+        self._encoder = _Steps(model.encoder, model.encoder_state)
 
     def hear(self, frames: Floats) -> Floats:
         """Pitch, from the middle one, and latents, unquantized (channels, n), of frames (n, 320).
 
         Raises EdgeaeError if the graph fails or gives no finite numbers.
         """
-        found = np.empty((len(self._steps), len(frames)), np.float32)
+        found = np.empty((self._channels, len(frames)), np.float32)
         for begin in range(0, len(frames), _TOGETHER):
-            heard = self._ear.hear(frames[begin : begin + _TOGETHER])
-            for t, (power, correlation, pitch, fine) in enumerate(zip(*heard, strict=True), begin):
-                self._powers[0], self._correlation[0], self._fine[0] = power, correlation, fine
-                self._pitch[0, 0] = pitch
-                self._stepped.run()
-                found[0, t] = pitch - MIDDLE_PITCH
-                found[1:, t] = self._latents[0]
+            here = slice(begin, begin + _TOGETHER)
+            powers, correlation, pitches, fine = self._ear.hear(frames[here])
+            pitch = pitches[:, None].astype(np.float32)
+            setting = np.full_like(pitch, self._level)
+            found[0, here] = pitches - MIDDLE_PITCH
+            found[1:, here] = self._encoder.run(powers, correlation, pitch, setting, fine).T
         return found
 
 
@@ -121,18 +125,9 @@ class Speaker:
     """Audio of one channel's symbols; carries its sound over frames that are lost."""
 
     def __init__(self, model: SpeechModel, level: int) -> None:
-        self._steps = model.coder.steps[level]
+        self._steps, self._level = model.coder.steps[level], level / (LEVELS - 1)
         self._voice = Voice()
-        self._latents = np.zeros((1, len(self._steps) - 1), np.float32)
-        self._pitch, self._lost = np.zeros((2, 1, 1), np.float32)
-        setting = np.full((1, 1), level / (LEVELS - 1), np.float32)
-        self._tones, self._noise, spectra = np.zeros((3, 1, 2, 2, BINS), np.float32)
-        self._stepped = _Stepped(
-            model.decoder,
-            [self._latents, self._pitch, setting, self._lost, self._tones, self._noise],
-            spectra,
-            model.decoder_state,
-        )
+        self._decoder = _Steps(model.decoder, model.decoder_state)
         self._gain, self._missing = 1.0, 0
 
     def speak(self, symbols: Symbols) -> Floats:
@@ -145,7 +140,7 @@ class Speaker:
         if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
             raise BitstreamError("a frame has a pitch that no writer hears")
         self._missing = 0
-        latents = symbols[1:].T * self._steps[1:]
+        latents = (symbols[1:].T * self._steps[1:]).astype(np.float32)
         return self._frames(pitches, latents, lost=False)
 
     def conceal(self, count: int) -> Floats:
@@ -156,17 +151,13 @@ class Speaker:
 
     def _frames(self, pitches: Ints, latents: Floats, *, lost: bool) -> Floats:
         """The audio, (n, 320), of the next frames, all or none of which are lost."""
-        self._lost[0, 0] = lost
         found = np.empty((len(pitches), FRAME_SAMPLES), np.float32)
         for begin in range(0, len(pitches), _TOGETHER):
-            here = slice(begin, min(len(pitches), begin + _TOGETHER))
+            here = slice(begin, begin + _TOGETHER)
             tones, noise = self._voice.speak(pitches[here])
-            shaped = np.empty_like(tones)
-            for t in range(len(tones)):
-                self._pitch[0, 0], self._latents[0] = pitches[begin + t], latents[begin + t]
-                self._tones[0], self._noise[0] = tones[t], noise[t]
-                self._stepped.run()
-                shaped[t] = self._stepped.output[0]
+            pitch = pitches[here, None].astype(np.float32)
+            setting, missing = np.full_like(pitch, self._level), np.full_like(pitch, lost)
+            shaped = self._decoder.run(latents[here], pitch, setting, missing, tones, noise)
             found[here] = self._voice.join(shaped)
         for audio in found:
             self._fade(audio, lost=lost)

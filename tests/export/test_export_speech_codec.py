@@ -16,6 +16,7 @@ from edgeae.onnx_check import read_graph
 from edgeae.runtime import Graph
 from edgeae.signal.speech_codec import SpeechCodec
 from edgeae.signal.speech_signal import Ear, Voice
+from edgeae.signal.speech_stream import FRAMES_OF_A_GRAPH
 from export.__main__ import main as export_main
 from export.torch_graph import write_torch_graph
 from train.__main__ import main as train_main
@@ -71,6 +72,24 @@ def test_an_export_gives_graphs_that_are_held_against_torch(bundle):
         graph = onnx.load(bundle / f"{role}.fp32.onnx").graph
         matrices = [w for w in graph.initializer if len(w.dims) == 2 and min(w.dims) > 1]
         assert matrices and all(w.data_type == onnx.TensorProto.FLOAT16 for w in matrices)
+
+
+@pytest.mark.parametrize("role", ["encoder", "decoder"])
+def test_graphs_say_the_same_of_frames_at_once_and_one_by_one(codec, role):
+    graph, rng = codec.graphs[role], np.random.default_rng(0)
+    free = [port for port in graph.inputs if not isinstance(port.shape[0], int)]
+    given = [rng.random((FRAMES_OF_A_GRAPH, *port.shape[1:])).astype(np.float32) for port in free]
+    # Far beyond what a network is told, so that cells forget all they may.
+    given[0][3] *= 1000
+    empty = [np.zeros(port.shape, np.float32) for port in graph.inputs[len(free) :]]
+    whole, *states = graph(*given, *empty)
+    parts = []
+    for t in range(FRAMES_OF_A_GRAPH):
+        part, *empty = graph(*(array[t : t + 1] for array in given), *empty)
+        parts.append(part)
+    for once, others in zip([whole, *states], [np.concatenate(parts), *empty], strict=True):
+        np.testing.assert_allclose(once, others, rtol=1e-4, atol=1e-4)
+        assert np.abs(once).max() > 1e-3
 
 
 def test_one_tensor_for_two_arguments_of_a_graph_makes_two_ports(tmp_path):

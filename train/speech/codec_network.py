@@ -68,9 +68,9 @@ COARSEST_STEP, STEP_RATIO = 1.5, 8.0
 # usual the others do.
 _FIRST_FINE, _FIRST_LATENTS = 0.35, 3.0
 # Powers below this count as silence: 95 dB under a tone of full scale.
-_FLOOR = 1e-6
+FLOOR = 1e-6
 # Bounds of logarithms of gains: nothing the decoder is told may overflow.
-_LEAST_GAIN, _MOST_GAIN = -16.0, 6.0
+LEAST_GAIN, MOST_GAIN = -16.0, 6.0
 
 
 def target_bits(level: torch.Tensor) -> torch.Tensor:
@@ -210,7 +210,7 @@ class Encoder(nn.Module):
     ) -> torch.Tensor:
         """What the stack sees: powers (..., HEARD), correlation (..., CANDIDATES), pitch 0 to 127
         and level 0 to 1 (..., 1), fine structure (..., FINE)."""
-        loud = (torch.log(powers + _FLOOR) + 6) / 4
+        loud = (torch.log(powers + FLOOR) + 6) / 4
         return torch.cat([loud, correlation, pitch / 32 - 2, level, fine], dim=-1)
 
 
@@ -263,7 +263,7 @@ class Decoder(nn.Module):
         """
         parts = shape.unflatten(-1, (2, self.parts))
         gains, turns, own = parts.split((2 * BINS, 2 * self.free, 2 * self.free), dim=-1)
-        strong, hissing = gains.clamp(_LEAST_GAIN, _MOST_GAIN).exp().unsqueeze(-2).chunk(2, dim=-1)
+        strong, hissing = gains.clamp(LEAST_GAIN, MOST_GAIN).exp().unsqueeze(-2).chunk(2, dim=-1)
         re, im = harmonic[..., : self.free].unbind(-2)
         # Of its own: by the phases of the pulses, but not their strength.
         unit = torch.rsqrt(re * re + im * im + UNIT_FLOOR)
