@@ -236,6 +236,8 @@ def _prepared(
         before = load_start(network, start_from, config, take=take)
         if take and hasattr(recipe, "complete"):
             recipe.complete(take)
+        if hasattr(recipe, "revive"):
+            recipe.revive()
     run = new_run(config, network, data)
     run.before = before
     return run

@@ -25,7 +25,8 @@ class Recipe(Protocol):
     A recipe's class is called with a `Config` and a `torch.device`, and reads its data then: what
     is wrong with them is a ValueError before the first step. `sections` of the class says which
     dataclasses a config's `network`, `data` and `loss` are. A recipe may have `complete(taken)`,
-    which fits the rest of the network to parts that were taken from another.
+    which fits the rest of the network to parts that were taken from another, and `revive()`, which
+    mends what is idle of weights that a run begins with.
     """
 
     network: torch.nn.Module

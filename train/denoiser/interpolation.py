@@ -20,11 +20,15 @@ _ROUNDING = 1e-12
 def smooth_fill(pixels: torch.Tensor, known: torch.Tensor) -> torch.Tensor:
     """Pixels (N, 3, H, W) in [0, 1] with smooth holes, which are where `known` (N, 1, H, W) is 0,
     not everywhere in an image."""
-    if not bool((known == 0).any()):
+    some = (known == 0).any(dim=3).any(dim=2).any(dim=1)
+    if not bool(some.any()):
         return pixels
-    start = _membrane(pixels * known, known)
+    filled = pixels.clone()
+    known, holed = known[some], pixels[some]
+    start = _membrane(holed * known, known)
     plate = _relaxed(start, known == 0, PLATE_STEPS, bending=True)
-    return torch.where(known == 0, plate.clamp(0, 1), pixels)
+    filled[some] = torch.where(known == 0, plate.clamp(0, 1), holed)
+    return filled
 
 
 def _membrane(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 from train.config import Config
 from train.denoiser.damage import Damage, damaged, hole_mask
+from train.denoiser.dead_units import dead_units, revive
 from train.denoiser.interpolation import smooth_fill
 from train.denoiser.network import LEVEL_STRIDE, DenoiserNetwork, PhotoDenoiser
 from train.image.data import PhotoData, Photos
@@ -21,6 +22,8 @@ from train.image.pack import PackedPhotos, write_pack
 LEVELS = (15, 25, 50)
 # Errors below one 8-bit value count as such.
 _FLOOR = (1 / 255) ** 2
+# Of so many batches, a unit that none turns on is dead.
+_REVIVAL_BATCHES = 8
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,14 @@ class DenoiserRecipe:
 
     def start(self) -> None:
         """A new network begins as the identity by itself."""
+
+    def revive(self) -> None:
+        """Make units anew that answer to none of some training images, of weights begun from."""
+        rng = np.random.default_rng((self.config.seed, 2**32 + 1))
+        batches = [self.batch(rng)[1:] for _ in range(_REVIVAL_BATCHES)]
+        parts = [[part.to(self.device) for part in batch] for batch in batches]
+        count = revive(self.network, lambda: [self.network(*part) for part in parts])
+        print(f"dead units made anew: {count}", flush=True)
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
         """Clean and damaged pixels (N, 3, crop, crop), noise level and known (N, 1, crop, crop)."""
@@ -135,7 +146,16 @@ class DenoiserRecipe:
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
         """PSNR on the held-out images under Gaussian noise, told and blind, and in holes; the
-        score is the mean of what is lost to 60 dB."""
+        score is the mean of what is lost to 60 dB. `dead_units` are those that nothing of it turns
+        on."""
+        figures: dict[str, float] = {}
+        dead = dead_units(network, lambda: figures.update(self._quality(network)))
+        figures["score"] = 60 - float(np.mean(list(figures.values())))
+        figures["dead_units"] = float(sum(units.sum() for units in dead.values()))
+        return figures
+
+    def _quality(self, network: torch.nn.Module) -> dict[str, float]:
+        """The figures of `validate` in dB."""
         figures: dict[str, float] = {}
         rng = np.random.default_rng(0)
         clean = self._held_out.float() / 255
@@ -152,7 +172,6 @@ class DenoiserRecipe:
         known = torch.from_numpy(np.stack(masks)[:, None]).float()
         seen = self._seen(clean, known)
         figures["hole_db"] = self._psnr_db(network, clean, seen, 0 * ones, known)
-        figures["score"] = 60 - float(np.mean(list(figures.values())))
         return figures
 
     def _psnr_db(
