@@ -1,8 +1,9 @@
 """Crops side by side: what each codec makes of the same images in the same number of bytes.
 
-    python -m benchmarks.side_by_side OUT.png PICTURE... [--bpp 0.5]
+    python -m benchmarks.side_by_side OUT.png PICTURE... [--efforts photo-codec-ms-ssim] [--bpp 0.5]
 
-Each codec takes its finest setting whose file is no larger than asked; crops are enlarged twice.
+Each codec takes its finest setting whose file is no larger than asked; crops are enlarged twice. A
+column is of one codec, its title of the whole image.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.rate_distortion import Contender, Pixels, our_contenders, peer_contenders
+from benchmarks.rate_distortion import (
+    Contender,
+    Pixels,
+    effort_contenders,
+    our_contenders,
+    peer_contenders,
+)
 from edgeae.media import read_image
-from edgeae.metrics import psnr_db
+from edgeae.metrics import ms_ssim, psnr_db
 
 PEERS = ("jpeg", "webp", "avif6")
 CROP_SIDE = 160
@@ -35,10 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="the image to write, .png")
     parser.add_argument("images", type=Path, nargs="+", help="images not used in training")
     parser.add_argument("--model", default="photo-codec", help="a bundled name or a directory")
+    parser.add_argument("--efforts", help="a second model, with each of its encoders")
     parser.add_argument("--bpp", type=float, default=0.5, help="bits per pixel of every file")
     options = parser.parse_args(arguments)
     ours = next(our_contenders(options.model, ["int8"]))
-    contenders = [ours, *peer_contenders(PEERS)]
+    others = effort_contenders(options.efforts) if options.efforts else ()
+    contenders = [ours, *others, *peer_contenders(PEERS)]
     draw(options.out, options.images, contenders, options.bpp)
 
 
@@ -67,7 +76,11 @@ def draw(out: Path, files: Sequence[Path], contenders: Sequence[Contender], bpp:
         for axis, contender in zip(row[1:], contenders, strict=True):
             restored, size = finest(contender, image, budget)
             axis.imshow(restored[window], interpolation="nearest")
-            title = f"{contender.name}\n{size:,} bytes, {psnr_db(image, restored):.1f} dB"
+            structure = -10 * np.log10(1 - ms_ssim(image, restored))
+            title = (
+                f"{contender.name}\n{size:,} bytes, {psnr_db(image, restored):.1f} dB, "
+                f"MS-SSIM {structure:.1f} dB"
+            )
             axis.set_title(title, fontsize=9)
         for axis in row:
             axis.set_axis_off()
@@ -92,7 +105,7 @@ def finest(contender: Contender, image: Pixels, budget_bytes: int) -> tuple[Pixe
 
 def _settings(contender: Contender) -> Iterator[float]:
     low, high = contender.settings[0], contender.settings[-1]
-    steps = OUR_STEPS if contender.name.startswith("edgeae") else 1
+    steps = OUR_STEPS if high < 10 else 1
     yield from np.arange(low, high + 1 / steps, 1 / steps).tolist()
 
 
