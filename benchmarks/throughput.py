@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import resource
@@ -102,7 +103,7 @@ def measure(
             rows.append(row | {"times_one_process": _speedup(alone, found)})
         grown = []
         for number in growth:
-            some = make_images(folder / f"{number}", number)
+            some = linked(images, folder / f"{number}", number)
             work = functools.partial(_compress, model, some, max(jobs))
             grown.append(_row("edgeae", max(jobs), number, [_timed(work, folder)]))
         resumed = kill_and_resume(model, images, folder / "killed", max(jobs))
@@ -129,6 +130,14 @@ def make_images(folder: Path, count: int) -> Path:
     for index in range(count):
         top, left = (int(rng.integers(size - SIDE)) for size in photo.shape[:2])
         write_image(folder / f"{index:05}.png", photo[top : top + SIDE, left : left + SIDE])
+    return folder
+
+
+def linked(images: Path, folder: Path, count: int) -> Path:
+    """The folder, with so many links to the images, to each as often as it takes."""
+    folder.mkdir()
+    for index, image in zip(range(count), itertools.cycle(sorted(images.iterdir())), strict=False):
+        (folder / f"{index:05}.png").symlink_to(image)
     return folder
 
 
