@@ -33,6 +33,7 @@ _UNIT = 255.0
 # What a manifest may ask for: a graph sees at most (tile + 2 halo) squared pixels at a time, and a
 # tile of one pixel would take hours.
 _LARGEST_TILE, _SMALLEST_TILE, _LARGEST_STRIDE = 4096, 32, 64
+_MOST_PASSES = 64
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class _Spec:
         highest_level: the largest noise level that the model was trained for, in 8-bit values.
         smooth_holes: whether the model adds to holes that are filled smoothly; others, which fill
             worse by themselves, are not asked.
+        fill_levels: noise levels in 8-bit values, one for each pass over holes that are filled
+            smoothly, which are taken for noisy; none if the model is not asked so.
     """
 
     stride: int
@@ -57,6 +60,7 @@ class _Spec:
     level_halo: int
     highest_level: float
     smooth_holes: bool
+    fill_levels: tuple[float, ...] = ()
 
 
 class ImageDenoiser:
@@ -180,7 +184,9 @@ class ImageDenoiser:
     def fill(self, image: Pixels, mask: Mask) -> Pixels:
         """The image with its holes filled from what is around them, of its shape and dtype.
 
-        The holes are filled smoothly first, and the model adds what lacks. Everything outside of
+        The holes are filled smoothly first, and the model adds what lacks: in one pass, or as a
+        denoiser that takes what is in holes for noisy, less so in each of several passes (Zhang et
+        al. 2017, "Learning Deep CNN Denoiser Prior for Image Restoration"). Everything outside of
         the mask stays exactly as it is, transparency everywhere.
 
         Args:
@@ -199,11 +205,13 @@ class ImageDenoiser:
         stride = self._spec.stride
         known = np.pad(~hole, _padding(hole.shape, stride), mode="edge").astype(np.float32)
         smooth = smooth_fill(colors, hole)
+        for level in self._spec.fill_levels:
+            smooth = self._passed(smooth, hole, level / _UNIT)
         if not self._spec.smooth_holes:
             if image.ndim == 3 and image.shape[2] >= 3:
                 filled[:, :, :3][hole] = smooth[hole]
-            else:  # three times the same
-                filled[hole] = smooth[:, :, :1].reshape(image.shape)[hole]
+            else:
+                filled[hole] = _one_channel(smooth[hole]).reshape(-1, *image.shape[2:])
             return filled
         for tile, planes, level in self._seen(smooth, 0.0, within=hole):
             seen = known[scaled(tile.seen_rows, stride), scaled(tile.seen_columns, stride)]
@@ -214,6 +222,18 @@ class ImageDenoiser:
             part = hole[rows, columns]
             filled[rows, columns][part] = made[part]
         return filled
+
+    def _passed(self, colors: Pixels, hole: Mask, level: float) -> Pixels:
+        """Colors (H, W, 3) with noise of one level taken out of their holes."""
+        passed = colors.copy()
+        for tile, planes, levels in self._seen(colors, level, within=hole):
+            found = self._restored(tile, planes, levels, np.ones_like(planes[:, :1]))
+            rows, columns = _inside(tile, self._spec.stride, colors)
+            made = passed[rows, columns].copy()
+            _put(found, made)
+            part = hole[rows, columns]
+            passed[rows, columns][part] = made[part]
+        return passed
 
     def noise_level(self, image: Pixels) -> Floats:
         """What `denoise` takes the standard deviation of the noise to be at each pixel if it is not
@@ -320,6 +340,7 @@ def _spec(bundle: Bundle) -> _Spec:
         level_halo=whole("level_halo", 0, _LARGEST_TILE),
         highest_level=float(whole("highest_level", 1, int(_UNIT))),
         smooth_holes=layout.get("smooth_holes") is True,
+        fill_levels=_fill_levels(layout.get("fill_levels", []), name),
     )
     for key in ("tile", "halo", "level_halo"):
         if getattr(spec, key) % stride:
@@ -331,6 +352,17 @@ def _spec(bundle: Bundle) -> _Spec:
             f"{name}: layout.level_stride is {spec.level_stride}, expected a divisor of {stride}"
         )
     return spec
+
+
+def _fill_levels(given: Any, name: str) -> tuple[float, ...]:
+    """Raises BundleError unless it is a list of few levels above 0, at most 255."""
+    sound = isinstance(given, list) and len(given) <= _MOST_PASSES
+    if not sound or not all(type(x) in (int, float) and 0 < x <= _UNIT for x in given):
+        raise BundleError(
+            f"{name}: layout.fill_levels is {given!r}, expected at most {_MOST_PASSES} numbers "
+            f"above 0, to {_UNIT:g}"
+        )
+    return tuple(float(level) for level in given)
 
 
 def _check_ports(graph: Graph, channels: tuple[int, ...]) -> None:
@@ -386,3 +418,9 @@ def _put(planes: Floats, target: Pixels) -> None:
     else:
         gray = np.rint(np.clip(planes.mean(axis=0), 0, 1) * most)
         target[...] = gray.reshape(target.shape)
+
+
+def _one_channel(colors: Pixels) -> Pixels:
+    """The mean of colors (n, 3), rounded to their dtype."""
+    gray: Pixels = np.rint(colors.mean(axis=1)).astype(colors.dtype)
+    return gray

@@ -104,6 +104,17 @@ def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
         verify(bundle, [picture[:64, :64] for picture in made_images(2)])
 
 
+@pytest.mark.parametrize("gain_db", [-0.1, 0.05, 0.3])
+def test_holes_are_passed_over_several_times_where_that_gains(tmp_path, monkeypatch, gain_db):
+    network = PhotoDenoiser(
+        DenoiserNetwork(channels=(8, 8), blocks=(1, 1), level_channels=8, smooth_holes=True)
+    )
+    monkeypatch.setattr(denoiser, "_passes_gain_db", lambda network, pictures: gain_db)
+    pictures = [picture[:64, :64] for picture in made_images(2)]
+    layout = export_photo_denoiser(network, tmp_path, pictures, Damage())["layout"]
+    assert layout.get("fill_levels", []) == ([40, 19, 9, 4, 2] if gain_db > 0.1 else [])
+
+
 @pytest.mark.parametrize(("gain_db", "asked"), [(None, False), (0.05, False), (2.0, True)])
 def test_holes_count_for_int8_only_where_the_network_adds_to_them(
     tmp_path, monkeypatch, gain_db, asked

@@ -14,6 +14,7 @@ import edgeae
 from edgeae.bundle import bundled_names
 from edgeae.errors import BundleError
 from edgeae.image.denoiser import ImageDenoiser
+from edgeae.image.interpolation import smooth_fill
 from edgeae.metrics import psnr_db
 
 SHAPES = [(40, 56), (40, 56, 1), (40, 56, 3), (40, 56, 4), (1, 1, 3), (17, 200, 3), (9, 7)]
@@ -146,6 +147,54 @@ def test_no_hole_is_no_work(blur):
     with blur.graphs["denoiser"].watched() as runs:
         np.testing.assert_array_equal(blur.fill(image, np.zeros((60, 70), bool)), image)
     assert runs == []
+
+
+def with_passes(path, levels, **settings):
+    tiny.tiny_image_denoiser_bundle(path, **settings)
+    tiny.change_manifest(path, lambda manifest: manifest["layout"].pop("smooth_holes"))
+    tiny.change_manifest(path, lambda manifest: manifest["layout"].update(fill_levels=levels))
+    return ImageDenoiser.load(path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_each_pass_over_holes_is_a_denoising_of_them(tmp_path, dtype):
+    model = with_passes(tmp_path / "passes", [20, 2.5])
+    image = picture((60, 72, 3), dtype)
+    hole = np.zeros((60, 72), bool)
+    hole[20:30, 33:41] = True
+    hole[50] = True
+    expected = smooth_fill(image, hole)
+    for level in (20, 2.5):
+        expected[hole] = model.denoise(expected, strength=level)[hole]
+    filled = model.fill(image, hole)
+    np.testing.assert_array_equal(filled, expected)
+    np.testing.assert_array_equal(filled[~hole], image[~hole])
+
+
+def test_passes_over_holes_leave_no_seams(tmp_path):
+    image, hole = picture((70, 150, 3)), np.zeros((70, 150), bool)
+    hole[30:34] = hole[:, 62:66] = True
+    tiled = with_passes(tmp_path / "tiled", [9, 3], tile=32)
+    whole = with_passes(tmp_path / "whole", [9, 3])
+    np.testing.assert_array_equal(tiled.fill(image, hole), whole.fill(image, hole))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_passes_over_holes_keep_shape_and_transparency(tmp_path, shape):
+    model = with_passes(tmp_path / "passes", [9, 3])
+    image, hole = picture(shape), np.zeros(shape[:2], bool)
+    hole[0, 1:3] = True
+    found = model.fill(image, hole)
+    assert found.shape == shape and found.dtype == np.uint8
+    np.testing.assert_array_equal(found[~hole], image[~hole])
+    if len(shape) == 3:
+        np.testing.assert_array_equal(found[..., 3:], image[..., 3:])
+
+
+@pytest.mark.parametrize("levels", [0, None, [0], [-1], [256], [True], ["9"], {"a": 1}, [1] * 65])
+def test_passes_that_a_manifest_may_not_ask_for_are_refused(tmp_path, levels):
+    with pytest.raises(BundleError, match="layout.fill_levels is"):
+        with_passes(tmp_path / "bad", levels)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -145,9 +145,9 @@ class DenoiserRecipe:
 
     @torch.no_grad()
     def validate(self, network: torch.nn.Module) -> dict[str, float]:
-        """PSNR on the held-out images under Gaussian noise, told and blind, and in holes; the
-        score is the mean of what is lost to 60 dB. `dead_units` are those that nothing of it turns
-        on."""
+        """PSNR on the held-out images under Gaussian noise, told and blind, and in holes if there
+        are any in training; the score is the mean of what is lost to 60 dB. `dead_units` counts
+        those that nothing of it turns on."""
         figures: dict[str, float] = {}
         dead = dead_units(network, lambda: figures.update(self._quality(network)))
         figures["score"] = 60 - float(np.mean(list(figures.values())))
@@ -167,6 +167,8 @@ class DenoiserRecipe:
             figures[f"psnr_db_{sigma}"] = self._psnr_db(network, clean, noisy, level, ones)
             if sigma == 25:
                 figures["blind_db_25"] = self._psnr_db(network, clean, noisy, None, ones)
+        if not self.config.data.damage.holes:
+            return figures
         side = clean.shape[2]
         masks = [~hole_mask((side, side), rng) for _ in range(len(clean))]
         known = torch.from_numpy(np.stack(masks)[:, None]).float()
