@@ -290,24 +290,26 @@ class Graph:
 
     def _check(self, arrays: Sequence[Any]) -> None:
         for array, port, (dtype, shape) in zip(arrays, self.inputs, self._accepted, strict=True):
+            fits = isinstance(array, np.ndarray) and array.dtype == dtype
+            if fits and _fits(array.shape, shape):
+                continue
             where = f"{self.file.name} input {port.name!r}"
             if not isinstance(array, np.ndarray):
                 raise TypeError(f"{where} is a {type(array).__name__}, expected a numpy array")
             if array.dtype != dtype:
                 raise ValueError(f"{where} is {array.dtype.str} data, expected {dtype.name}")
-            if not _fits(array.shape, shape):
-                wanted = ", ".join(str(axis) for axis in shape)
-                raise ValueError(
-                    f"{where} has shape {array.shape}, expected ({wanted}), no axis empty"
-                )
+            wanted = ", ".join(str(axis) for axis in shape)
+            raise ValueError(f"{where} has shape {array.shape}, expected ({wanted}), no axis empty")
 
 
 def _fits(shape: tuple[int, ...], allowed: tuple[int | str | None, ...]) -> bool:
     """Whether a shape has the fixed axes of a port, and no empty one where it leaves them free."""
-    return len(shape) == len(allowed) and all(
-        size == axis if isinstance(axis, int) else size > 0
-        for size, axis in zip(shape, allowed, strict=True)
-    )
+    if len(shape) != len(allowed):
+        return False
+    for size, axis in zip(shape, allowed, strict=True):
+        if size != axis and (isinstance(axis, int) or size < 1):
+            return False
+    return True
 
 
 def _is_finite(numbers: np.ndarray[Any, Any]) -> bool:

@@ -108,7 +108,8 @@ class LatentCoder:
         """The coded block of symbols (channels, steps), which are added to the past."""
         known = self.contexts.distributions([(past, symbols)], level)
         past.add(symbols)
-        return self._coded(symbols, known)
+        (block,) = self._coded(symbols, known, [slice(0, symbols.shape[1])])
+        return block
 
     def encode_all(self, symbols: Symbols, level: int, steps: int, key_blocks: int) -> list[bytes]:
         """The coded blocks of symbols (channels, steps), `steps` long, the last may be shorter.
@@ -125,19 +126,20 @@ class LatentCoder:
                 if key_blocks and number % key_blocks == 0:
                     past = self.contexts.past()
                 parts.append((past, symbols[:, block]))
-                past = past.followed_by(symbols[:, block])
+                if not key_blocks or (number + 1) % key_blocks:
+                    past = past.followed_by(symbols[:, block])
             known = self.contexts.distributions(parts, level)
-            first = group[0].start
-            for block in group:
-                own = slice(block.start - first, block.stop - first)
-                part = Distribution(known.index[:, own], known.middle[:, own])
-                blocks.append(self._coded(symbols[:, block], part))
+            blocks += self._coded(symbols, known, group)
         return blocks
 
-    def _coded(self, symbols: Symbols, known: Distribution) -> bytes:
+    def _coded(self, symbols: Symbols, known: Distribution, slices: Sequence[slice]) -> list[bytes]:
+        """The blocks of slices of symbols that follow each other, whose distributions are known."""
+        first = slices[0].start
         # Step by step, in the order of the channels.
-        values = code_values(symbols, known).T.ravel()
-        return encode(self.tables.events(values, known.tables.T.ravel()))
+        values = code_values(symbols[:, first : slices[-1].stop], known).T
+        tables = known.tables.T
+        rows = [slice(one.start - first, one.stop - first) for one in slices]
+        return [encode(self.tables.events(values[i].ravel(), tables[i].ravel())) for i in rows]
 
     def decode(self, past: Past, steps: int, block: bytes, level: int) -> Symbols:
         """The symbols (channels, steps) of a coded block, which are added to the past.

@@ -9,8 +9,9 @@ and a decoder for one after the other; they get the same numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,8 @@ _HALF = MIDDLE_UNITS // 2
 _SIDES = [min(place, MIDDLE_UNITS - place) for place in range(MIDDLE_UNITS)]
 # Steps that are worked on at a time.
 _CHUNK_STEPS = 1024
+# Steps times lags of parts that are matched together: distances of 1 MB, as of one long part.
+_TOGETHER = 1 << 18
 
 Symbols = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
@@ -178,32 +181,35 @@ class Contexts:
     def _chunk(self, pieces: Sequence[tuple[Symbols, int]], level: int) -> Distribution:
         """Of the steps of each piece from its first on, side by side."""
         setting = _setting(level)
-        given = [self._given(symbols, first, setting) for symbols, first in pieces]
-        summary, here, *inputs = (
-            np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
-            for arrays in zip(*given, strict=True)
-        )
+        order = sorted(range(len(pieces)), key=lambda i: (pieces[i][0].shape[1], pieces[i][1]))
+        groups = _alike([pieces[i] for i in order])
+        given = [self._given(np.stack(alike), first, setting) for alike, first in groups]
+        summary, here, *inputs = (_joined(arrays) for arrays in zip(*given, strict=True))
         found, begin = [], 0
         for head, own in zip(self._heads, self.slices, strict=True):
             seen, numbers = inputs[2:] if begin >= self._rule.refine_channels else inputs[:2]
             known = here[:, :begin]
             found.append(self._head(head, own, setting, summary, (seen, numbers), known))
             begin += own
+        columns = _columns(pieces, order)
         return Distribution(
-            np.concatenate([part.index for part in found]),
-            np.concatenate([part.middle for part in found]),
+            np.concatenate([part.index for part in found])[:, columns],
+            np.concatenate([part.middle for part in found])[:, columns],
         )
 
-    def _given(self, symbols: Symbols, first: int, setting: Floats) -> tuple[Floats, ...]:
-        """What heads see of the steps from `first` on: summary, symbols, and the inputs of those
-        before and after the own channels refine the matches."""
-        last = symbols.shape[1]
-        summary = self._summary(symbols, first, setting)
-        by_past, by_step = matches_of_both_kinds(changes(symbols), first, last, self._rule)
-        before = self._before(symbols, first, last)
+    def _given(self, parts: Symbols, first: int, setting: Floats) -> tuple[Floats, ...]:
+        """What heads see of the steps from `first` on of parts (parts, channels, steps), one part
+        after the other: summary, symbols, and the inputs of those before and after the own channels
+        refine the matches."""
+        last = parts.shape[2]
+        summaries = [self._summary(symbols, first, setting) for symbols in parts]
+        change = changes(parts if len(parts) > 1 else parts[0])
+        by_past, by_step = matches_of_both_kinds(change, first, last, self._rule)
+        before = np.stack([_beside(_earlier(parts, first, last, lag)) for lag in (1, 2)])
         past, step = self._matched(by_past, before), self._matched(by_step, before)
         early, late = self._inputs(before, past, past), self._inputs(before, past, step)
-        return summary, _planes(symbols[:, first:]), *early, *late
+        here = _planes(_beside(parts[:, :, first:]))
+        return _joined(summaries), here, *early, *late
 
     def decode(
         self,
@@ -313,8 +319,50 @@ def _planes(values: npt.NDArray[np.generic]) -> Floats:
 
 def _earlier(symbols: Symbols, first: int, last: int, lag: int) -> Floats:
     """The symbols so many steps before each step, zero before the first, float32."""
-    found = np.zeros((len(symbols), last - first), np.float32)
+    found = np.zeros((*symbols.shape[:-1], last - first), np.float32)
     begin = max(0, first - lag)
-    there = symbols[:, begin : max(begin, last - lag)]
-    found[:, last - first - there.shape[1] :] = there
+    there = symbols[..., begin : max(begin, last - lag)]
+    found[..., last - first - there.shape[-1] :] = there
     return found
+
+
+def _columns(pieces: Sequence[tuple[Symbols, int]], order: Sequence[int]) -> Ints | slice:
+    """Where the steps of pieces are that were put into another order."""
+    if len(pieces) == 1:
+        return slice(None)
+    lengths = [symbols.shape[1] - first for symbols, first in pieces]
+    begins = np.zeros(len(pieces), np.int64)
+    begins[order] = np.cumsum([0, *(lengths[i] for i in order[:-1])])
+    found: Ints = np.concatenate(
+        [begin + np.arange(length) for begin, length in zip(begins, lengths, strict=True)]
+    )
+    return found
+
+
+def _beside(parts: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """(channels, steps of all) of parts (parts, channels, steps), one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts.transpose(1, 0, 2).reshape(parts.shape[1], -1)
+
+
+def _joined(arrays: Sequence[Floats]) -> Floats:
+    """Arrays (..., steps) side by side."""
+    return np.concatenate(arrays, axis=-1) if len(arrays) > 1 else arrays[0]
+
+
+def _alike(pieces: Sequence[tuple[Symbols, int]]) -> Iterator[tuple[list[Symbols], int]]:
+    """Pieces that follow each other, and where they begin: together where they have the same sizes,
+    so many at a time that their matches stay small."""
+    group: list[Symbols] = []
+    begin = 0
+    for symbols, first in pieces:
+        size = (len(group) + 1) * (symbols.shape[1] - first) * symbols.shape[1]
+        same = bool(group) and (group[0].shape, begin) == (symbols.shape, first)
+        if group and (not same or size > _TOGETHER):
+            yield group, begin
+            group = []
+        group.append(symbols)
+        begin = first
+    if group:
+        yield group, begin

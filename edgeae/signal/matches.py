@@ -85,43 +85,45 @@ class _Steps:
     """
 
     def __init__(self, change: npt.NDArray[np.int32], last: int, count: int) -> None:
-        """Of the `count` steps of `change` (channels, steps) before the step `last`, clipped; zeros
-        stand before the first."""
-        there = np.zeros((len(change), count), np.float32)
-        known = change[:, max(0, last - count) : last]
-        there[:, : known.shape[1]] = known[:, ::-1]
+        """Of the `count` steps of `change` (..., channels, steps) before the step `last`, clipped;
+        zeros stand before the first."""
+        there = np.zeros((*change.shape[:-1], count), np.float32)
+        known = change[..., max(0, last - count) : last]
+        there[..., : known.shape[-1]] = known[..., ::-1]
         np.clip(there, -MATCH_LIMIT, MATCH_LIMIT, out=there)
-        norms = np.square(there).sum(axis=0, keepdims=True)
+        norms = np.square(there).sum(axis=-2, keepdims=True)
         ones = np.ones_like(norms)
-        self.rows = np.ascontiguousarray(np.concatenate([there, norms, ones]).T)
-        self.columns = np.concatenate([-2 * there, ones, norms])
+        factors = np.concatenate([there, norms, ones], axis=-2)
+        self.rows = np.ascontiguousarray(factors.swapaxes(-1, -2))
+        self.columns = np.concatenate([-2 * there, ones, norms], axis=-2)
 
     def distances(self, skip: int, rows: int, columns: int) -> Ints:
-        """Squared distances, int32 (rows + 1, columns), of rows to columns, both from the step that
-        lies so many before the last; the last row is none."""
-        left, right = self.rows[skip : skip + rows], self.columns[:, skip : skip + columns]
-        found = np.zeros((rows + 1, columns), np.float32)
-        some = max(1, _ONE_THREAD // right.size)
+        """Squared distances, int32 (..., rows + 1, columns), of rows to columns, both from the step
+        that lies so many before the last; the last row is none."""
+        left = self.rows[..., skip : skip + rows, :]
+        right = self.columns[..., skip : skip + columns]
+        found = np.zeros((*left.shape[:-2], rows + 1, columns), np.float32)
+        some = max(1, _ONE_THREAD // (right.shape[-2] * right.shape[-1]))
         for begin in range(0, rows, some):
             end = min(rows, begin + some)
-            np.matmul(left[begin:end], right, out=found[begin:end])
+            np.matmul(left[..., begin:end, :], right, out=found[..., begin:end, :])
         return found.astype(np.int32)
 
 
 @dataclass(frozen=True)
 class _Best:
     """The best matches of rows: how many steps back each lies, beyond the nearest lag, and its
-    distance; (MATCHES, rows) both, whole numbers."""
+    distance; (MATCHES, ..., rows) both, whole numbers."""
 
     place: npt.NDArray[np.intp]
     distance: Ints
 
 
 def changes(symbols: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """What is compared of symbols (channels, steps): the first channel, which follows the baseline,
-    by its change from step to step."""
+    """What is compared of symbols (..., channels, steps): the first channel, which follows the
+    baseline, by its change from step to step."""
     found = symbols.copy()
-    found[0, 1:] -= symbols[0, :-1]
+    found[..., 0, 1:] -= symbols[..., 0, :-1]
     return found
 
 
@@ -129,13 +131,17 @@ def matches_of_both_kinds(
     change: npt.NDArray[np.int32], first: int, last: int, rule: MatchRule
 ) -> tuple[Matches, Matches]:
     """Matches of the steps `first` to `last` (exclusive) of `change` (channels, steps) by the steps
-    before them, and by their own first channels too: what `matches` and `refined` give."""
+    before them, and by their own first channels too: what `matches` and `refined` give.
+
+    `change` may be (parts, channels, steps) of parts that know nothing of each other: rows are then
+    those of all parts, one part after the other.
+    """
     # A lag that leads to before the first step matches none: after a key few lags are left.
     there = max(last - 1, rule.nearest + MATCHES - 1)
     rule = replace(rule, furthest=min(rule.furthest, there))
     count = last - first
     steps = _Steps(change, last, count + rule.furthest + len(rule.history))
-    own = _Steps(change[: rule.refine_channels], last, count + rule.furthest)
+    own = _Steps(change[..., : rule.refine_channels, :], last, count + rule.furthest)
     by_past, by_step = [], []
     for end in range(last, first, -_ROWS):
         rows = min(_ROWS, end - first)
@@ -174,19 +180,20 @@ def past_distances(change: npt.NDArray[np.int32], first: int, last: int, rule: M
 def _past(steps: _Steps, last: int, skip: int, rows: int, rule: MatchRule) -> Ints:
     back = len(rule.history)
     error = steps.distances(skip, rows + back, rows + rule.furthest + back)
-    found = np.zeros((rows, rule.furthest - rule.nearest + 1), np.int32)
+    found = np.zeros((*error.shape[:-2], rows, rule.furthest - rule.nearest + 1), np.int32)
     for k, weight in enumerate(rule.history, 1):
         part = _by_lag(error, k, rows, rule)
         found += part if weight == 1 else np.int32(weight) * part
     if last - rows < rule.furthest:
         # Before the first step there is none to match.
         lags = np.arange(rule.nearest, rule.furthest + 1)
-        found[lags[None, :] > np.arange(last - 1, last - 1 - rows, -1)[:, None]] = _FAR
+        before = lags[None, :] > np.arange(last - 1, last - 1 - rows, -1)[:, None]
+        np.copyto(found, np.int32(_FAR), where=before)
     return found
 
 
 def _with_own(distances: Ints, own: _Steps, skip: int, rule: MatchRule) -> Ints:
-    rows = len(distances)
+    rows = distances.shape[-2]
     error = own.distances(skip, rows, rows + rule.furthest)
     more: Ints = np.int32(rule.refine_weight) * _by_lag(error, 0, rows, rule)
     more += distances
@@ -194,20 +201,23 @@ def _with_own(distances: Ints, own: _Steps, skip: int, rule: MatchRule) -> Ints:
 
 
 def _by_lag(error: Ints, earlier: int, rows: int, rule: MatchRule) -> Ints:
-    """A view (rows, lags) of squared distances: of the steps so many earlier than each row's.
+    """A view (..., rows, lags) of squared distances: of the steps so many earlier than each row's.
 
     Rows and columns go backwards alike, so that a lag lies one column further in every next row: in
     memory the rows of this view are longer by one.
     """
-    width = error.shape[1] + 1
+    width = error.shape[-1] + 1
     begin = earlier * width + rule.nearest
-    longer = error.reshape(-1)[begin : begin + rows * width].reshape(rows, width)
-    return longer[:, : rule.furthest - rule.nearest + 1]
+    flat = error.reshape(*error.shape[:-2], -1)[..., begin : begin + rows * width]
+    longer = flat.reshape(*error.shape[:-2], rows, width)
+    return longer[..., : rule.furthest - rule.nearest + 1]
 
 
 def _best(left: Ints) -> _Best:
-    """The best of each row of distances (rows, lags), which are taken out of `left`."""
-    count, lags = left.shape
+    """The best of each row of distances (..., rows, lags), which are taken out of `left`."""
+    *shape, lags = left.shape
+    left = left.reshape(-1, lags)
+    count = len(left)
     rows = np.arange(0, count * lags, lags)
     place, distance = np.empty((MATCHES, count), np.intp), np.empty((MATCHES, count), np.int32)
     for i in range(MATCHES):
@@ -215,16 +225,22 @@ def _best(left: Ints) -> _Best:
         spot = rows + place[i]
         left.take(spot, out=distance[i], mode="clip")
         left.put(spot, _TAKEN)
-    return _Best(place, distance)
+    return _Best(place.reshape(MATCHES, *shape), distance.reshape(MATCHES, *shape))
 
 
 def _followed(
     parts: Sequence[_Best], change: npt.NDArray[np.int32], last: int, rule: MatchRule
 ) -> Matches:
     """What followed the best matches of rows that go backwards from the step `last` - 1."""
-    place = np.concatenate([part.place for part in parts], axis=1)[:, ::-1]
-    distance = np.concatenate([part.distance for part in parts], axis=1)[:, ::-1]
-    step = np.arange(last - place.shape[1], last) - rule.nearest - place
+    place = np.concatenate([part.place for part in parts], axis=-1)[..., ::-1]
+    distance = np.concatenate([part.distance for part in parts], axis=-1)[..., ::-1]
+    step = np.arange(last - place.shape[-1], last) - rule.nearest - place
+    if change.ndim == 3:
+        # The steps of all parts side by side.
+        count, channels, steps = change.shape
+        step = step.clip(0, steps - 1) + steps * np.arange(count)[:, None]
+        change = change.transpose(1, 0, 2).reshape(channels, -1)
+        step, distance = step.reshape(MATCHES, -1), distance.reshape(MATCHES, -1)
     best = change.take(step, axis=1, mode="clip").astype(np.float32)
     # frexp gives the bit length of a whole number, exactly.
     bits = np.frexp(distance + 1.0)[1] - 1

@@ -50,13 +50,15 @@ def test_pieces_of_any_length_have_the_contexts_of_the_whole(codec, symbols):
         assert np.array_equal(joined, getattr(whole, name))
 
 
-def test_parts_together_have_the_contexts_that_each_has_alone(codec, symbols):
+@pytest.mark.parametrize("lengths", [(1, 23, 63, 2, 300), (23,) * 23, (180, 180, 180)])
+def test_parts_together_have_the_contexts_that_each_has_alone(codec, symbols, lengths):
     contexts = codec._coder.contexts
-    lengths, parts, alone, begin = (1, 23, 63, 2, 300), [], [], 0
+    parts, alone, begin = [], [], 0
     for number, length in enumerate(lengths):
         part = symbols[:, begin : begin + length]
-        # Every other part leans on the one before.
-        past = parts[-1][0].followed_by(parts[-1][1]) if number % 2 else contexts.past()
+        # Every fourth part leans on the one before.
+        leans = number % 4 == 1
+        past = parts[-1][0].followed_by(parts[-1][1]) if leans else contexts.past()
         parts.append((past, part))
         alone.append(contexts.distribution(past, part, LEVEL))
         begin += length
@@ -170,6 +172,18 @@ def test_matches_are_those_that_the_format_says(steps):
                     assert got.nearness[i, step] == (distance + 1).bit_length() - 1
                 else:
                     assert got.nearness[i, step] == 31 and not got.changes[i, :, step].any()
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (0, 23), (9, 30), (3, 150)])
+def test_matches_of_several_parts_are_those_of_each_alone(first, last):
+    rng = np.random.default_rng(3)
+    parts = changes(rng.integers(-2, 3, (5, 4, last)).astype(np.int32))
+    together = matches_of_both_kinds(parts, first, last, RULE)
+    alone = [matches_of_both_kinds(part, first, last, RULE) for part in parts]
+    for kind in (0, 1):
+        for name in ("changes", "nearness"):
+            joined = np.concatenate([getattr(pair[kind], name) for pair in alone], axis=-1)
+            assert np.array_equal(getattr(together[kind], name), joined)
 
 
 def test_matches_need_nothing_beyond_their_reach():
