@@ -342,8 +342,10 @@ def _columns(pieces: Sequence[tuple[Symbols, int]], order: Sequence[int]) -> Int
 def _beside(parts: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """(channels, steps of all) of parts (parts, channels, steps), one after the other."""
     if len(parts) == 1:
-        return parts[0]
-    return parts.transpose(1, 0, 2).reshape(parts.shape[1], -1)
+        only: npt.NDArray[Any] = parts[0]
+        return only
+    side_by_side: npt.NDArray[Any] = parts.transpose(1, 0, 2).reshape(parts.shape[1], -1)
+    return side_by_side
 
 
 def _joined(arrays: Sequence[Floats]) -> Floats:
