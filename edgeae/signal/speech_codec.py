@@ -40,6 +40,7 @@ from edgeae.signal.speech_signal import (
     HEARD,
     RATE_HZ,
 )
+from edgeae.signal.speech_silence import hushed
 from edgeae.signal.speech_stream import (
     Listener,
     Speaker,
@@ -307,18 +308,20 @@ class SpeechCodec:
         frames = _frames_of(len(samples))
         padded = np.zeros((frames * FRAME_SAMPLES, samples.shape[1]), np.float32)
         padded[: len(samples)] = samples
+        # The last block has the frame that completes the one before.
+        ends = [*range(_FILE_FRAMES, frames - 1, _FILE_FRAMES), frames]
         coder, whole = self.coder, []
-        for audio in padded.T:
-            heard = Listener(self, level).hear(audio.reshape(-1, FRAME_SAMPLES))
-            whole.append(coder.quantize(heard, level, [slice(0, frames)]))
+        for channel in padded.T:
+            audio = channel.reshape(-1, FRAME_SAMPLES)
+            heard = Listener(self, level).hear(audio)
+            found = coder.quantize(heard, level, [slice(0, frames)])
+            whole.append(hushed(self, audio, found, level, ends))
         pasts = [coder.contexts.past() for _ in whole]
         blocks = []
-        count = -(-(frames - 1) // _FILE_FRAMES)
-        for i in range(count):
-            end = frames if i == count - 1 else (i + 1) * _FILE_FRAMES
+        for begin, end in zip([0, *ends], ends, strict=False):
             parts = []
             for past, symbols in zip(pasts, whole, strict=True):
-                part: Symbols = symbols[:, i * _FILE_FRAMES : end]
+                part: Symbols = symbols[:, begin:end]
                 parts.append(coder.encode(past, part, level))
             blocks.append(file.join(parts))
         return blocks

@@ -17,6 +17,8 @@ from edgeae.errors import BitstreamError, BundleError, EdgeaeError, UnknownCodec
 from edgeae.signal import codec_file as file
 from edgeae.signal.speech_codec import SpeechCodec
 from edgeae.signal.speech_signal import Ear, Voice
+from edgeae.signal.speech_silence import hushed
+from edgeae.signal.speech_stream import Listener
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BUNDLE = GOLDEN / "tiny-speech-codec"
@@ -182,6 +184,39 @@ def test_silence_is_finite_and_costs_less_than_speech(codec, talk):
     silent = codec.compress(np.zeros_like(talk), quality=5)
     assert np.isfinite(codec.decompress(silent)).all()
     assert len(silent) < len(codec.compress(talk, quality=5))
+
+
+def test_silence_up_to_a_blocks_end_costs_nothing_and_stays_silent(talk):
+    codec = SpeechCodec.load("speech-codec")
+    word = len(codec.compress(talk, quality=4.125))
+    dither = np.random.default_rng(0).integers(-1, 2, 16_000) / 32768
+    pause = np.concatenate([talk, dither, np.zeros(16 * 16_000 - len(talk))]).astype(np.float32)
+    blob = codec.compress(np.concatenate([pause, talk]), quality=4.125)
+    first, second, _ = file.read(blob).blocks
+    # The few frames in which silence begins have some.
+    assert len(first) < word + 50 and len(second) == 0
+    said = codec.decompress(blob)
+    # Windows of the speech behind it begin before it.
+    assert np.abs(said[len(talk) + 16_000 : len(pause) - 640]).max() < 5e-4
+    rest = np.sqrt(np.mean(said[len(pause) :] ** 2) / np.mean(talk**2))
+    assert 0.5 < rest < 2
+
+
+def test_symbols_of_silence_that_would_be_heard_stay_as_they_are():
+    codec = edgeae.load("speech-codec")
+    frames = np.zeros((60, 320), np.float32)
+    frames[:20] = made_talk(6400).reshape(20, 320)
+    level = codec.coder.steps.shape[0] // 2
+    heard = Listener(codec, level).hear(frames)
+    symbols = codec.coder.quantize(heard, level, [slice(0, 60)])
+    cheap = hushed(codec, frames, symbols, level, [60])
+    assert np.array_equal(cheap[:, :23], symbols[:, :23]) and not np.array_equal(cheap, symbols)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeae.signal.speech_silence._HEARD", 0.0)
+        assert np.array_equal(hushed(codec, frames, symbols, level, [60]), symbols)
+    # Neither what is spoken into nor silence in the middle of a block is another.
+    frames[-1] = frames[5]
+    assert np.array_equal(hushed(codec, frames, symbols, level, [60]), symbols)
 
 
 def test_a_codec_is_copied_by_its_path(codec, talk):
