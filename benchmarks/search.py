@@ -38,9 +38,9 @@ def search(out: Path, options: argparse.Namespace) -> dict[str, Any]:
 
     from train.search.__main__ import main as search_main
 
-    data = out / "digits.npy"
-    out.mkdir(parents=True, exist_ok=True)
-    np.save(data, (load_digits().images / 16).astype(np.float32))
+    data = out / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    np.save(data / "digits.npy", (load_digits().images / 16).astype(np.float32))
     command = [str(CONFIG), "--data", str(data), "--trials", str(options.trials)]
     command += ["--max-ms", str(options.max_ms), "--max-bytes", str(options.max_bytes)]
     if search_main([*command, "--out", str(out), "--force"]):

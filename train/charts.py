@@ -36,6 +36,7 @@ figure { margin: 0; background: var(--card); border: 1px solid var(--grid); bord
   padding: .5rem; } figcaption { font-size: .85rem; color: var(--faint); }
 svg { width: 100%; height: auto; display: block; }
 svg text { font: 12px system-ui, sans-serif; fill: var(--faint); }
+@media (max-width: 30rem) { svg text { font-size: 18px; } }
 .gridline { stroke: var(--grid); } .limit { stroke: var(--c1); stroke-dasharray: 5 4; }
 """ + "\n".join(
     f".c{i} {{ fill: var(--c{i}); }} .l{i} {{ stroke: var(--c{i}); fill: none; stroke-width: 2; }} "
@@ -124,7 +125,7 @@ def lines(
             for a, b in (places if len(places) <= 60 else ())
         ]
         parts.append(
-            f'<text class="t{color}" x="{_WIDTH - _RIGHT}" y="{_TOP + 14 + 16 * index}" '
+            f'<text class="t{color}" x="{_WIDTH - _RIGHT}" y="{_TOP + 14 + 20 * index}" '
             f'text-anchor="end">{escape(name)}</text>'
         )
     return _svg(parts, y_label)

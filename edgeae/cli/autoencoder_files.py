@@ -133,6 +133,7 @@ def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], l
     names: list[str] = []
     for file in files:
         found = _array(file) if file.suffix.lower() == ".npy" else _image(file, model)
+        found = _with_channel(found, model)
         if found.shape == model.shape:
             found = found[None]
         if found.shape[1:] != model.shape:
@@ -143,6 +144,14 @@ def read_items(source: Path, model: Autoencoder) -> tuple[NDArray[np.float32], l
         one = len(found) == 1
         names += [file.name] if one else [f"{file.name}[{i}]" for i in range(len(found))]
     return np.concatenate(items), names
+
+
+def _with_channel(found: NDArray[np.float32], model: Autoencoder) -> NDArray[np.float32]:
+    """Gray pictures (H, W) or (N, H, W) as the model takes them, with their one channel: training
+    reads them without one."""
+    *sides, channels = model.shape
+    gray = model.kind == "image" and channels == 1
+    return found[..., None] if gray and list(found.shape[-2:]) == sides else found
 
 
 def _array(file: Path) -> NDArray[np.float32]:

@@ -30,6 +30,7 @@ svg {{ width: 100%; height: auto; border: 1px solid #cfd8dc; border-radius: 8px;
 circle {{ fill: #00897b; fill-opacity: .55; }} circle:hover, circle:focus {{ fill: #d84315;
   fill-opacity: 1; outline: none; }}
 #shown {{ min-height: 60px; display: flex; gap: 1rem; align-items: center; }}
+@media (max-width: 30rem) {{ circle {{ r: 9px; }} }}
 #shown img {{ image-rendering: pixelated; width: 96px; height: 96px; object-fit: contain; }}
 @media (prefers-color-scheme: dark) {{ body {{ color: #eceff1; background: #1c2427; }} }}
 </style></head><body>

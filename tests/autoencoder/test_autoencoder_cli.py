@@ -57,6 +57,17 @@ def test_pictures_of_a_folder(tmp_path):
     )
 
 
+def test_gray_pictures_need_no_axis_of_channels(tmp_path):
+    model = projection(tmp_path / "m", kind="image", shape=(2, 2, 1), dtype="uint8")
+    pictures = np.random.default_rng(0).random((3, 2, 2)).astype(np.float32)
+    expected = edgeae.load(model).encode(pictures[..., None])
+    for shown, codes in ((pictures, expected), (pictures[0], expected[:1])):
+        np.save(tmp_path / "x.npy", shown)
+        done = run("latents", tmp_path / "x.npy", tmp_path / "z.npy", "--model", model, "--force")
+        assert done.exit_code == 0
+        np.testing.assert_array_equal(np.load(tmp_path / "z.npy"), codes)
+
+
 def test_samples_are_those_of_the_seed(model, tmp_path):
     out = tmp_path / "s.npy"
     assert run("sample", model, out, "-n", 7, "--seed", 3).exit_code == 0
