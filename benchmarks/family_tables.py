@@ -22,6 +22,8 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
             "kbit/s": f"{found['bit_per_s'] / 1000:.2f}",
             "PESQ-WB / STOI": f"{found['pesq']:.2f} / {found['stoi']:.3f}",
             "ESTOI": f"{found['estoi']:.3f}",
+            **({"ViSQOL": f"{found['visqol']:.2f}"} if "visqol" in found else {}),
+            **({"DNSMOS": f"{found['dnsmos']:.2f}"} if "dnsmos" in found else {}),
             f"PESQ-WB / STOI, {lossy}": (
                 f"{found['pesq_lossy']:.2f} / {found['stoi_lossy']:.3f}"
                 if "pesq_lossy" in found

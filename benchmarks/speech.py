@@ -40,6 +40,7 @@ TITLES = {
     "stoi": "STOI",
     "estoi": "ESTOI",
     "si_sdr_db": "SI-SDR dB",
+    "visqol": "ViSQOL",
     "dnsmos": "DNSMOS",
 }
 PACKAGES = (

@@ -3,8 +3,9 @@
     python -m benchmarks.speech_codec CLEAN_DIR --model my-voice/ --json OUT.json [--plot OUT.png]
 
 Recordings are taken at 16 kHz. PESQ-WB (ITU-T P.862.2, package pesq), STOI and ESTOI (package
-pystoi) and DNSMOS P.835 overall (package speechmos) are means over the files; bits a second are
-those of whole files (ours, headers included) or of packets (Opus), measured. Losses come in bursts
+pystoi), ViSQOL (speech mode, package visqol-python with its lattice) and DNSMOS P.835 overall
+(package speechmos), these two without losses, are means over the files; bits a second are those of
+whole files (ours, headers included) or of packets (Opus), measured. Losses come in bursts
 of 3 frames of 20 ms on average, the same frames for every system, whose packets hold one frame
 each; there the bits of ours include three bytes around each packet. Speed is seconds of audio per
 CPU second of one thread. Opus is PyAV's libopus; Codec 2 is c2enc, where it is installed. What is
@@ -37,7 +38,19 @@ from edgeae.signal.speech_codec import SpeechCodec
 QUALITIES = (1.0, 4.125, 7.25, 9.0)
 OPUS_KBIT = (6, 9, 12)
 BURST_FRAMES = 3.0
-PACKAGES = ("edgeae", "numpy", "onnxruntime", "soxr", "pesq", "pystoi", "speechmos", "av")
+# Metrics that take a second for a recording.
+_SLOW = ("visqol", "dnsmos")
+PACKAGES = (
+    "edgeae",
+    "numpy",
+    "onnxruntime",
+    "soxr",
+    "pesq",
+    "pystoi",
+    "visqol-python",
+    "speechmos",
+    "av",
+)
 TABLE_COLUMNS = 120
 
 
@@ -48,6 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     metrics = dict(installed_metrics(missing, dnsmos=options.dnsmos))
     # Phases are not coded, by none of them.
     del metrics["si_sdr_db"]
+    if options.visqol:
+        try:
+            metrics["visqol"] = _visqol()
+        except ImportError:
+            missing["ViSQOL"] = "visqol-python[lattice]"
     systems = [s for q in options.qualities for m in options.model for s in [ours(m, q)]]
     bundles = [find(model) for model in options.model]
     for peer, name, needed in (
@@ -97,8 +115,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, help="write every figure here")
     parser.add_argument("--plot", type=Path, help="write spectrograms of the first file here")
     parser.add_argument("--files", type=int, help="take only the first so many files")
+    parser.add_argument("--visqol", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--dnsmos", action=argparse.BooleanOptionalAction, default=True)
     return parser
+
+
+def _visqol() -> Metric:
+    """MOS-LQO of ViSQOL v3 in its speech mode. Raises ImportError if it, or the lattice that maps
+    to MOS as the original does, is not installed."""
+    import ai_edge_litert  # noqa: F401
+    from visqol import VisqolApi
+
+    listener = VisqolApi()
+    listener.create(mode="speech")
+
+    def score(reference: Sound, estimate: Sound) -> float:
+        found = listener.measure_from_arrays(reference, estimate, sample_rate=RATE_HZ)
+        return float(found.moslqo)
+
+    return score
 
 
 def recordings(folder: Path) -> list[Path]:
@@ -177,7 +212,11 @@ def measured(
             lost = bursts(-(-len(audio) // FRAME), loss, zlib.crc32(path.name.encode()))
             with_loss = system.code(audio, lost)
             row |= {"lost": float(lost.mean()), "packet_bits": with_loss.bits}
-            row |= {f"{k}_lossy": metric(audio, with_loss.audio) for k, metric in metrics.items()}
+            row |= {
+                f"{key}_lossy": metric(audio, with_loss.audio)
+                for key, metric in metrics.items()
+                if key not in _SLOW
+            }
         rows.append({k: v if isinstance(v, str) else round(float(v), 5) for k, v in row.items()})
     seconds = sum(row["seconds"] for row in rows)
     told: dict[str, Any] = {"bit_per_s": round(sum(row["bits"] for row in rows) / seconds)}

@@ -32,6 +32,10 @@ def test_a_run_tells_rates_scores_and_losses_of_each_system(tmp_path, capsys, mo
         yield "stoi", lambda reference, found: float(np.corrcoef(reference, found)[0, 1])
         yield "si_sdr_db", lambda reference, found: 0.0
 
+    def listener():
+        raise ImportError
+
+    monkeypatch.setattr(speech_codec, "_visqol", listener)
     # What the figures themselves are is not ours to test, and their packages take long to import.
     monkeypatch.setattr(speech_codec, "installed_metrics", scores)
     talk = made_talk(16_000)
@@ -48,8 +52,26 @@ def test_a_run_tells_rates_scores_and_losses_of_each_system(tmp_path, capsys, mo
         assert row["bits"] == told["bit_per_s"] and {"stoi", "stoi_lossy", "lost"} <= set(row)
         # Three bytes and what is coded, 50 times a second and once for the delay.
         assert told["packet_bit_per_s"] >= 51 * 24
-    assert set(report["missing"]) | set(report["systems"]) >= {"Opus 6", "Opus 12", "PESQ-WB"}
+    assert set(report["missing"]) | set(report["systems"]) >= {
+        "Opus 6",
+        "Opus 12",
+        "PESQ-WB",
+        "ViSQOL",
+    }
     assert "tiny-speech-codec 9" in capsys.readouterr().out
+
+
+def test_what_takes_long_is_measured_without_losses_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        speech_codec, "installed_metrics", lambda missing, dnsmos: [("si_sdr_db", None)]
+    )
+    monkeypatch.setattr(speech_codec, "_visqol", lambda: lambda reference, found: 3.0)
+    soundfile.write(tmp_path / "a.flac", made_talk(8_000), 16_000)
+    out = tmp_path / "out.json"
+    asked = [str(tmp_path), "--model", str(BUNDLE), "--qualities", "1", "--json", str(out)]
+    speech_codec.main(asked)
+    told = json.loads(out.read_text())["systems"]["edgeae tiny-speech-codec 1"]
+    assert told["visqol"] == 3 and "visqol_lossy" not in told and "packet_bit_per_s" in told
 
 
 def test_opus_gives_back_what_it_was_given_at_its_rate_and_conceals():
