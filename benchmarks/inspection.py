@@ -9,10 +9,11 @@ A detector is trained with the shipped config, exported and run through the pack
 under the curve of all test images, `pixel_area` that of the pixels in masks against all others
 (every fourth row and column). `false_alarms` is the share of good test images that are flagged,
 beside the rate that the manifest states. Principal components: 32 of the images at 64 x 64
-pixels, the squared error of what they give back. Three numbers without a model, each the higher the
-stranger: the mean square and the largest length of the gradient, and the mean of the pixels, which
-tells whether good and defective images were taken in one light. Where that alone parts them, what
-grows with contrast does too, and says nothing of defects. Test images choose nothing. In
+pixels, the squared error of what they give back. Numbers without a model, each the higher the
+stranger: the mean square and the largest length of the gradient, the mean square of that of the
+logarithm of light, and the mean of the pixels, which tells whether good and defective images were
+taken in one light. Where that alone parts them, what grows with contrast does too, and says nothing
+of defects. `light` are the means of pixels by kind of image. Test images choose nothing. In
 `areas_of_halves` are the areas of every other test image and of the rest: how far to trust them.
 """
 
@@ -57,13 +58,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--json", type=Path, required=True, help="where every figure goes")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
+    parser.add_argument("--peers", action="store_true", help="the rows of the others alone")
     parser.add_argument("--max-minutes", type=float, default=10.0, help="of each training")
     options = parser.parse_args(arguments)
     report: dict[str, Any] = {"what": "inspection of images", "sets": {}}
     if options.json.is_file():
         report["sets"] = json.loads(options.json.read_text(encoding="utf-8"))["sets"]
     for name in options.sets:
-        report["sets"][name] = measured(options.folder / name, options.max_minutes)
+        if options.peers:
+            kept = report["sets"][name]
+            images, rows = beside(options.folder / name)
+            kept["systems"] |= rows
+            kept["light"] = images
+        else:
+            report["sets"][name] = measured(options.folder / name, options.max_minutes)
         report |= {
             "method": " ".join((__doc__ or "").split("\n\n", 2)[2].split()),
             "machine": machine(),
@@ -78,7 +86,6 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
     good = _images(folder / "test" / "good")
     kinds = sorted(p.name for p in (folder / "test").iterdir() if p.name != "good")
     defects = {kind: _images(folder / "test" / kind) for kind in kinds}
-    training = list(_images(folder / "train" / "good").values())
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as scratch:
         raw = read_toml(CONFIG)
@@ -106,22 +113,35 @@ def measured(folder: Path, max_minutes: float) -> dict[str, Any]:
         "training_seconds": seconds,
         "seconds_per_megapixel": scoring,
     }
+    light, rows = beside(folder)
+    return {
+        "images": {"good": len(good), **{kind: len(some) for kind, some in defects.items()}},
+        "light": light,
+        "systems": {"edgeae": _rounded(found), **rows},
+    }
+
+
+def beside(folder: Path) -> tuple[dict[str, float], dict[str, Any]]:
+    """The light of a set's images by kind, and the figures of what is measured beside the detector:
+    principal components and numbers without a model."""
+    training = list(_images(folder / "train" / "good").values())
+    tested = {p.name: list(_images(p).values()) for p in sorted((folder / "test").iterdir())}
     peers: dict[str, Callable[[Pixels], float]] = {
         "principal components": _components(training),
         "gradient, mean square": lambda image: float(np.square(_slopes(image)).mean()),
         "gradient, largest": lambda image: float(_slopes(image).max()),
+        "gradient of the logarithm, mean square": lambda image: float(
+            np.square(_slopes(np.log(image + 1.0))).mean()
+        ),
         "light": lambda image: float(image.mean()),
     }
-    rows = {"edgeae": found}
+    rows = {}
     for name, score in peers.items():
-        rows[name] = _areas(
-            [score(p) for p in good.values()],
-            {kind: [score(p) for p in some.values()] for kind, some in defects.items()},
-        )
-    return {
-        "images": {"good": len(good), **{kind: len(some) for kind, some in defects.items()}},
-        "systems": {name: _rounded(row) for name, row in rows.items()},
-    }
+        found = {kind: [score(p) for p in images] for kind, images in tested.items()}
+        rows[name] = _areas(found.pop("good"), found)
+    kinds = {"training": training, **tested}
+    light = {k: float(np.mean([p.mean() for p in some])) for k, some in kinds.items()}
+    return _rounded(light), _rounded(rows)
 
 
 def _areas(good: Sequence[float], defects: dict[str, list[float]]) -> dict[str, Any]:
@@ -173,7 +193,7 @@ def _components(training: Sequence[Pixels]) -> Callable[[Pixels], float]:
     return score
 
 
-def _slopes(image: Pixels) -> Floats:
+def _slopes(image: Pixels | Floats) -> Floats:
     rows, columns = np.gradient(image.mean(axis=2))
     found: Floats = np.hypot(rows, columns)
     return found
