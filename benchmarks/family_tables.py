@@ -119,6 +119,8 @@ def _ratings(found: Mapping[str, Any]) -> Claims:
         f"{found['data']} ratings: RMSE in stars, beside scikit-surprise's SVD as it comes, with"
         " the best of 36 settings, and the items' means"
     )
+    if "sets" in found:
+        what += f"; mean over {len(found['sets'])} sets"
     return [(what, ", ".join(f"{error:.4f}" for error in errors), "as good")]
 
 

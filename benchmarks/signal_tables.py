@@ -73,6 +73,10 @@ def detection_rows(result: Mapping[str, Any]) -> list[Row]:
     rows.append(_compared("SKAB, mean area of 34 experiments", skab, "auc_mean"))
     everything = skab["everything is an anomaly"]["f1"]
     rows.append(_compared(f"SKAB, F1 (everything an anomaly: {everything:.3f})", skab, "f1"))
+    if (both := skab.get("edgeae, windows of 60 and 30")) is not None:
+        told = "the same of two detectors' mean, windows of 60 and 30"
+        rows.append(_compared(f"{told}: area", {"edgeae": both}, "auc_mean"))
+        rows.append(_compared(f"{told}: F1", {"edgeae": both}, "f1"))
     for part in ("smd", "ceiling_fan", "walks"):
         for data in dict.fromkeys(row["data"] for row in parts.get(part, [])):
             found = {row.get("method"): row for row in parts[part] if row["data"] == data}

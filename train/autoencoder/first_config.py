@@ -135,7 +135,7 @@ def _tables(files: Sequence[Path]) -> _Choice:
         choice.say("network", "shared_scale", True, "all ratings have one unit")
         choice.say("network", "dropout", 0.5, "there are few ratings for each weight")
         choice.say("loss", "hide", 0.3, "hidden ratings are what it learns to predict")
-        choice.say("optimize", "weight_decay", 1e-2)
+        choice.say("optimize", "weight_decay", 1.0, "few ratings of a user say little")
         return choice
     left_out, values, timed = _columns(header, rows)
     if not values:
