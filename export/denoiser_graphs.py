@@ -44,12 +44,12 @@ def denoiser_graph(network: PhotoDenoiser) -> tuple[onnx.ModelProto, list[str]]:
             skipped.append(x)
             x = writer.node("Relu", _conv(writer, x, network.down[i], strides=[2, 2]))
     for i in reversed(range(len(network.up))):
-        raised = writer.node(
-            "DepthToSpace", _conv(writer, x, network.up[i]), blocksize=2, mode="CRD"
-        )
+        wide = _conv(writer, x, network.up[i])
+        raised = writer.node("DepthToSpace", wide, blocksize=2, mode="CRD")
         joined = writer.node("Add", skipped[i], raised)
         x, kept = _residuals(writer, joined, network.up_blocks[i], in_float=i == 0)
-        in_float += [joined, *kept]
+        # What comes up to half resolution is one of the terms of a sum in float.
+        in_float += [joined, *kept, *((wide, raised) if i == 0 else ())]
     left = _conv(writer, writer.node("Relu", x), network.leave, pads=[1, 1, 1, 1])
     change = writer.node("DepthToSpace", left, blocksize=2, mode="CRD")
     around = "pixels" if smooth else writer.node("Add", seen, half)
