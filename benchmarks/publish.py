@@ -345,8 +345,8 @@ PUBLISHED = (
     Published(
         "denoise_dev.json",
         "**Speech**: 60 recordings with speakers and noises that were not trained on, -5 to 15 dB."
-        " Speed is seconds of audio per CPU second of one thread, hop by hop."
-        " Measured with the bundle of 0.1.0.",
+        " Speed is seconds of audio per CPU second of one thread, hop by hop; other work ran on the"
+        " machine, so that speeds compare with each other alone.",
         "python -m benchmarks.speech NOISY CLEAN --json benchmarks/results/denoise_dev.json",
         speech_rows,
         "speech-denoiser",
@@ -354,8 +354,7 @@ PUBLISHED = (
     ),
     Published(
         "voicebank_dev.json",
-        "**Speech, other recordings**: 30 files of VoiceBank+DEMAND, skewed to low SNR;"
-        " measured with the bundle of 0.1.0.",
+        "**Speech, other recordings**: 30 files of VoiceBank+DEMAND, skewed to low SNR.",
         "python -m benchmarks.speech NOISY CLEAN --json benchmarks/results/voicebank_dev.json",
         speech_rows,
         "speech-denoiser",
@@ -363,8 +362,7 @@ PUBLISHED = (
     Published(
         "speech_edges.json",
         "**Speech, the edges**: clean speech in (PESQ-WB, STOI), ten minutes of steady noise alone"
-        " (how far it falls), digital silence (the largest sample that comes out);"
-        " measured with the bundle of 0.1.0.",
+        " (how far it falls), digital silence (the largest sample that comes out).",
         "python -m benchmarks.speech_edges CLEAN --json benchmarks/results/speech_edges.json",
         speech_edge_rows,
         "speech-denoiser",
