@@ -20,7 +20,7 @@ def demo(
     provider: options.Providers = None,
     threads: options.Threads = 1,
 ) -> None:
-    """Compress a photo, denoise a recording, and show what came of it. Needs no network."""
+    """Compress a photo and speech, denoise a recording, show what came of it. Needs no network."""
     from edgeae.cli.demo_run import run_demo
 
     run_demo(out, precision=precision, providers=options.asked_providers(provider), threads=threads)

@@ -81,6 +81,10 @@ def test_the_table_tells_bytes_psnr_si_sdr_speed_and_where_it_ran(ran):
     ours = (folder / "photo.eae").stat().st_size
     jpeg = (folder / "photo-same-size.jpg").stat().st_size
     assert f"{ours:,}" in said and f"{jpeg:,}" in said
+    spoken = (folder / "speech.eae").stat().st_size
+    assert f"{spoken:,} bytes" in said and "kbit/s" in said
+    audio, rate_hz = media.read_audio(folder / "speech-restored.wav")
+    assert rate_hz == 16_000 and 8 * spoken / (len(audio) / rate_hz) < 4500
     for part in ("bit/pixel", "PSNR", "MS-SSIM", "SI-SDR after", "real-time factor"):
         assert part in said
     gained = float(said.split("SI-SDR after")[1].split("(")[1].split(" dB")[0])
