@@ -15,14 +15,7 @@ from train.denoiser.network import DenoiserNetwork, PhotoDenoiser
 from train.denoiser.recipe import DenoiserRecipe
 from train.loop import train
 
-
-@pytest.fixture(autouse=True)
-def _quiet_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

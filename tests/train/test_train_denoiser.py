@@ -35,13 +35,7 @@ SIZES = [
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def _quiet_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def smoke(**optimize) -> Config:

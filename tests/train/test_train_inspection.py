@@ -19,14 +19,7 @@ from train.inspection.network import MAP_STRIDE, REACH, STRIDE, InspectionNetwor
 from train.inspection.recipe import InspectionRecipe
 from train.loop import train
 
-
-@pytest.fixture(autouse=True)
-def _quiet_torch():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def smoke(**data):
