@@ -176,6 +176,7 @@ def start(processes: int, loading: Loading) -> Bundle:
 
 
 def _load_elsewhere(loading: Loading) -> None:
+    # A session cannot be sent back, so the model stays there.
     loaded(loading)
 
 
