@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.family_tables import autoencoder_rows, speech_codec_rows, throughput_rows
+from benchmarks.guarantee_tables import guarantee_rows, sound_rows
 from benchmarks.outside import outside_rows
 from benchmarks.signal_tables import (
     beat_rows,
@@ -185,78 +186,29 @@ def packet_loss_rows(result: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def guarantee_rows(result: Mapping[str, Any]) -> list[Row]:
-    """A row for each part of `python -m tests.soak.volumes` that was run to its end."""
-    found: dict[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
-        "mutants": lambda r: (
-            "mutated files, packets, graphs, manifests, sounds and images",
-            f"no exception but `EdgeaeError`; the slowest {1000 * r['slowest_s']:.0f} ms",
-        ),
-        "flips": lambda r: (
-            "files and packets with 1 to 8 flipped bits",
-            f"all noticed; the {r['tiles_kept']:,} tiles salvaged from them are as they were",
-        ),
-        "bombs": lambda r: (
-            "headers that claim much",
-            f"each refused within {r['slowest_ms']:.2f} ms and {r['most_bytes'] / 1000:.0f} kB",
-        ),
-        "megabytes": lambda r: (
-            "inputs of up to 1 MB made to be costly",
-            f"refused or concealed within {r['hostile']['slowest_s']:.2f} s and"
-            f" {r['hostile']['most_mb']} MB; sound ones below",
-        ),
-        "bundles": lambda r: ("changed and wrong bundles", "none loaded"),
-        "races": lambda r: (
-            "loads of a model whose graph is exchanged meanwhile",
-            f"no unverified byte ran; {r['ends'].get('refused', 0):,} were refused",
-        ),
-        "encodings": lambda r: (
-            "mutated and hand-made encodings of graphs",
-            "what runs is what onnx's parser finds in the file, or it is refused",
-        ),
-        "symbols": lambda r: (
-            "symbols, coded and decoded each",
-            f"no mismatch between {len(r['settings'])} settings: four optimization levels, one and"
-            " two threads",
-        ),
-        "kills": lambda r: (
-            "`kill -9` of a writer",
-            f"no torn file; {r['most_litter']} hidden file at most, none after the next write",
-        ),
-        "soak": lambda r: (
-            "frames of one stream",
-            f"memory within {r['memory_range_mb']:.2f} MB; p99 of a hop {r['p99_over_p50']:.1f}"
-            f" times its median of {r['p50_ms']:.2f} ms; drift {r['drift_percent']:+.1f} %",
-        ),
-    }
-    rows = []
-    for part, row in found.items():
-        if "cpu_s" in result.get(part, {}):
-            what, outcome = row(result[part])
-            broken = len(result[part]["broken"])
-            rows.append(
-                {
-                    "part": f"`{part}`",
-                    "how many": f"{result[part]['count']:,}",
-                    "of what": what,
-                    "outcome": outcome if not broken else f"{broken} broke the promise",
-                }
-            )
-    return rows
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
-def sound_rows(result: Mapping[str, Any]) -> list[Row]:
-    """A row for each sound input of a megabyte that claims as much as it may."""
-    return [
-        {
-            "input": row["what"],
-            "seconds": f"{row['cpu_s']:.2f}",
-            "MB": str(row["mb"]),
-            "end": "data" if row["end"] == "data" else "refused",
-        }
-        for row in result["megabytes"]["rows"]
-        if row["kind"] == "sound"
-    ]
+def _signed_percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1f} %"
+
+
+def _count(value: int | None) -> str:
+    if not value:
+        return "-"
+    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.0f} k"
+
+
+def _measured_bundle(result: Mapping[str, Any], model: str) -> str:
+    """The id under which our bundle was measured."""
+    if "bundles" in result:
+        return str(result["bundles"][model])
+    if "bundle" in result:
+        bundle = result["bundle"]
+        return bundle if isinstance(bundle, str) else str(bundle["id"])
+    ours = next(system["bundle"] for system in result["systems"].values() if system["bundle"])
+    return str(ours["id"])
 
 
 @dataclass(frozen=True)
@@ -463,31 +415,6 @@ PUBLISHED = (
         for model in SIGNAL_MODELS
     ),
 )
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _signed_percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.1f} %"
-
-
-def _count(value: int | None) -> str:
-    if not value:
-        return "-"
-    return f"{value / 1e6:.2f} M" if value >= 1e6 else f"{value / 1e3:.0f} k"
-
-
-def _measured_bundle(result: Mapping[str, Any], model: str) -> str:
-    """The id under which our bundle was measured."""
-    if "bundles" in result:
-        return str(result["bundles"][model])
-    if "bundle" in result:
-        bundle = result["bundle"]
-        return bundle if isinstance(bundle, str) else str(bundle["id"])
-    ours = next(system["bundle"] for system in result["systems"].values() if system["bundle"])
-    return str(ours["id"])
 
 
 def results() -> Iterator[tuple[Published, Mapping[str, Any]]]:

@@ -9,7 +9,8 @@ blocks, works in vectors instead.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,7 +84,7 @@ class FineTables:
         """What each symbol costs, float64 (tables, 64), without its open bits."""
         return PRECISION_BITS - np.log2(self.frequencies.astype(np.float64))
 
-    def events(self, values: Ints, tables: Ints) -> Iterator[Symbol]:
+    def events(self, values: Ints, tables: Ints) -> list[Symbol]:
         """What coding the values needs, in order.
 
         Args:
@@ -93,27 +94,24 @@ class FineTables:
         shifts = self.shifts[tables].astype(np.int64)
         symbols = np.minimum(values >> shifts, ESCAPE)
         spot = tables * ALPHABET + symbols
-        frequencies, starts = self.frequencies.take(spot), self.starts.take(spot)
+        first = zip(
+            self.frequencies.take(spot).tolist(), self.starts.take(spot).tolist(), strict=True
+        )
         # Behind some symbols stand others: what they leave open.
         places = np.flatnonzero((shifts > 0) | (symbols == ESCAPE))
-        behind: list[Symbol] = []
-        counts = []
-        for value, shift in zip(values[places].tolist(), shifts[places].tolist(), strict=True):
-            before = len(behind)
+        left = zip(places.tolist(), values[places].tolist(), shifts[places].tolist(), strict=True)
+        found: list[Symbol] = []
+        begin = 0
+        for place, value, shift in left:
+            found += itertools.islice(first, place + 1 - begin)
+            begin = place + 1
             if value >> shift >= ESCAPE:
                 beyond = (value >> shift) - ESCAPE
-                put_bits(behind, beyond.bit_length(), _LENGTH_BITS)
-                put_bits(behind, beyond, beyond.bit_length())
-            put_bits(behind, value & ((1 << shift) - 1), shift)
-            counts.append(len(behind) - before)
-        if behind:
-            here = np.repeat(places + 1, counts)
-            more = np.array(behind, np.int64).T
-            frequencies, starts = (
-                np.insert(frequencies.astype(np.int64), here, more[0]),
-                np.insert(starts, here, more[1]),
-            )
-        return zip(frequencies.tolist(), starts.tolist(), strict=True)
+                put_bits(found, beyond.bit_length(), _LENGTH_BITS)
+                put_bits(found, beyond, beyond.bit_length())
+            put_bits(found, value & ((1 << shift) - 1), shift)
+        found += first
+        return found
 
     @cached_property
     def rows(self) -> list[tuple[list[int], int]]:

@@ -227,6 +227,7 @@ class SpeechCodec:
         quality: float = DEFAULT_QUALITY,
         packet_frames: int = 2,
         number: int = 0,
+        dtx: bool = False,
     ) -> SpeechSender:
         """The sending end of a live link; `listen` makes the other.
 
@@ -238,6 +239,8 @@ class SpeechCodec:
             packet_frames: frames of 20 ms in a packet, 1 to 100. Fewer are later by less; more cost
                 fewer bits, as within a packet frames lean on those before.
             number: 0 to 127; count it up so that streams that follow each other are told apart.
+            dtx: whether digital silence is sent as a packet every 600 ms only. A receiver is told
+                `lost` in place of those that do not come, or fills in all with the next one.
 
         Raises:
             TypeError, ValueError: an argument is not as above.
@@ -251,7 +254,7 @@ class SpeechCodec:
         shape = (0,) if channels is None else (0, count)
         example = np.zeros(shape, dtype)
         header = self._header(example, level_of_quality(quality), 0, frames, 1)
-        return SpeechSender(self, header, number, self._id)
+        return SpeechSender(self, header, number, self._id, dtx=dtx)
 
     def listen(self, opening: bytes) -> SpeechReceiver:
         """The receiving end of the stream that the packet `opening` opens.

@@ -7,7 +7,9 @@ slices of the frame that are coded before, an index of a scale and a middle in e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +23,9 @@ __all__ = ["SpeechContexts"]
 
 # Frames that are worked on at a time.
 _CHUNK_FRAMES = 4096
-# Frames from which on graphs are bound to arrays, which costs as much as it saves in a few.
-_WORTH_BINDING = 8
+# So few frames, with those that bear on them, are worked on in arrays that graphs are bound to and
+# that are kept: there a call costs more than the graph does.
+_FEW_FRAMES = 32
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -42,6 +45,8 @@ class SpeechContexts:
         self.channels = sum(slices)
         self._reach = max(2, reach)
         self._history, self._heads = graphs[0], tuple(graphs[1:])
+        # By their shapes, what is not in use: each is taken out by one thread and put back.
+        self._idle: defaultdict[tuple[int, int], list[_Bound]] = defaultdict(list)
 
     def past(self) -> Past:
         """Nothing known yet."""
@@ -49,10 +54,10 @@ class SpeechContexts:
 
     def distribution(self, past: Past, symbols: Symbols, level: int) -> Distribution:
         """Of symbols int32 (channels, frames), each by the past and the symbols before it."""
-        setting, known, parts = _setting(level), past.symbols, []
+        known, parts = past.symbols, []
         for begin in range(0, symbols.shape[1], _CHUNK_FRAMES):
             together = np.concatenate([known, symbols[:, begin : begin + _CHUNK_FRAMES]], axis=1)
-            parts.append(self._chunk(together, known.shape[1], setting))
+            parts.append(self._chunk(together, known.shape[1], level))
             known = together[:, -self._reach :]
         return Distribution(
             np.concatenate([part.index for part in parts], axis=1),
@@ -78,41 +83,53 @@ class SpeechContexts:
         before, reach = past.symbols.shape[1], self._reach
         symbols = np.zeros((self.channels, before + steps), np.int32)
         symbols[:, :before] = past.symbols
-        setting, bound = _setting(level), None
         for step in range(before, before + steps):
-            if bound is None and step >= reach and before + steps - step >= _WORTH_BINDING:
-                bound = _Bound(self._history, self._heads, self.slices, reach, setting)
-            if bound is not None:
-                bound.give(symbols[:, step - reach : step])
-            else:
-                here = symbols[:, max(0, step - reach) : step + 1]
-                summary, numbers = self._given(here, here.shape[1] - 1, setting)
-            begin = 0
-            for number, (head, own) in enumerate(zip(self._heads, self.slices, strict=True)):
-                if bound is not None:
+            here = symbols[:, max(0, step - reach) : step + 1]
+            with self._lent(here.shape[1], 1) as bound:
+                bound.give(here, level)
+                begin = 0
+                for number, own in enumerate(self.slices):
                     part = bound.asked(number)
-                else:
-                    known = here[:begin, -1:]
-                    found = _asked(head, own, setting, summary, numbers, known)
-                    part = Distribution(found.index[:, 0], found.middle[:, 0])
-                taken = take(part)
-                symbols[begin : begin + own, step] = taken
-                if bound is not None:
-                    bound.frame[begin : begin + own] = taken
-                begin += own
+                    taken = take(Distribution(part.index[:, 0], part.middle[:, 0]))
+                    symbols[begin : begin + own, step] = taken
+                    bound.know(begin, taken[:, None])
+                    begin += own
         return symbols[:, before:]
 
-    def _chunk(self, symbols: Symbols, first: int, setting: Floats) -> Distribution:
+    def _chunk(self, symbols: Symbols, first: int, level: int) -> Distribution:
         """Of the frames from `first` on."""
-        summary, numbers = self._given(symbols, first, setting)
         found, begin = [], 0
-        for head, own in zip(self._heads, self.slices, strict=True):
-            found.append(_asked(head, own, setting, summary, numbers, symbols[:begin, first:]))
-            begin += own
+        if symbols.shape[1] <= _FEW_FRAMES:
+            with self._lent(symbols.shape[1], symbols.shape[1] - first) as bound:
+                bound.give(symbols, level)
+                for number, own in enumerate(self.slices):
+                    found.append(bound.asked(number))
+                    bound.know(begin, symbols[begin : begin + own, first:])
+                    begin += own
+        else:
+            setting = _setting(level)
+            summary, numbers = self._given(symbols, first, setting)
+            for head, own in zip(self._heads, self.slices, strict=True):
+                known = symbols[:begin, first:]
+                found.append(_asked(head, own, setting, summary, numbers, known))
+                begin += own
         return Distribution(
             np.concatenate([part.index for part in found]),
             np.concatenate([part.middle for part in found]),
         )
+
+    @contextmanager
+    def _lent(self, frames: int, asked: int) -> Iterator[_Bound]:
+        """What is bound to so many frames, of which the last so many are asked for."""
+        idle = self._idle[frames, asked]
+        try:
+            bound = idle.pop()
+        except IndexError:
+            bound = _Bound(self._history, self._heads, self.slices, frames, asked)
+        try:
+            yield bound
+        finally:
+            idle.append(bound)
 
     def _given(self, symbols: Symbols, first: int, setting: Floats) -> tuple[Floats, Floats]:
         """Of the frames from `first` on, the summary of those before, and the last two."""
@@ -125,52 +142,77 @@ class SpeechContexts:
 
 
 class _Bound:
-    """The graphs, bound to arrays of one frame with all that bears on it before: the numbers that
-    `_asked` gives, without what a call of a graph costs."""
+    """The graphs, bound to arrays of a few frames: the numbers that `_asked` gives, without what a
+    call of a graph costs, and what is asked again is not worked out again."""
 
     def __init__(
         self,
         history: Graph,
         heads: Sequence[Graph],
         slices: Sequence[int],
-        reach: int,
-        setting: Floats,
+        frames: int,
+        asked: int,
     ) -> None:
         channels, width = sum(slices), int(history.outputs[0].shape[1])
-        # As where nothing is bound: a first frame of zeros, then those that bear on this one.
-        self._before = np.zeros((1, channels, 1, reach + 1), np.float32)
-        self._numbers = np.zeros((1, 2 * channels, 1, 1), np.float32)
-        self._summaries = np.zeros((1, width, 1, reach + 1), np.float32)
-        self._summary = np.zeros((1, width, 1, 1), np.float32)
-        # The frame's symbols, as they become known.
-        known = np.zeros((1, channels, 1, 1), np.float32)
-        self.frame: Floats = known[0, :, 0, 0]
-        self._summarize = history.bind([setting, self._before], [self._summaries])
+        self._setting = _setting(-1)
+        # Behind what is before them all, zeros, each frame but the last.
+        self._before = np.zeros((1, channels, 1, frames), np.float32)
+        self._numbers = np.zeros((1, 2 * channels, 1, asked), np.float32)
+        self._summaries = np.zeros((1, width, 1, frames), np.float32)
+        # Where all are asked for nothing has to be copied.
+        self._summary = self._summaries
+        if asked < frames:
+            self._summary = np.zeros((1, width, 1, asked), np.float32)
+        # The frames' symbols, as they become known.
+        self._known = np.zeros((1, channels, 1, asked), np.float32)
+        self._summarize = history.bind([self._setting, self._before], [self._summaries])
         self._heads: list[tuple[Callable[[], None], Graph, Symbols, Symbols]] = []
         begin = 0
         for head, own in zip(heads, slices, strict=True):
-            index, middle = np.zeros((2, 1, own, 1, 1), np.int32)
-            given = [setting, self._summary, self._numbers]
+            index, middle = np.zeros((2, 1, own, 1, asked), np.int32)
+            given = [self._setting, self._summary, self._numbers]
             if begin:
-                given.append(known[:, :begin])
+                given.append(self._known[:, :begin])
             run = head.bind(given, [index, middle])
-            self._heads.append((run, head, index[0, :, 0, 0], middle[0, :, 0, 0]))
+            self._heads.append((run, head, index[0, :, 0], middle[0, :, 0]))
             begin += own
+        # So many of the first slices have said what they say of what is given now.
+        self._said = 0
+        self._ends = np.cumsum(slices).tolist()
 
-    def give(self, before: Symbols) -> None:
-        """The frames before this one that bear on it, (channels, reach)."""
-        self._before[0, :, 0, 1:] = before
-        numbers = self._numbers.reshape(2, -1)
-        numbers[0], numbers[1] = before[:, -1], before[:, -2]
+    def give(self, symbols: Symbols, level: int) -> None:
+        """The frames (channels, frames); nothing of those that are asked for is known yet, and of
+        the last one nothing is looked at."""
+        frames, asked = self._before.shape[3], self._numbers.shape[3]
+        before = self._before[0, :, 0, 1:]
+        if self._setting[0, 0, 0, 0] == level and np.array_equal(before, symbols[:, :-1]):
+            return
+        self._said = 0
+        self._setting[...] = level
+        before[...] = symbols[:, :-1]
+        numbers = self._numbers.reshape(2, -1, asked)
+        numbers[0] = self._before[0, :, 0, frames - asked :]
+        earlier = max(0, frames - asked - 1)
+        numbers[1, :, asked - (frames - 1 - earlier) :] = self._before[0, :, 0, earlier:-1]
         np.clip(numbers, -SIGNED_LIMIT, SIGNED_LIMIT, out=numbers)
         self._summarize()
-        self._summary[..., 0] = self._summaries[..., -1]
+        if self._summary is not self._summaries:
+            self._summary[...] = self._summaries[..., frames - asked :]
+
+    def know(self, begin: int, symbols: npt.NDArray[np.integer]) -> None:
+        """The symbols (n, asked) of a slice whose first channel is `begin`."""
+        known = self._known[0, begin : begin + len(symbols), 0]
+        if not np.array_equal(known, symbols):
+            known[...] = symbols
+            self._said = min(self._said, self._ends.index(begin + len(symbols)) + 1)
 
     def asked(self, number: int) -> Distribution:
-        """What the graph of a slice says, by `frame` up to there."""
+        """What the graph of a slice says, by the slices that are known before it."""
         run, head, index, middle = self._heads[number]
-        run()
-        _check_scales(head, index)
+        if number >= self._said:
+            run()
+            _check_scales(head, index)
+            self._said = number + 1
         return Distribution(index.astype(np.int64), middle.astype(np.int64))
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "HEARD",
     "MIDDLE_PITCH",
     "RATE_HZ",
+    "SILENT",
     "Ear",
     "Voice",
     "pitch_hz",
@@ -35,6 +36,8 @@ FINE_BINS = 24
 FINE = 4 * FINE_BINS
 CANDIDATES, LOWEST_HZ, STEPS_PER_OCTAVE = 128, 70.0, 43.0
 MIDDLE_PITCH = CANDIDATES // 2
+# Silent is what one step of 16 bits, and dither of that, holds.
+SILENT = 1.5 / 32768
 _FLATTENING, _FLOOR, _FINE_FLOOR = 0.4, 1e-7, np.float32(1e-5)
 _UNIT_FLOOR = np.float32(1e-3)
 _LAGS = 2 * RATE_HZ

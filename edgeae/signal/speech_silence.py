@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgeae.signal.contexts import Distribution, Symbols
-from edgeae.signal.speech_signal import MIDDLE_PITCH
+from edgeae.signal.speech_signal import MIDDLE_PITCH, SILENT
 from edgeae.signal.speech_stream import Speaker, SpeechModel
 
 __all__ = ["hushed"]
@@ -22,8 +22,6 @@ __all__ = ["hushed"]
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-# Silent is what one step of 16 bits, and dither of that, holds.
-_SILENT = 1.5 / 32768
 # What is heard of a frame reaches into the two before it; in a fourth the decoder has come to rest.
 _SETTLING_FRAMES = 3
 # Where the silence may begin instead, in frames after that.
@@ -48,7 +46,7 @@ def hushed(
         level: at which they are coded.
         ends: of blocks, in frames, from the first to n.
     """
-    loud = np.abs(frames).max(axis=1) > _SILENT
+    loud = np.abs(frames).max(axis=1) > SILENT
     found = symbols.copy()
     for begin, end in zip([0, *ends], ends, strict=False):
         # Silence may have begun in blocks before.

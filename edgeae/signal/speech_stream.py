@@ -17,7 +17,7 @@ from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_header import Header
 from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, check_audio
-from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, Ear, Voice
+from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, SILENT, Ear, Voice
 
 __all__ = [
     "FRAMES_OF_A_GRAPH",
@@ -34,6 +34,12 @@ Ints = npt.NDArray[np.int64]
 
 # Frames that are concealed at full strength, and after how many more all is silent: a syllable.
 _CONCEALED, _FADING = 6, 8
+# Below 70 dB under full scale nothing has to fade.
+_FAINT = 3e-4
+# With `dtx`, frames of silence that are sent before no more are, so that a receiver has come to
+# rest though some are lost; and the longest time without a packet, 600 ms: a receiver fills gaps of
+# up to 64 packets by their numbers, so one of those that come may be lost.
+_HANGOVER_FRAMES, _QUIET_FRAMES = 8, 30
 # Frames that a graph is given at a time at most, and whose spectra are worked out together.
 FRAMES_OF_A_GRAPH = 8
 _TOGETHER = 64
@@ -164,8 +170,11 @@ class Speaker:
         return found
 
     def _fade(self, audio: Floats, *, lost: bool) -> None:
-        """Make a frame, (320,), as loud as may be after so many that are missing."""
-        self._missing += lost
+        """Make a frame, (320,), as loud as may be after so many that are missing.
+
+        Silence goes on as long as it may, so that what follows is heard from its beginning.
+        """
+        self._missing += lost and bool(np.abs(audio).max() > _FAINT)
         gain = min(1.0, max(0.0, 1 - (self._missing - _CONCEALED) / _FADING))
         if self._gain != 1 or gain != 1:
             audio *= np.linspace(self._gain, gain, FRAME_SAMPLES, dtype=np.float32)
@@ -175,11 +184,16 @@ class Speaker:
 class SpeechSender:
     """Audio in blocks of any length to packets that each decode alone, given what was heard before.
 
+    With `dtx` (discontinuous transmission) digital silence is a packet every 600 ms or less; their
+    numbers tell a receiver what was left out.
+
     Made by `SpeechCodec.stream`; for one thread at a time. `opening` is the packet that a receiver
     must have before the others.
     """
 
-    def __init__(self, model: SpeechModel, header: Header, number: int, codec_id: bytes) -> None:
+    def __init__(
+        self, model: SpeechModel, header: Header, number: int, codec_id: bytes, *, dtx: bool
+    ) -> None:
         self.opening = file.write_opening(header, number)
         self._check = file.read_opening(self.opening, codec_id).check
         self._coder, self._level = model.coder, header.level
@@ -188,10 +202,14 @@ class SpeechSender:
         self._listeners = [Listener(model, header.level) for _ in range(header.channels)]
         self._waiting = np.zeros((0, header.channels), np.float32)
         self._number = 0
+        # Silent frames up to here, and those that were not sent since the last packet.
+        self._dtx, self._silent, self._unsent = dtx, 0, 0
         self._exclusive = Exclusive()
 
     def send(self, audio: Array) -> list[bytes]:
         """The packets that are complete with this audio, (samples,) or (samples, channels).
+
+        With `dtx`, without those that need not be sent.
 
         Raises TypeError, ValueError: no audio of the stream's channels.
         """
@@ -206,25 +224,45 @@ class SpeechSender:
             count = len(self._waiting) // length
             packets = [self._packet(i * length, length) for i in range(count)]
             self._waiting = self._waiting[count * length :]
-            return packets
+            return [packet for packet in packets if packet is not None]
 
     def end(self) -> list[bytes]:
         """The packets of what is left and of the codec's delay, filled up with silence."""
         length = self._frames * FRAME_SAMPLES
         missing = -(len(self._waiting) + FRAME_SAMPLES) % length
+        # These are sent, so that a receiver has the whole.
+        self._silent = 0
         shape = (FRAME_SAMPLES + missing, len(self._listeners))
         return self.send(np.zeros(shape, np.float32))
 
-    def _packet(self, begin: int, length: int) -> bytes:
+    def _packet(self, begin: int, length: int) -> bytes | None:
+        """The next packet, or None if it need not be sent."""
+        audio = self._waiting[begin : begin + length]
+        # An encoder that is not sent hears all the same.
+        heard = [
+            listener.hear(np.ascontiguousarray(channel).reshape(-1, FRAME_SAMPLES))
+            for listener, channel in zip(self._listeners, audio.T, strict=True)
+        ]
+        number, self._number = self._number, (self._number + 1) % _ROUND
+        if self._dtx and self._need_not_be_sent(audio):
+            self._unsent += self._frames
+            return None
+        self._unsent = 0
         coder, parts = self._coder, []
-        for channel, listener in enumerate(self._listeners):
-            audio = np.ascontiguousarray(self._waiting[begin : begin + length, channel])
-            heard = listener.hear(audio.reshape(-1, FRAME_SAMPLES))
-            symbols = coder.quantize(heard, self._level, [slice(0, heard.shape[1])])
+        for latents in heard:
+            symbols = coder.quantize(latents, self._level, [slice(0, self._frames)])
             parts.append(coder.encode(coder.contexts.past(), symbols, self._level))
-        packet = file.write_block_packet(self._number, file.join(parts), self._check)
-        self._number = (self._number + 1) % _ROUND
-        return packet
+        return file.write_block_packet(number, file.join(parts), self._check)
+
+    def _need_not_be_sent(self, audio: Floats) -> bool:
+        """Whether the next packet, (samples, channels), is one of silence that goes on."""
+        loud = np.flatnonzero(np.abs(audio).max(axis=1) > SILENT)
+        if len(loud):
+            self._silent = (len(audio) - 1 - int(loud[-1])) // FRAME_SAMPLES
+            return False
+        before, self._silent = self._silent, self._silent + self._frames
+        most = _QUIET_FRAMES - self._frames
+        return before >= _HANGOVER_FRAMES and self._unsent + self._frames <= most
 
 
 class SpeechReceiver:

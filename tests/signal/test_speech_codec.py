@@ -122,6 +122,41 @@ def test_lost_packets_are_concealed_without_clicks_and_silence_follows_a_long_ga
     assert abs(said[-1][0]) < 0.02 * np.abs(said[-1]).max() + 1e-6
 
 
+def test_silence_is_sent_now_and_then_with_dtx_and_what_follows_it_begins_at_once(talk):
+    codec = SpeechCodec.load("speech-codec")
+    pause = np.random.default_rng(0).integers(-1, 2, 320 * 150).astype(np.float32) / 32768
+    audio = np.concatenate([talk[:16_000], pause, talk[:16_000]])
+    all_packets = (sender := codec.stream(packet_frames=1)).send(audio)
+    quiet = codec.stream(packet_frames=1, dtx=True)
+    assert quiet.opening == sender.opening
+    packets, said, every = [], [], []
+    listening, filling = codec.listen(quiet.opening), codec.listen(quiet.opening)
+    for i in range(len(audio) // 320):
+        sent = quiet.send(audio[320 * i : 320 * (i + 1)])
+        # What is sent is what is sent without it.
+        assert sent in ([], [all_packets[i]])
+        said += [listening.receive(packet) for packet in sent] or [listening.lost()]
+        # A receiver that does not know the time fills the gaps by the numbers.
+        every += [filling.receive(packet) for packet in sent]
+        packets += sent
+    there = np.isin(all_packets, packets)
+    assert there[:58].all() and there[200:].all() and there[58:200].sum() == 4
+    heard, silence = np.concatenate(said), slice(320 * 56, 320 * 200)
+    assert np.allclose(heard, np.concatenate(every), atol=1e-6)
+    assert np.sqrt(np.square(heard[silence].reshape(-1, 320)).mean(axis=1)).max() < 1e-4
+    # Nothing is taken from the first syllable after it.
+    whole = codec.listen(sender.opening)
+    known = np.concatenate([whole.receive(packet) for packet in all_packets])
+    after = slice(320 * 200, 320 * 205)
+    assert np.square(heard[after]).sum() == pytest.approx(np.square(known[after]).sum(), rel=0.3)
+    assert len(quiet.send(np.zeros(320 * 20, np.float32))) == 8 and len(quiet.end()) == 1
+
+
+def test_packets_longer_than_the_pause_between_those_of_silence_are_all_sent(codec):
+    sender = codec.stream(packet_frames=40, dtx=True)
+    assert len(sender.send(np.zeros(320 * 400, np.float32))) == 10
+
+
 def test_pieces_of_a_stream_that_cannot_be_are_refused(codec, talk):
     sender = codec.stream(packet_frames=2, number=7, channels=2, dtype="int16")
     packets = sender.send(np.stack([talk, talk], axis=1))

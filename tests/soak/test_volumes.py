@@ -25,6 +25,7 @@ COUNTS = {
     "symbols": 100_000,
     "kills": 3,
     "soak": 40,
+    "speech": 1400,
 }
 
 
@@ -66,6 +67,8 @@ def test_what_was_counted_is_there(results):
     assert len(results["symbols"]["settings"]) == 8
     assert {row["kind"] for row in results["megabytes"]["rows"]} == {"hostile", "sound"}
     assert results["soak"]["p99_ms"] >= results["soak"]["p50_ms"] > 0
+    assert results["speech"]["count"] == COUNTS["speech"]
+    assert 0 < results["speech"]["silence_bit_per_s"] < results["speech"]["speech_bit_per_s"] / 10
 
 
 def test_mutants_go_on_where_they_ended(monkeypatch, tmp_path, results):

@@ -34,6 +34,7 @@ sys.path[:0] = [str(TESTS / room) for room in ("support", "fuzz", "media", "soak
 
 import decoders
 import hostile
+import long_speech
 import spoiled_models
 import test_files
 
@@ -49,6 +50,7 @@ from edgeae.media import read_audio, read_image
 from edgeae.onnx_check import read_graph
 from edgeae.runtime import OPTIMIZATIONS, Graph
 from edgeae.signal.denoiser import SignalDenoiser
+from edgeae.signal.speech_codec import SpeechCodec
 
 PACKAGES = ("edgeae", "numpy", "onnxruntime", "pillow", "soundfile")
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "guarantees.json"
@@ -423,6 +425,15 @@ def soaked(
     }
 
 
+# --- an hour of speech, coded live
+
+
+def speech(count: int, before: Mapping[str, Any], save: Save) -> Section:
+    """Frames of 20 ms of speech, pauses, silence and noise through both ends of a codec's stream,
+    one in ten of them lost."""
+    return long_speech.long_speech(count, save, SpeechCodec.load("speech-codec"))
+
+
 Run = Callable[[int, Mapping[str, Any], Save], Section]
 
 
@@ -442,6 +453,7 @@ PARTS: dict[str, tuple[Run, int]] = {
     "symbols": (symbols, 100_000_000),
     "kills": (kills, 500),
     "soak": (soak, 1_000_000),
+    "speech": (speech, 180_000),
 }
 
 
