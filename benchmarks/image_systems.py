@@ -18,6 +18,9 @@ from edgeae.image.denoiser import ImageDenoiser
 
 __all__ = ["Denoiser", "Filler", "fillers", "ours", "our_filler", "peers", "through_graph"]
 
+# What is tried on real noise, whose sigma nobody knows: the best one for a file counts.
+TRIALS = (2.0, 3.0, 4.5, 6.0, 8.0, 10.0, 15.0)
+
 Pixels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -110,7 +113,7 @@ def _bm3d(name: str) -> Denoiser:
         name,
         lambda noisy, sigma: _eight_bits(planes(_floats(noisy), sigma or 0.0)),
         planes=planes,
-        trials=(3.0, 6.0, 10.0, 15.0),
+        trials=TRIALS,
         slow=True,
     )
 
@@ -126,7 +129,7 @@ def _non_local_means(name: str) -> Denoiser:
         restored: Any = cv2.fastNlMeansDenoisingColored(noisy, None, strength, strength, 7, 21)
         return np.asarray(restored, np.uint8)
 
-    return Denoiser(name, clean, trials=(3.0, 6.0, 10.0, 15.0))
+    return Denoiser(name, clean, trials=TRIALS)
 
 
 def _wavelet(name: str) -> Denoiser:
@@ -148,7 +151,7 @@ def _wavelet(name: str) -> Denoiser:
         name,
         lambda noisy, sigma: _eight_bits(planes(_floats(noisy), sigma)),
         planes=planes,
-        trials=(None, 3.0, 6.0, 10.0, 15.0),
+        trials=(None, *TRIALS),
     )
 
 

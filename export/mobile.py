@@ -95,7 +95,7 @@ def make_mobile(bundle: Bundle, out: Path, *, size: tuple[int, int]) -> list[Cop
     Args:
         bundle: a codec, a denoiser or a detector.
         out: made if need be; files of an earlier run are replaced.
-        size: height and width in pixels of the pictures, multiples of the codec's stride and not
+        size: height and width in pixels of the pictures, multiples of the model's stride and not
             larger than one of its tiles. Of a codec of signals the width is its samples.
 
     Raises:
@@ -161,6 +161,8 @@ def _sides(bundle: Bundle, role: str, size: tuple[int, int]) -> tuple[int, ...]:
     stride = int(bundle.manifest.layout.get("stride", 1))
     if bundle.manifest.task == "detector":
         return (1,)  # a window at a time
+    if bundle.manifest.task == "denoiser" and bundle.manifest.layout.get("kind") == "image":
+        return size
     # Only an encoder sees pixels, or samples; everything behind it sees latents.
     if bundle.manifest.layout.get("kind") == "signal":
         phases = int((bundle.manifest.latent or {}).get("phases", 1))

@@ -102,7 +102,7 @@ def quantize(
         source: the float graph.
         target: where the int8 graph goes.
         inputs: calibration inputs by name.
-        in_float: nodes that stay in float.
+        in_float: nodes that stay in float. What they read of each other is in float too.
         percentile: of all activations of a tensor, how many the range of 8 bits holds.
     """
     # The root logger is told that shape inference was skipped; strided convolutions do not need it.
@@ -123,3 +123,28 @@ def quantize(
             calibrate_method=CalibrationMethod.Percentile,
             extra_options={"CalibPercentile": percentile},
         )
+    model = onnx.load_model(target)
+    _read_in_float(model, in_float)
+    onnx.save_model(model, target)
+
+
+def _read_in_float(model: onnx.ModelProto, in_float: Collection[str]) -> None:
+    """Has nodes that stay in float read what such nodes and the graph's inputs give itself.
+
+    onnxruntime puts a tensor that any node reads in 8 bits through 8 bits for all its readers: a
+    sum that is carried past convolutions would lose to rounding what they do not even see.
+    """
+    by_output = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.name not in in_float:
+            continue
+        for i, name in enumerate(node.input):
+            restored = by_output.get(name)
+            if restored is None or restored.op_type != "DequantizeLinear":
+                continue
+            rounded = by_output.get(restored.input[0])
+            if rounded is None:  # a weight
+                continue
+            maker = by_output.get(rounded.input[0])
+            if maker is None or maker.name in in_float:
+                node.input[i] = rounded.input[0]

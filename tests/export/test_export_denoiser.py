@@ -100,7 +100,7 @@ def test_a_graph_that_disagrees_with_torch_is_not_exported(tmp_path, monkeypatch
 
 def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
     monkeypatch.setattr(denoiser, "INT8_BUDGET_DB", -1.0)
-    with pytest.raises(ExportError, match="int8 loses .* dB at sigma 15, allowed -1.0 dB"):
+    with pytest.raises(ExportError, match="int8 loses .* dB at sigma 5, allowed -1.0 dB"):
         verify(bundle, [picture[:64, :64] for picture in made_images(2)])
 
 

@@ -175,6 +175,16 @@ def test_a_denoisers_typical_inputs_are_of_several_levels(tmp_path):
     assert max(levels) > 20 * np.median(levels[-len(levels) // 4 :])
 
 
+def test_an_image_denoisers_graphs_see_pixels_of_the_size(tmp_path):
+    bundle = find(tiny.tiny_image_denoiser_bundle(tmp_path / "denoiser"))
+    copies = mobile.make_mobile(bundle, tmp_path / "out", size=(16, 24))
+    shapes = {
+        (copy.role, copy.form): Graph(read_graph(copy.file)).inputs[0].shape for copy in copies
+    }
+    roles = ("denoiser", "estimator")
+    assert shapes == {(role, form): (1, 3, 16, 24) for role in roles for form in ("fp32", "a16w8")}
+
+
 # --- operators that every target has
 
 
