@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.family_tables import autoencoder_rows, speech_codec_rows, throughput_rows
 from benchmarks.guarantee_tables import guarantee_rows, sound_rows
+from benchmarks.image_tables import image_results
 from benchmarks.outside import outside_rows
 from benchmarks.signal_tables import (
     beat_rows,
@@ -488,6 +489,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "GUARANTEES.md": guarantee_results,
     "docs/results.md": all_results,
     "docs/signals.md": signal_results,
+    "docs/images.md": lambda: image_results(_result("images.json")),
     "docs/detectors.md": detector_results,
     "docs/performance.md": lambda: markdown_table(outside_rows(_result("outside.json"))),
     "docs/autoencoders.md": lambda: markdown_table(autoencoder_rows(_result("autoencoders.json"))),
