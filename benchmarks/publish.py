@@ -245,6 +245,10 @@ _SIGNAL_MATRIX = (
     "python -m benchmarks.provider_matrix ecg-codec ecg-denoiser beat-detector --work DIR"
     " --json benchmarks/results/signal_providers.json"
 )
+_IMAGE_MATRIX = (
+    "python -m benchmarks.provider_matrix photo-denoiser --work DIR"
+    " --json benchmarks/results/image_providers.json"
+)
 _COMPRESSION = (
     "python -m benchmarks.signals_compression FOLDER"
     " --json benchmarks/results/signals_compression.json"
@@ -356,6 +360,13 @@ PUBLISHED = (
         _MATRIX,
         functools.partial(target_rows, model="speech-denoiser"),
         "speech-denoiser",
+    ),
+    Published(
+        "image_providers.json",
+        "**Where the graphs of `photo-denoiser` run**, as for the photo codec above.",
+        _IMAGE_MATRIX,
+        functools.partial(target_rows, model="photo-denoiser"),
+        "photo-denoiser",
     ),
     Published(
         "mobile.json",

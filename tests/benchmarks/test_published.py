@@ -23,7 +23,8 @@ def test_the_tables_of_readme_fit_on_a_screen():
 
 
 @pytest.mark.parametrize(
-    "model", ["photo-codec", "speech-denoiser", "speech-codec", *publish.SIGNAL_MODELS]
+    "model",
+    ["photo-codec", "photo-denoiser", "speech-denoiser", "speech-codec", *publish.SIGNAL_MODELS],
 )
 def test_a_card_and_its_manifest_show_what_was_measured(model):
     folder = publish.MODELS / model
