@@ -16,7 +16,7 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
         return " / ".join("-" if value is None else f"{value:.{digits}f}" for value in values)
 
     lossy = f"{result['loss']:.0%} lost"
-    return [
+    rows = [
         {
             "codec": name,
             "kbit/s": f"{found['bit_per_s'] / 1000:.2f}",
@@ -36,6 +36,10 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
         }
         for name, found in result["systems"].items()
     ]
+    if "dnsmos" in result.get("original", {}):
+        itself = {"codec": "the recordings", "DNSMOS": f"{result['original']['dnsmos']:.2f}"}
+        rows.append({key: itself.get(key, "-") for key in rows[0]})
+    return rows
 
 
 def autoencoder_rows(result: Mapping[str, Any]) -> list[Row]:

@@ -1,6 +1,7 @@
 """What speech is worth at a few kilobits a second, and when packets are lost: ours beside Opus.
 
     python -m benchmarks.speech_codec CLEAN_DIR --model my-voice/ --json OUT.json [--plot OUT.png]
+    python -m benchmarks.speech_codec CLEAN_DIR --model my-voice/ --add-to OUT.json
 
 Recordings are taken at 16 kHz. PESQ-WB (ITU-T P.862.2, package pesq), STOI and ESTOI (package
 pystoi), ViSQOL (speech mode, package visqol-python with its lattice) and DNSMOS P.835 overall
@@ -9,7 +10,8 @@ whole files (ours, headers included) or of packets (Opus), measured. Losses come
 of 3 frames of 20 ms on average, the same frames for every system, whose packets hold one frame
 each; there the bits of ours include three bytes around each packet. Speed is seconds of audio per
 CPU second of one thread. Opus is PyAV's libopus; Codec 2 is c2enc, where it is installed. What is
-missing is listed.
+missing is listed. `--add-to` codes the same files again for the metrics that a record lacks, and
+leaves its times.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import json
 import sys
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,10 @@ from edgeae.signal.speech_codec import SpeechCodec
 QUALITIES = (1.0, 4.125, 7.25, 9.0)
 OPUS_KBIT = (6, 9, 12)
 BURST_FRAMES = 3.0
-# Metrics that take a second for a recording.
-_SLOW = ("visqol", "dnsmos")
+# Metrics that take a second for a recording, and those that hear it alone.
+_SLOW, _WITHOUT_REFERENCE = ("visqol", "dnsmos"), ("dnsmos",)
+# Machines round otherwise in the last digits.
+_SAME_STOI = 0.002
 PACKAGES = (
     "edgeae",
     "numpy",
@@ -78,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             systems.append(peer)
     for name, package in missing.items():
         Console(stderr=True).print(f"{name} is left out: {package} is not installed")
+    if options.add_to:
+        report = json.loads(options.add_to.read_text())
+        add(report, systems, files, metrics)
+        options.add_to.write_text(json.dumps(report, indent=1) + "\n")
+        _show(report)
+        return
     found = {
         system.name: measured(system, files, metrics, options.loss)
         for system in progress("coding", systems)
@@ -93,6 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "machine": machine(),
         "versions": versions(PACKAGES),
         "missing": missing,
+        "original": originals(files, metrics),
         "systems": found,
     }
     if options.json:
@@ -100,6 +111,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options.json.write_text(json.dumps(report, indent=1) + "\n")
     if options.plot:
         plot(systems, files[0], options.plot)
+    _show(report)
+
+
+def _show(report: dict[str, Any]) -> None:
     terminal = Console()
     terminal.width = max(terminal.width, TABLE_COLUMNS)
     terminal.print(table(report))
@@ -113,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--qualities", nargs="*", type=float, default=QUALITIES)
     parser.add_argument("--loss", type=float, default=0.1, help="share of frames lost; 0 is none")
     parser.add_argument("--json", type=Path, help="write every figure here")
+    parser.add_argument("--add-to", type=Path, help="add the metrics that this record lacks to it")
     parser.add_argument("--plot", type=Path, help="write spectrograms of the first file here")
     parser.add_argument("--files", type=int, help="take only the first so many files")
     parser.add_argument("--visqol", action=argparse.BooleanOptionalAction, default=True)
@@ -144,6 +160,55 @@ def recordings(folder: Path) -> list[Path]:
     if not files:
         sys.exit(f"{folder} holds no recordings: {' '.join(AUDIO_SUFFIXES)} are read")
     return files
+
+
+def recording(path: Path) -> Sound:
+    """The audio of a file at 16 kHz, one channel."""
+    audio, rate_hz = read_mono(path)
+    return np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+
+
+def originals(files: Sequence[Path], metrics: Mapping[str, Metric]) -> dict[str, float]:
+    """What metrics that need no reference say of the recordings themselves, means."""
+    found = {}
+    for key in metrics.keys() & set(_WITHOUT_REFERENCE):
+        scores = [metrics[key](audio, audio) for audio in map(recording, files)]
+        found[key] = round(float(np.nanmean(scores)), 4)
+    return found
+
+
+def add(
+    report: dict[str, Any],
+    systems: Sequence[System],
+    files: Sequence[Path],
+    metrics: Mapping[str, Metric],
+) -> None:
+    """Put the metrics, without losses, that a report lacks into its rows and means; its times stay.
+
+    Exits if the systems or the files are not those of the report: each must give as many bits, and
+    audio of the same STOI.
+    """
+    told = report["systems"]
+    if [system.name for system in systems] != [*told]:
+        sys.exit(f"the record has {', '.join(told)}: give the same models and qualities")
+    lacking = [key for key in metrics if any(key not in found for found in told.values())]
+    for system in progress("coding again", systems):
+        found = told[system.name]
+        if [row["file"] for row in found["files"]] != [path.name for path in files]:
+            sys.exit(f"{system.name} was measured on other files")
+        for row, path in zip(found["files"], files, strict=True):
+            audio = recording(path)
+            coded = system.code(audio, None)
+            far = abs(metrics["stoi"](audio, coded.audio) - row["stoi"]) if "stoi" in metrics else 0
+            if coded.bits != row["bits"] or far > _SAME_STOI:
+                sys.exit(f"{system.name} makes something else of {path.name} than it did")
+            row |= {key: round(float(metrics[key](audio, coded.audio)), 5) for key in lacking}
+        for key in lacking:
+            found[key] = round(float(np.nanmean([row[key] for row in found["files"]])), 4)
+    report["original"] = {**report.get("original", {}), **originals(files, metrics)}
+    for key in lacking:
+        added = {"machine": machine(), "versions": versions(PACKAGES)}
+        report.setdefault("added", {})[key] = added
 
 
 def ours(model: str, quality: float) -> System:
@@ -198,8 +263,7 @@ def measured(
     """Means over the files, with and without losses, bits a second, speeds, and a row per file."""
     rows: list[dict[str, Any]] = []
     for path in files:
-        audio, rate_hz = read_mono(path)
-        audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+        audio = recording(path)
         coded = system.code(audio, None)
         row: dict[str, Any] = {
             "file": path.name,
@@ -257,8 +321,7 @@ def plot(systems: Sequence[System], path: Path, target: Path) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    audio, rate_hz = read_mono(path)
-    audio = np.asarray(soxr.resample(audio, rate_hz, RATE_HZ), np.float32)
+    audio = recording(path)
     shown = [("original", audio), *((s.name, s.code(audio, None).audio) for s in systems)]
     figure, axes = pyplot.subplots(
         len(shown), 1, figsize=(10, 1.6 * len(shown)), sharex=True, layout="constrained"

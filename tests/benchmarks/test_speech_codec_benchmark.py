@@ -11,7 +11,7 @@ import soundfile
 
 pytest.importorskip("soxr")
 
-from benchmarks import speech_codec, speech_codec_peers
+from benchmarks import family_tables, speech_codec, speech_codec_peers
 from edgeae.bench.speech_codec import made_talk
 
 BUNDLE = Path(__file__).parent.parent / "golden" / "tiny-speech-codec"
@@ -72,6 +72,51 @@ def test_what_takes_long_is_measured_without_losses_only(tmp_path, monkeypatch):
     speech_codec.main(asked)
     told = json.loads(out.read_text())["systems"]["edgeae tiny-speech-codec 1"]
     assert told["visqol"] == 3 and "visqol_lossy" not in told and "packet_bit_per_s" in told
+
+
+def test_a_record_gains_the_metrics_that_it_lacks_and_keeps_its_times(tmp_path, monkeypatch):
+    def scores(missing, *, dnsmos):
+        yield "stoi", lambda reference, found: float(np.corrcoef(reference, found)[0, 1])
+        yield "si_sdr_db", None
+        if dnsmos:
+            yield "dnsmos", lambda reference, found: float(1 + np.abs(found).mean())
+
+    monkeypatch.setattr(speech_codec, "installed_metrics", scores)
+    for peer in ("opus", "codec2"):
+        monkeypatch.setattr(speech_codec, peer, lambda *_: None)
+    talk = made_talk(8_000)
+    soundfile.write(tmp_path / "a.flac", talk, 16_000)
+    out = tmp_path / "out.json"
+    asked = [str(tmp_path), "--model", str(BUNDLE), "--qualities", "1", "9", "--no-visqol"]
+    speech_codec.main([*asked, "--no-dnsmos", "--json", str(out)])
+    before = json.loads(out.read_text())
+    speech_codec.main([*asked, "--add-to", str(out)])
+    report = json.loads(out.read_text())
+    assert report["original"]["dnsmos"] == pytest.approx(1 + np.abs(talk).mean(), abs=1e-3)
+    assert [*report["added"]] == ["dnsmos"]
+    rows = family_tables.speech_codec_rows(
+        {
+            **report,
+            "systems": {k: v | {"pesq": 1, "estoi": 1} for k, v in report["systems"].items()},
+        }
+    )
+    assert [row["codec"] for row in rows] == [*report["systems"], "the recordings"]
+    assert all(row["DNSMOS"] > "1.0" for row in rows) and rows[-1]["ESTOI"] == "-"
+    for found in report["systems"].values():
+        of_file = found["files"][0].pop("dnsmos")
+        assert found.pop("dnsmos") == pytest.approx(of_file, abs=1e-4) and of_file > 1
+    assert report["systems"] == before["systems"]
+    # Of another coder, of another file or of other qualities nothing is added.
+    name = [*before["systems"]][1]
+    for change in ({"bits": 1}, {"stoi": 0.1}, {"file": "b.flac"}):
+        other = json.loads(json.dumps(before))
+        other["systems"][name]["files"][0] |= change
+        out.write_text(json.dumps(other))
+        with pytest.raises(SystemExit, match=name):
+            speech_codec.main([*asked, "--add-to", str(out)])
+        assert json.loads(out.read_text()) == other
+    with pytest.raises(SystemExit, match="same models and qualities"):
+        speech_codec.main([*asked[:-3], "5", "--no-visqol", "--add-to", str(out)])
 
 
 def test_opus_gives_back_what_it_was_given_at_its_rate_and_conceals():
