@@ -1,4 +1,5 @@
-"""Tables of what `benchmarks.autoencoders`, `throughput` and `speech_codec` measured."""
+"""Tables of what `benchmarks.autoencoders`, `throughput`, `speech_codec` and `speech_codec_int8`
+measured."""
 
 from __future__ import annotations
 
@@ -40,6 +41,36 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
         itself = {"codec": "the recordings", "DNSMOS": f"{result['original']['dnsmos']:.2f}"}
         rows.append({key: itself.get(key, "-") for key in rows[0]})
     return rows
+
+
+_FORMS = {
+    "weights": "weights in 8 bits",
+    "all": "all products in 8 bits",
+    "inner": "all products but the first and last in 8 bits",
+}
+
+
+def speech_int8_rows(result: Mapping[str, Any], model: str) -> list[Row]:
+    """A row for each graph of a speech codec in each form, from `benchmarks.speech_codec_int8`."""
+
+    def time(row: Mapping[str, Any]) -> str:
+        if "ms" not in row:
+            return "-"
+        shares = (row[key] / row[f"{key} fp32"] for key in ("ms", "live ms"))
+        return " / ".join(f"{share:.0%}" for share in shares)
+
+    return [
+        {
+            "graphs": "as shipped"
+            if row["form"] == "fp32"
+            else f"{row['graph']}: {_FORMS[row['form']]}",
+            "kbit/s": f"{row['bit/s'] / 1000:.2f}",
+            "PESQ-WB / STOI": f"{row['PESQ-WB']:.2f} / {row['STOI']:.3f}",
+            "time, as files / live": time(row),
+            "bytes of the graph": f"{row['bytes']:,}" if "bytes" in row else "-",
+        }
+        for row in result["rows"][model]
+    ]
 
 
 def autoencoder_rows(result: Mapping[str, Any]) -> list[Row]:
