@@ -59,18 +59,11 @@ class SpeechContexts:
             together = np.concatenate([known, symbols[:, begin : begin + _CHUNK_FRAMES]], axis=1)
             parts.append(self._chunk(together, known.shape[1], level))
             known = together[:, -self._reach :]
-        return Distribution(
-            np.concatenate([part.index for part in parts], axis=1),
-            np.concatenate([part.middle for part in parts], axis=1),
-        )
+        return _side_by_side(parts)
 
     def distributions(self, parts: Sequence[tuple[Past, Symbols]], level: int) -> Distribution:
         """What `distribution` gives of each part, (channels, frames of all), side by side."""
-        found = [self.distribution(past, symbols, level) for past, symbols in parts]
-        return Distribution(
-            np.concatenate([part.index for part in found], axis=1),
-            np.concatenate([part.middle for part in found], axis=1),
-        )
+        return _side_by_side([self.distribution(*part, level) for part in parts])
 
     def decode(
         self, past: Past, steps: int, level: int, take: Callable[[Distribution], Ints]
@@ -126,10 +119,9 @@ class SpeechContexts:
             bound = idle.pop()
         except IndexError:
             bound = _Bound(self._history, self._heads, self.slices, frames, asked)
-        try:
-            yield bound
-        finally:
-            idle.append(bound)
+        yield bound
+        # What an exception left half done is not used again.
+        idle.append(bound)
 
     def _given(self, symbols: Symbols, first: int, setting: Floats) -> tuple[Floats, Floats]:
         """Of the frames from `first` on, the summary of those before, and the last two."""
@@ -176,8 +168,8 @@ class _Bound:
             run = head.bind(given, [index, middle])
             self._heads.append((run, head, index[0, :, 0], middle[0, :, 0]))
             begin += own
-        # So many of the first slices have said what they say of what is given now.
-        self._said = 0
+        # What the first slices say of what is given now.
+        self._said: list[Distribution] = []
         self._ends = np.cumsum(slices).tolist()
 
     def give(self, symbols: Symbols, level: int) -> None:
@@ -187,7 +179,7 @@ class _Bound:
         before = self._before[0, :, 0, 1:]
         if self._setting[0, 0, 0, 0] == level and np.array_equal(before, symbols[:, :-1]):
             return
-        self._said = 0
+        self._said.clear()
         self._setting[...] = level
         before[...] = symbols[:, :-1]
         numbers = self._numbers.reshape(2, -1, asked)
@@ -203,17 +195,27 @@ class _Bound:
         """The symbols (n, asked) of a slice whose first channel is `begin`."""
         known = self._known[0, begin : begin + len(symbols), 0]
         if not np.array_equal(known, symbols):
+            del self._said[self._ends.index(begin + len(symbols)) + 1 :]
             known[...] = symbols
-            self._said = min(self._said, self._ends.index(begin + len(symbols)) + 1)
 
     def asked(self, number: int) -> Distribution:
         """What the graph of a slice says, by the slices that are known before it."""
-        run, head, index, middle = self._heads[number]
-        if number >= self._said:
+        if number == len(self._said):
+            run, head, index, middle = self._heads[number]
             run()
             _check_scales(head, index)
-            self._said = number + 1
-        return Distribution(index.astype(np.int64), middle.astype(np.int64))
+            self._said.append(Distribution(index.astype(np.int64), middle.astype(np.int64)))
+        return self._said[number]
+
+
+def _side_by_side(parts: Sequence[Distribution]) -> Distribution:
+    """Distributions (channels, frames of each) one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Distribution(
+        np.concatenate([part.index for part in parts], axis=1),
+        np.concatenate([part.middle for part in parts], axis=1),
+    )
 
 
 def _asked(

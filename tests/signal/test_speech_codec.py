@@ -288,6 +288,50 @@ def test_a_manifest_that_cannot_be_is_refused(tmp_path, key, value, message):
         SpeechCodec.load(copied)
 
 
+def test_a_few_frames_have_the_distributions_of_many_whatever_came_before():
+    contexts = SpeechCodec.load("speech-codec").coder.contexts
+    rng = np.random.default_rng(0)
+    frames = rng.integers(-9, 10, (contexts.channels, 6)).astype(np.int32)
+    asked = []
+    for count, level in ((1, 20), (1, 20), (1, 64), (4, 20), (1, 20)):
+        asked += [(contexts.past(), frames[:, :count], level)]
+        # Some slices as they were, some not.
+        for begin in (1, contexts.channels // 2):
+            changed = frames[:, :count].copy()
+            changed[begin:] += 1
+            asked += [(contexts.past(), changed, level)]
+    past = contexts.past()
+    past.add(frames[:, :4])
+    asked += [(past, frames[:, 4:], 20), (past, frames[:, 4:5], 20)]
+    few = [contexts.distribution(*one) for one in asked]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgeae.signal.speech_contexts._FEW_FRAMES", 0)
+        many = [contexts.distribution(*one) for one in asked]
+    for one, other in zip(few, many, strict=True):
+        assert np.array_equal(one.index, other.index)
+        assert np.array_equal(one.middle, other.middle)
+    assert len({one.middle.tobytes() for one in few}) > 8
+
+
+def test_what_an_error_left_half_done_is_not_used_again():
+    contexts = SpeechCodec.load("speech-codec").coder.contexts
+    frames = np.arange(contexts.channels, dtype=np.int32)[:, None] % 5 * np.ones((1, 3), np.int32)
+
+    def fail():
+        raise KeyboardInterrupt
+
+    contexts.distribution(contexts.past(), 0 * frames, 20)
+    (bound,) = contexts._idle[3, 3]
+    bound._summarize, summarize = fail, bound._summarize
+    with pytest.raises(KeyboardInterrupt):
+        contexts.distribution(contexts.past(), frames, 20)
+    bound._summarize = summarize
+    found = contexts.distribution(contexts.past(), frames, 20)
+    fresh = SpeechCodec.load("speech-codec").coder.contexts
+    known = fresh.distribution(fresh.past(), frames, 20)
+    assert np.array_equal(found.middle, known.middle)
+
+
 def test_a_golden_file_has_its_symbols(codec):
     content = file.read((GOLDEN / "speech" / "talk.eae").read_bytes())
     known = np.load(GOLDEN / "speech" / "talk.npy")
