@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 import edgeae
 import export.__main__ as exporting
@@ -96,6 +96,21 @@ def test_a_graph_that_disagrees_with_torch_is_not_exported(tmp_path, monkeypatch
     pictures = [picture[:64, :64] for picture in made_images(2)]
     with pytest.raises(ExportError, match="away from torch"):
         export_photo_denoiser(network, tmp_path, pictures, Damage())
+
+
+def test_what_sees_half_resolution_stays_in_float(tmp_path):
+    network = PhotoDenoiser(DenoiserNetwork(channels=(8, 12), blocks=(1, 1), level_channels=8))
+    pictures = [picture[:64, :64] for picture in made_images(2)]
+    export_photo_denoiser(network, tmp_path, pictures, Damage())
+    graph = onnx.load(tmp_path / "denoiser.int8.onnx").graph
+    made = {name: node for node in graph.node for name in node.output}
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    whole = [
+        shapes[made[node.input[1]].input[0]]
+        for node in graph.node
+        if node.op_type == "Conv" and made[node.input[1]].op_type == "DequantizeLinear"
+    ]
+    assert whole == [[12, 12, 3, 3]] * 2
 
 
 def test_int8_beyond_its_budget_is_refused(bundle, monkeypatch):
