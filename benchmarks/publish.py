@@ -409,8 +409,8 @@ PUBLISHED = (
     Published(
         "speech_codec_int8.json",
         "**`speech-codec` in 8 bits**: what its graphs would lose and gain, on speakers who were"
-        " held out of training; time is a share of the shipped graph's, in turn with it, while other"
-        " work ran on the machine.",
+        " held out of training; time is a share of the shipped graph's, in turn with it, while"
+        " other work ran on the machine.",
         "python -m benchmarks.speech_codec_int8 SPEECH"
         " --json benchmarks/results/speech_codec_int8.json",
         functools.partial(speech_int8_rows, model="speech-codec"),
