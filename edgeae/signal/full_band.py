@@ -89,16 +89,16 @@ class FullBand:
         step = self._steps[hop % len(self._steps)]
         self.model_input[:, -self._hop_samples :] = step.to_model.apply(self._noisy_windows)
 
-    def update_gain(self, noisy: Spectrum, clean: Spectrum, *, held: Sequence[bool]) -> None:
+    def update_gain(self, noisy: Spectrum, clean: Spectrum, *, silent: Sequence[bool]) -> None:
         """Counts a step into the gain.
 
         Args:
             noisy: the newest frame, complex64 (channels, bins).
             clean: the frame that the model cleaned, likewise.
-            held: for each channel, whether the model held its states: then the gain stays, too.
+            silent: for each channel, whether the model left it out as silence: then the gain stays.
         """
         self._frames.append(self._energy(noisy))
-        stays = [all(held)] * len(held) if self._linked else held
+        stays = [all(silent)] * len(silent) if self._linked else silent
         # In the common case no array is made: this runs every few milliseconds.
         weight: float | Floats = self._weight
         if any(stays):

@@ -20,6 +20,9 @@ __all__ = ["ModelStep"]
 # before it; unless it lasts, and is the level of this input.
 OVERLOAD_PEAK = 2.0
 LONGEST_OVERLOAD_S = 5.0
+# How fast what is known of a scene fades in digital silence: a muted microphone may be in the same
+# room afterwards, or in another.
+HALF_LIFE_S = 1.0
 # Below the least power of a bin that float32 can hold: what is divided by it is 0.
 LEAST_POWER = np.float32(1e-30)
 
@@ -27,10 +30,11 @@ LEAST_POWER = np.float32(1e-30)
 class ModelStep:
     """One graph, run channel by channel; each channel has its own states.
 
-    While a channel is digital silence its states are held: nothing is learned from it, so that the
-    model knows as much of noise that goes on afterwards as before, and as much as a new stream does
-    of noise that begins then. After an overload, states are what they were before it. This is left
-    undone for a model with lookahead, whose states also hold the frames that it has not finished.
+    While a channel is digital silence nothing is learned from it, and its states fade towards
+    those of a new stream, by half in each second: after a short gap the model knows as much as
+    before of noise that goes on, and after a long one a new scene is met as a new one. After an
+    overload, states are what they were before it. This is left undone for a model with lookahead,
+    whose states also hold the frames that it has not finished.
 
     With linked channels, what the model does to them is made one complex gain for each bin, the
     same for all channels, so that a voice stays where it is between them: the gain g with the least
@@ -65,6 +69,7 @@ class ModelStep:
             [np.zeros(shape, np.float32) for shape in spec.state_shapes] for _ in range(channels)
         ]
         self._longest_overload_hops = round(LONGEST_OVERLOAD_S * spec.rate_hz / spec.hop_samples)
+        self._half_life_hops = HALF_LIFE_S * spec.rate_hz / spec.hop_samples
         self.reset()
 
     def reset(self) -> None:
@@ -79,8 +84,8 @@ class ModelStep:
         self._noisy = deque([np.zeros_like(self._clean)] * kept, kept)
 
     @property
-    def held(self) -> list[bool]:
-        """For each channel, whether the last run held its states."""
+    def silent(self) -> list[bool]:
+        """For each channel, whether the last run left it out as silence."""
         return [count > self._lookahead_hops for count in self._silent_frames]
 
     def run(self, noisy: Spectrum, peaks: Floats) -> Spectrum:
@@ -99,11 +104,14 @@ class ModelStep:
         """
         clean = self._clean
         for channel, peak in enumerate(peaks.tolist()):
-            self._silent_frames[channel] = self._silent_frames[channel] + 1 if peak == 0.0 else 0
             # Frames within the lookahead are not finished yet: they still need their steps.
+            left_out = max(0, self._silent_frames[channel] - self._lookahead_hops)
+            self._silent_frames[channel] = self._silent_frames[channel] + 1 if peak == 0.0 else 0
             if self._silent_frames[channel] > self._lookahead_hops:
                 clean[channel] = 0.0
                 continue
+            if left_out:
+                self._fade_states(channel, left_out)
             if self._lookahead_hops == 0:
                 self._guard_states(channel, peak)
             self._input[0] = _parts(noisy[channel])
@@ -117,6 +125,12 @@ class ModelStep:
             self._noisy.append(noisy.copy())
             self._link(self._noisy[0])
         return clean
+
+    def _fade_states(self, channel: int, hops: int) -> None:
+        """Makes the states of a channel those after so many hops of silence."""
+        faded = np.float32(0.5 ** (hops / self._half_life_hops))
+        for state in self._states[channel][self._turns[channel]] + self._before_overload[channel]:
+            state *= faded
 
     def _guard_states(self, channel: int, peak: float) -> None:
         """Keeps the states of a channel from before an overload, and puts them back after it."""

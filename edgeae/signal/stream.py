@@ -258,7 +258,7 @@ class Stream:
         else:
             self._full_band.resample_input(hop)
             noisy, clean = self._run_model()
-            self._full_band.update_gain(noisy, clean, held=self._model.held)
+            self._full_band.update_gain(noisy, clean, silent=self._model.silent)
             self._full_band.combine(hop, self._clean, keep=self._keep, out=out)
         self._waits += count
         self._hop += 1

@@ -48,18 +48,35 @@ def streamed(stream, *parts):
 # Digital silence
 
 
-@pytest.mark.parametrize("rate", [RATE, 48_000])
-def test_noise_after_zeros_finds_the_state_from_before_them(forgetful, rate):
+def after_silence(denoiser, hops, *, rate=RATE, skipped=False):
+    """How far what comes of noise after noise and so much silence is from what comes of it without
+    the silence, and from what a new stream gives; only windows at the seam see another neighbour."""
     hop = HOP * rate // RATE
-    x = noise(40 * hop)
-    silence = np.zeros(100 * hop, np.float32)
-    after = streamed(forgetful.stream(sample_rate=rate), x, silence, x)[140 * hop :]
-    # The same without the silence; only the windows at the seam see another neighbour.
-    joined = streamed(forgetful.stream(sample_rate=rate), x, x)[40 * hop :]
-    early = slice(8 * hop, 16 * hop)
-    fresh = forgetful.denoise(x, sample_rate=rate)
-    forgotten = np.abs(fresh[early] - joined[early]).max()
-    assert np.abs(after[early] - joined[early]).max() < forgotten / 4
+    x, early = noise(40 * hop), slice(8 * hop, 16 * hop)
+    silence = hops * hop if skipped else np.zeros(hops * hop, np.float32)
+    found = streamed(denoiser.stream(sample_rate=rate), x, silence, x)[(40 + hops) * hop :][early]
+    joined = streamed(denoiser.stream(sample_rate=rate), x, x)[40 * hop :][early]
+    fresh = denoiser.denoise(x, sample_rate=rate)[early]
+    apart = np.abs(fresh - joined).max()
+    return np.abs(found - joined).max() / apart, np.abs(found - fresh).max() / apart
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_noise_after_a_short_silence_finds_the_state_from_before_it(forgetful, rate, skipped):
+    from_joined, from_fresh = after_silence(forgetful, 10, rate=rate, skipped=skipped)
+    assert from_joined < 0.25 < 0.75 < from_fresh
+
+
+@pytest.mark.parametrize("rate", [RATE, 48_000])
+def test_noise_after_a_long_silence_is_denoised_as_in_a_new_stream(forgetful, rate):
+    from_joined, from_fresh = after_silence(forgetful, 10 * RATE // HOP, rate=rate)
+    assert from_fresh < 0.01 < 0.99 < from_joined
+
+
+def test_states_fade_by_half_in_a_second_of_silence(forgetful):
+    shares = [after_silence(forgetful, seconds * RATE // HOP)[1] for seconds in (1, 2, 3)]
+    np.testing.assert_allclose(np.divide(shares[1:], shares[:-1]), 0.5, atol=0.06)
 
 
 @pytest.mark.parametrize("rate", [RATE, 44_100])
@@ -70,16 +87,6 @@ def test_noise_after_a_second_of_zeros_is_denoised_as_in_a_new_stream(load, rate
     silence = np.zeros(125 * HOP * rate // RATE, np.float32)
     late = denoiser.denoise(np.concatenate([silence, x]), sample_rate=rate)[len(silence) :]
     np.testing.assert_allclose(late, denoiser.denoise(x, sample_rate=rate), atol=1e-2)
-
-
-def test_a_skipped_second_leaves_the_state_as_it_was(forgetful):
-    x = noise(40 * HOP)
-    after = streamed(forgetful.stream(sample_rate=RATE), x, 100 * HOP, x)[140 * HOP :]
-    joined = streamed(forgetful.stream(sample_rate=RATE), x, x)[40 * HOP :]
-    early = slice(8 * HOP, 16 * HOP)
-    fresh = forgetful.denoise(x, sample_rate=RATE)
-    forgotten = np.abs(fresh[early] - joined[early]).max()
-    assert np.abs(after[early] - joined[early]).max() < forgotten / 4
 
 
 def test_one_silent_channel_does_not_hold_the_other(forgetful):

@@ -78,12 +78,12 @@ export class FullBand {
 
   /**
    * Takes the energies of the newest noisy frame, and of the frame that the model cleaned, into the
-   * gain; it stays where the model held its states.
+   * gain; it stays where the model left the channel out as silence.
    */
-  updateGain(noisy: number, clean: number, held: boolean): void {
+  updateGain(noisy: number, clean: number, silent: boolean): void {
     this.energies.push(noisy);
     const entering = this.energies.shift()!;
-    const weight = held ? 0 : this.weight;
+    const weight = silent ? 0 : this.weight;
     this.energyIn += weight * (entering - this.energyIn);
     this.energyOut += weight * (clean - this.energyOut);
     const ratio = (this.energyOut + this.floor) / (this.energyIn + this.floor);

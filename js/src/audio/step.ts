@@ -8,6 +8,9 @@ import type { Graph } from "../session.js";
 // and is the level of this input.
 const OVERLOAD_PEAK = 2;
 const LONGEST_OVERLOAD_S = 5;
+// How fast what is known of a scene fades in digital silence: a muted microphone may be in the same
+// room afterwards, or in another.
+const HALF_LIFE_S = 1;
 // Below the least power of a bin that float32 can hold: what is divided by it is 0.
 const LEAST_POWER = 1e-30;
 
@@ -30,9 +33,10 @@ interface Channel {
 /**
  * One graph, run channel by channel; each channel has its own states.
  *
- * While a channel is digital silence its states are held, so that noise after it is met as a new
- * stream meets it. After an overload, states are what they were before it; this is left undone for
- * a model with lookahead, whose states also hold the frames that it has not finished.
+ * While a channel is digital silence nothing is learned from it, and its states fade towards those
+ * of a new stream, by half in each second. After an overload, states are what they were before it;
+ * this is left undone for a model with lookahead, whose states also hold the frames that it has not
+ * finished.
  *
  * With linked channels, what the model does to them is made one complex gain for each bin, the same
  * for all, so that a voice stays where it is between them: g = sum conj(x) y / sum |x|^2, where x is
@@ -44,6 +48,7 @@ export class ModelStep {
   private readonly noisy: Float32Array[][] = [];
   private readonly linked: boolean;
   private readonly longestOverloadHops: number;
+  private readonly halfLifeHops: number;
 
   constructor(
     private readonly graph: Graph,
@@ -53,6 +58,7 @@ export class ModelStep {
   ) {
     this.linked = linkChannels && channels > 1;
     this.longestOverloadHops = Math.round((LONGEST_OVERLOAD_S * spec.rateHz) / spec.hopSamples);
+    this.halfLifeHops = (HALF_LIFE_S * spec.rateHz) / spec.hopSamples;
     const none = { states: [], beforeOverload: [], overloadHops: 0, silentFrames: 0 };
     this.channels = Array.from({ length: channels }, () => ({ ...none }));
     this.reset();
@@ -74,8 +80,8 @@ export class ModelStep {
     }
   }
 
-  /** For each channel, whether the last run held its states. */
-  get held(): boolean[] {
+  /** For each channel, whether the last run left it out as silence. */
+  get silent(): boolean[] {
     return this.channels.map(({ silentFrames }) => silentFrames > this.spec.lookaheadHops);
   }
 
@@ -90,12 +96,14 @@ export class ModelStep {
   ): Promise<void> {
     const { lookaheadHops, windowSamples, stateShapes } = this.spec;
     for (const [c, channel] of this.channels.entries()) {
-      channel.silentFrames = peaks[c] === 0 ? channel.silentFrames + 1 : 0;
       // Frames within the lookahead are not finished yet: they still need their steps.
+      const leftOut = Math.max(0, channel.silentFrames - lookaheadHops);
+      channel.silentFrames = peaks[c] === 0 ? channel.silentFrames + 1 : 0;
       if (channel.silentFrames > lookaheadHops) {
         clean[c]!.fill(0);
         continue;
       }
+      if (leftOut) this.fade(channel, leftOut);
       if (lookaheadHops === 0) this.guard(channel, peaks[c]!);
       const [answer, ...states] = (await this.graph.run([
         { data: noisy[c]!, dims: [1, 2, windowSamples / 2 + 1] },
@@ -111,6 +119,14 @@ export class ModelStep {
     if (!this.linked) return;
     this.noisy.push(noisy.map((spectrum) => spectrum.slice()));
     this.link(this.noisy.shift()!, clean);
+  }
+
+  /** Makes the states of a channel those after so many hops of silence. */
+  private fade(channel: Channel, hops: number): void {
+    const factor = Math.fround(0.5 ** (hops / this.halfLifeHops));
+    const faded = (states: Float32Array[]) => states.map((x) => x.map((value) => value * factor));
+    channel.states = faded(channel.states);
+    channel.beforeOverload = faded(channel.beforeOverload);
   }
 
   /** Keeps the states of a channel from before an overload, and puts them back after it. */

@@ -262,14 +262,14 @@ export class Stream {
       fullBand?.energy(noisy) ?? 0,
       fullBand?.energy(clean) ?? 0,
     ]);
-    const held = this.model.held;
+    const silent = this.model.silent;
     if (linkChannels) {
       const sum = energies.reduce(([a, b], [x, y]) => [a! + x!, b! + y!], [0, 0]);
       energies.fill(sum);
-      held.fill(held.every(Boolean));
+      silent.fill(silent.every(Boolean));
     }
     for (const [c, { fullBand }] of channels.entries()) {
-      fullBand?.updateGain(energies[c]![0]!, energies[c]![1]!, held[c]!);
+      fullBand?.updateGain(energies[c]![0]!, energies[c]![1]!, silent[c]!);
     }
   }
 
