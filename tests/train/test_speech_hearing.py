@@ -40,12 +40,17 @@ def test_loudness_loses_nothing_on_equal_audio_and_more_with_every_step_of_noise
     assert 0 < lost[0] < lost[1] < lost[2] < 10
 
 
-def test_loudness_does_not_care_how_loud_both_are_but_hears_what_is_taken_away(voice):
+def test_loudness_forgives_level_and_tilt_but_not_speech_that_is_missing(voice):
     worse = voice + noise(voice, -20)
-    assert float(loudness_shortfall(worse / 30, voice / 30)) == pytest.approx(
-        float(loudness_shortfall(worse, voice)), rel=1e-2
-    )
-    assert float(loudness_shortfall(0.3 * voice, voice)) > 0.2
+    lost = float(loudness_shortfall(worse, voice))
+    assert float(loudness_shortfall(worse / 30, voice)) == pytest.approx(lost, rel=1e-2)
+    assert float(loudness_shortfall(0.3 * voice, voice)) < 1e-3
+    tilted = voice - 0.4 * torch.roll(voice, 1, dims=1)
+    assert float(loudness_shortfall(tilted, voice)) < 0.3 * lost
+    gap = voice.clone()
+    gap[:, : gap.shape[1] // 4] *= 0.01
+    assert float(loudness_shortfall(gap, voice)) > 0.2
+    assert float(loudness_shortfall(0 * voice, voice)) > 1
 
 
 def test_loudness_orders_denoised_speech_as_pesq_does(voice):
