@@ -269,7 +269,7 @@ class ImageDenoiser:
         except OverflowError:  # an integer beyond every float
             value = math.inf
         if not 0 <= value <= most:
-            raise ValueError(f"strength is {value:g}, expected None or 0 to {most:g}")
+            raise ValueError(f"strength is {value:g}, expected 0 to {most:g}")
         return value
 
     def _level(self, colors: Pixels) -> Floats:

@@ -127,7 +127,7 @@ def test_an_estimate_stays_within_what_the_model_knows(tmp_path):
     tiny.change_manifest(path, lambda manifest: manifest["layout"].update(highest_level=5))
     model = ImageDenoiser.load(path)
     assert model.noise_level(np.full((16, 16, 3), 200, np.uint8)).max() == 5
-    with pytest.raises(ValueError, match="strength is 6, expected None or 0 to 5"):
+    with pytest.raises(ValueError, match="strength is 6, expected 0 to 5"):
         model.denoise(np.zeros((8, 8, 3), np.uint8), strength=6)
 
 
@@ -243,7 +243,7 @@ def test_what_is_no_image_is_refused(blur, image, error, words):
     [(-1, ValueError), (61, ValueError), (float("nan"), ValueError), ("much", TypeError)],
 )
 def test_a_strength_out_of_range_is_refused(blur, strength, error):
-    with pytest.raises(error, match="strength is .*, expected None or"):
+    with pytest.raises(error, match="strength is .*, expected (0 to 60|None or a number)"):
         blur.denoise(np.zeros((8, 8, 3), np.uint8), strength=strength)
 
 
