@@ -50,7 +50,10 @@ def streamed(stream, *parts):
 
 def after_silence(denoiser, hops, *, rate=RATE, skipped=False):
     """How far what comes of noise after noise and so much silence is from what comes of it without
-    the silence, and from what a new stream gives; only windows at the seam see another neighbour."""
+    the silence, and from what a new stream gives; what lies between those two is 1.
+
+    The windows at the seam, which see another neighbour, are left out.
+    """
     hop = HOP * rate // RATE
     x, early = noise(40 * hop), slice(8 * hop, 16 * hop)
     silence = hops * hop if skipped else np.zeros(hops * hop, np.float32)
