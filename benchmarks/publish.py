@@ -400,7 +400,7 @@ PUBLISHED = (
         "speech_codec.json",
         "**Speech in few bits**: 60 clean recordings of speakers that were not trained on; losses"
         " in bursts of 3 frames of 20 ms, in packets of one frame each. PESQ, STOI and ESTOI are"
-        " what `speech-codec` was trained for; DNSMOS, without losses, hears no reference.",
+        " what `speech-codec` was trained for.",
         "python -m benchmarks.speech_codec CLEAN --model speech-codec"
         " --json benchmarks/results/speech_codec.json",
         speech_codec_rows,
