@@ -152,5 +152,5 @@ def test_the_shipped_configuration_trains_on_late_noise_and_wide_voices():
     from pathlib import Path
 
     config = read_config(Path(__file__).parents[2] / "train" / "configs" / "speech-denoiser.toml")
-    assert config.data.onset_chance > 0 and tuple(config.data.speech_speeds) == (0.7, 1.6)
+    assert config.data.onset_chance > 0 and tuple(config.data.speech_speeds) == (0.7, 1.75)
     assert config.data.scene_chance > 0 and config.data.formant_chance > 0
