@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeae
+from benchmarks.speech_codec import bursts
 from edgeae.media import read_audio
 from edgeae.signal.speech_codec import SpeechCodec
 from edgeae.signal.speech_signal import FRAME_SAMPLES, RATE_HZ
@@ -28,8 +29,8 @@ QUALITY = 4.125
 ROUND_PARTS = {"speech": 300, "pause": 50, "silence": 200, "noise": 50, "noisy speech": 100}
 ROUND_FRAMES = sum(ROUND_PARTS.values())
 _PAUSE, _NOISE = 2e-4, 1e-2
-# One frame in ten is lost, in bursts of three (Gilbert's model).
-_LOSS, _BURST = 0.1, 3.0
+# One frame in ten is lost, in bursts.
+_LOSS = 0.1
 # Silence is what comes so long after sound: what was lost on the way to it has faded by then.
 _REST_FRAMES = 25
 # Bounds: the loudest sample beside the loudest that was sent; the largest number in a state, of the
@@ -48,7 +49,8 @@ def long_speech(frames: int, save: Callable[[Section], None], codec: SpeechCodec
     lost.
     """
     rounds = max(2, frames // ROUND_FRAMES)
-    said, lost = _round(), _lost()
+    # The same frames are lost in each round: none is easier than another.
+    said, lost = _round(), bursts(ROUND_FRAMES, _LOSS, seed=23)
     sender = codec.stream(quality=QUALITY, packet_frames=1, dtx=True)
     receiver = codec.listen(sender.opening)
     found: list[Section] = []
@@ -143,17 +145,6 @@ def _round() -> Floats:
         "noisy speech": speech[: sizes["noisy speech"]] + _NOISE * noise[: sizes["noisy speech"]],
     }
     return np.concatenate([parts[name] for name in ROUND_PARTS], dtype=np.float32)
-
-
-def _lost() -> Mask:
-    """Which frames of a round are lost, the same in each: no round is easier than another."""
-    rng, stay = np.random.default_rng(23), 1 - 1 / _BURST
-    begin = _LOSS * (1 - stay) / (1 - _LOSS)
-    lost, now = np.zeros(ROUND_FRAMES, bool), False
-    for i, chance in enumerate(rng.random(ROUND_FRAMES)):
-        now = chance < (stay if now else begin)
-        lost[i] = now
-    return lost
 
 
 def _passed(
