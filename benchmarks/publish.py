@@ -32,6 +32,7 @@ from benchmarks.signal_tables import (
     detection_rows,
     encode_time_rows,
     int8_rows,
+    number,
 )
 from benchmarks.targets import target_rows, variant_rows
 from export.bundle import add_figures, markdown_table
@@ -55,10 +56,10 @@ def codec_rows(result: Mapping[str, Any]) -> list[Row]:
                 "BD-rate PSNR": _signed_percent(codec["bd_rate_psnr_percent"]),
                 "BD-rate MS-SSIM": _signed_percent(codec.get("bd_rate_ms_ssim_percent")),
                 "dB at 0.25 / 0.5 / 1 bpp": " / ".join(
-                    _number(at[r]) for r in ("0.25", "0.5", "1.0")
+                    number(at[r]) for r in ("0.25", "0.5", "1.0")
                 ),
-                "encode ms": _number(codec["encode_ms"], 0),
-                "decode ms": _number(codec["decode_ms"], 0),
+                "encode ms": number(codec["encode_ms"], 0),
+                "decode ms": number(codec["decode_ms"], 0),
             }
         )
     return rows
@@ -72,13 +73,13 @@ def speech_rows(result: Mapping[str, Any]) -> list[Row]:
         rows.append(
             {
                 "system": name,
-                "PESQ-WB": _number(means.get("pesq"), 2),
-                "STOI": _number(means.get("stoi"), 3),
-                "ESTOI": _number(means.get("estoi"), 3),
-                "SI-SDR dB": _number(means.get("si_sdr_db"), 2),
-                "DNSMOS": _number(means.get("dnsmos"), 2),
-                "speed": _number(system["audio_seconds_per_cpu_second"], 0),
-                "latency ms": _number(system["latency_ms"], 0),
+                "PESQ-WB": number(means.get("pesq"), 2),
+                "STOI": number(means.get("stoi"), 3),
+                "ESTOI": number(means.get("estoi"), 3),
+                "SI-SDR dB": number(means.get("si_sdr_db"), 2),
+                "DNSMOS": number(means.get("dnsmos"), 2),
+                "speed": number(system["audio_seconds_per_cpu_second"], 0),
+                "latency ms": number(system["latency_ms"], 0),
                 "parameters": _count(system["parameters"]),
             }
         )
@@ -89,7 +90,7 @@ def speech_edge_rows(result: Mapping[str, Any]) -> list[Row]:
     """One row for what a denoiser does at the edges of its work."""
     clean = result["clean_speech"]
     noises = {
-        f"{name} noise dB": _number(falls["all_db"])
+        f"{name} noise dB": number(falls["all_db"])
         for name, falls in result["steady_noise"].items()
     }
     return [
@@ -111,19 +112,19 @@ def speech_condition_rows(result: Mapping[str, Any]) -> list[Row]:
                 "system": name,
                 "recordings": str(result["files"]),
                 "PESQ-WB fresh / never reset": " / ".join(
-                    _number(system[mode].get("pesq"), 2) for mode in ("fresh", "never_reset")
+                    number(system[mode].get("pesq"), 2) for mode in ("fresh", "never_reset")
                 ),
                 "late noise dB: at once / after zeros / quiet room / lost blocks": " / ".join(
-                    _number(late[lead]) for lead in ("at once", "zeros", "quiet room", "lost")
+                    number(late[lead]) for lead in ("at once", "zeros", "quiet room", "lost")
                 ),
                 "fan dB: first second / after 2 s": " / ".join(
-                    _number(system["fan_db"][part]) for part in ("first second", "after 2 s")
+                    number(system["fan_db"][part]) for part in ("first second", "after 2 s")
                 ),
-                "pauses dB": _number(system["pauses_db"]["fall"]),
-                "speech kept dB": _number(system["kept_db"]["all"], 2),
-                "sibilants dB": _number(system["sibilants_db"]["kept"], 2),
+                "pauses dB": number(system["pauses_db"]["fall"]),
+                "speech kept dB": number(system["kept_db"]["all"], 2),
+                "sibilants dB": number(system["sibilants_db"]["kept"], 2),
                 "clean speech kept dB at speeds 1 / 1.2 / 1.4 / 1.6": " / ".join(
-                    _number(speeds[speed]) for speed in ("1", "1.2", "1.4", "1.6")
+                    number(speeds[speed]) for speed in ("1", "1.2", "1.4", "1.6")
                 ),
             }
         )
@@ -136,9 +137,9 @@ def stereo_rows(result: Mapping[str, Any]) -> list[Row]:
         {
             "model": model,
             "recordings": str(result["files"]),
-            "noisy input dB": _number(spread["noisy"], 2),
-            "channels parted dB": _number(spread["parted"], 2),
-            "channels linked dB": _number(spread["linked"], 2),
+            "noisy input dB": number(spread["noisy"], 2),
+            "channels parted dB": number(spread["parted"], 2),
+            "channels linked dB": number(spread["linked"], 2),
         }
         for model, spread in result["stereo"].items()
     ]
@@ -190,10 +191,6 @@ def packet_loss_rows(result: Mapping[str, Any]) -> list[Row]:
         row["speech"] = " / ".join(f"{speech[point]['si_sdr_db_skip']:.1f}" for point in at) + " dB"
         rows.append(row)
     return rows
-
-
-def _number(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _signed_percent(value: float | None) -> str:

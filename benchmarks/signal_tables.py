@@ -38,7 +38,7 @@ def compression_rows(result: Mapping[str, Any]) -> list[Row]:
         {
             "bits a sample": told,
             **{
-                name: _number(result["rows"].get(codec, {}).get(key), 3)
+                name: number(result["rows"].get(codec, {}).get(key), 3)
                 for codec, name in _CODECS.items()
             },
         }
@@ -49,7 +49,7 @@ def compression_rows(result: Mapping[str, Any]) -> list[Row]:
 def encode_time_rows(result: Mapping[str, Any]) -> list[Row]:
     """A row for each way to encode: CPU time of a second of one lead."""
     times = result["rows"]["ecg-codec"]["encode ms of CPU a second"]
-    return [{"encoded": told, "ms a second": _number(ms, 2)} for told, ms in times.items()]
+    return [{"encoded": told, "ms a second": number(ms, 2)} for told, ms in times.items()]
 
 
 def denoising_rows(result: Mapping[str, Any]) -> list[Row]:
@@ -60,7 +60,7 @@ def denoising_rows(result: Mapping[str, Any]) -> list[Row]:
         found = {row["snr_db"]: row for row in result["rows"] if row["noise"] == kind}
         for method, name in _METHODS.items():
             if any(method in row for row in found.values()):
-                values = {f"{db} dB": _number(found[db].get(method), 1) for db in ratios}
+                values = {f"{db} dB": number(found[db].get(method), 1) for db in ratios}
                 rows.append({"noise": told, "method": name, **values})
     return rows
 
@@ -127,8 +127,9 @@ def int8_rows(result: Mapping[str, Any], model: str) -> list[Row]:
 def _compared(data: str, found: Mapping[Any, Mapping[str, Any]], key: str) -> Row:
     names = {"edgeae": "edgeae", "pca": "principal components", "forest": "isolation forest"}
     values = {told: found.get(name, {}).get(key) for name, told in names.items()}
-    return {"data": data, **{told: _number(value, 3) for told, value in values.items()}}
+    return {"data": data, **{told: number(value, 3) for told, value in values.items()}}
 
 
-def _number(value: float | None, digits: int) -> str:
+def number(value: float | None, digits: int = 1) -> str:
+    """With so many digits behind the point, or - where nothing was measured."""
     return "-" if value is None else f"{value:.{digits}f}"
