@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from edgeae.bench.arithmetic import work_of
 from edgeae.loading import load
@@ -16,6 +15,7 @@ from edgeae.runtime import Graph
 from export.parity import ExportError
 from export.torch_graph import write_torch_graph
 from train.config import Config
+from train.speech.hop import SpeechHop
 from train.speech.loss import spectrum_of
 from train.speech.network import SAMPLE_RATE_HZ, SpeechDenoiser, SpeechNetwork
 
@@ -45,17 +45,6 @@ def verify(bundle: Path, inputs: None) -> dict[str, Any]:
     return {}
 
 
-class _Step(nn.Module):
-    """`SpeechDenoiser.step` as a forward."""
-
-    def __init__(self, network: SpeechDenoiser) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return self.network.step(spectrum, *states)
-
-
 def export_denoiser(
     network: SpeechDenoiser, config: SpeechNetwork, out: Path, *, hops: int = 50
 ) -> dict[str, Any]:
@@ -66,25 +55,25 @@ def export_denoiser(
 
     Raises:
         ExportError: the graph, stepped over `hops` hops with carried state, differs from torch's
-            step or from torch's whole-sequence pass by more than 3e-5 of the output.
+            hop or from torch's whole-sequence pass by more than 3e-5 of the output.
     """
     network = network.eval().cpu().float()
+    hop = SpeechHop(network).eval()
     out.mkdir(parents=True, exist_ok=True)
     file = out / "step.fp32.onnx"
     shapes = network.state_shapes()
     model = write_torch_graph(
-        _Step(network),
+        hop,
         (torch.zeros(1, 2, config.bins), *(torch.zeros(shape) for shape in shapes.values())),
         file,
         name="step",
         inputs=["spectrum", *shapes],
         outputs=["clean", *(f"{name}_next" for name in shapes)],
     )
-    _compare(network, Graph(read_graph(file)), file, hops)
-    hop = [np.zeros((1, 2, config.bins), np.float32)]
-    work = work_of(
-        file, hop + [np.zeros(shape, np.float32) for shape in shapes.values()], repeats=1
-    )
+    _compare(network, hop, Graph(read_graph(file)), file, hops)
+    first = [np.zeros((1, 2, config.bins), np.float32)]
+    first += [np.zeros(shape, np.float32) for shape in shapes.values()]
+    work = work_of(file, first, repeats=1)
     return {
         "graphs": {"step": {"fp32": file}},
         "layout": {"kind": "audio", "channels": 1, "sample_rate_hz": SAMPLE_RATE_HZ},
@@ -102,7 +91,7 @@ def export_denoiser(
     }
 
 
-def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> None:
+def _compare(network: SpeechDenoiser, hop: SpeechHop, graph: Graph, file: Path, hops: int) -> None:
     spectrum = _test_spectrum(network.config, hops)
     shapes = network.state_shapes()
     states = [np.zeros(shape, np.float32) for shape in shapes.values()]
@@ -110,14 +99,14 @@ def _compare(network: SpeechDenoiser, graph: Graph, file: Path, hops: int) -> No
     with torch.no_grad():
         whole = network(spectrum).numpy()
         for t in range(hops):
-            hop = spectrum[:, :, t].contiguous()
-            clean, *states = graph(hop.numpy(), *states)
-            expected, *torch_states = network.step(hop, *torch_states)
+            noisy = spectrum[:, :, t].contiguous()
+            clean, *states = graph(noisy.numpy(), *states)
+            expected, *torch_states = hop(noisy, *torch_states)
             names = ("clean", *shapes)
             for name, got, want in zip(
                 names, (clean, *states), (expected, *torch_states), strict=True
             ):
-                _agree(got, want.numpy(), f"{file.name}: {name} of hop {t} against torch's step")
+                _agree(got, want.numpy(), f"{file.name}: {name} of hop {t} against torch's hop")
             _agree(clean, whole[:, :, t], f"{file.name}: hop {t} against torch's whole sequence")
 
 

@@ -23,8 +23,6 @@ class ComplexFilter(nn.Module):
 
     place: torch.Tensor
     turns: torch.Tensor
-    middles: torch.Tensor
-    signs: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
@@ -47,9 +45,6 @@ class ComplexFilter(nn.Module):
         # pi with every bin. From bin to bin a sound in the middle of the window turns by pi too.
         turns = 1.0 - 2.0 * (torch.arange(self.seen_bins) % 2)
         self.register_buffer("turns", turns, persistent=False)
-        middles = torch.stack((turns, torch.full_like(turns, -1.0)))[:, None]
-        self.register_buffer("middles", middles, persistent=False)
-        self.register_buffer("signs", torch.tensor([[1.0], [-1.0]]), persistent=False)
 
     def heard(
         self, z: torch.Tensor, x: torch.Tensor, level: torch.Tensor, span: torch.Tensor
@@ -93,49 +88,6 @@ class ComplexFilter(nn.Module):
         real = real + (turn_real * heard_real - turn_imaginary * heard_imaginary).sum(0)
         imaginary = imaginary + (turn_real * heard_imaginary + turn_imaginary * heard_real).sum(0)
         return torch.cat((torch.stack((real, imaginary), dim=-1), x[self.bins :]))
-
-    def heard_step(
-        self,
-        z: torch.Tensor,
-        spectrum: torch.Tensor,
-        spectra: torch.Tensor,
-        level: torch.Tensor,
-        span: torch.Tensor,
-    ) -> torch.Tensor:
-        """`heard` for one hop: z (bands, channels), spectrum (2, bins), the spectra of the frames
-        before it (2 * (frames - 1), seen_bins), latest first, and the level (1, 1)."""
-        # As few and as wide operators as will do: it is their number that a hop costs.
-        scaled = torch.cat((spectrum[:, : self.seen_bins], spectra[:2])) / torch.sqrt(level + 1e-7)
-        low, before = scaled.split(2)
-        below = torch.cat((low.new_zeros(2, 1), low[:, :-1]), dim=1)
-        partners = torch.cat((before, below)).view(2, 2, -1)
-        both = (low * partners).sum(1, keepdim=True)
-        crossed = (low.flip(0) * self.signs * partners).sum(1, keepdim=True)
-        size = self.middles * (both.square() + crossed.square() + 1e-6) ** -0.35
-        seen = torch.cat((both * size, crossed * size), dim=1).view(4, -1).T
-        seen = seen.index_select(0, span[: self.bands * self.span_bins])
-        added = torch.matmul(seen.view(self.bands, 1, -1), self.encoder).view(self.bands, -1)
-        return torch.cat((z[: self.bands] + added, z[self.bands :]))
-
-    def step(
-        self, z: torch.Tensor, spectrum: torch.Tensor, spectra: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """`forward` for one hop: z (bands, 1, channels), spectrum (1, 2, bins) and the spectra of
-        the frames before it; the filtered spectrum, and the spectra for the next hop."""
-        weights = torch.matmul(z[: self.bands], self.decoder)
-        weights = weights.view(self.bands, 2 * self.taps, self.width).transpose(0, 1)
-        weights = weights.reshape(2 * self.taps, -1).index_select(1, self.place)
-        weights = torch.tanh(weights).view(self.taps, 2, self.bins)
-        seen = spectrum[0, :, : self.seen_bins]
-        following = torch.cat((seen, spectra))
-        low = following[:, : self.bins].view(self.frames, 2, self.bins)
-        below = torch.cat((spectrum.new_zeros(1, 2, 1), spectrum[:, :, : self.bins - 1]), dim=2)
-        taps = torch.cat((low, below, spectrum[:, :, 1 : self.bins + 1]))
-        real = (weights * taps * self.signs).sum((0, 1))
-        imaginary = (weights * taps.flip(1)).sum((0, 1))
-        added = torch.stack((real, imaginary))
-        filtered = torch.cat((low[0] + added, spectrum[0, :, self.bins :]), dim=1)
-        return filtered[None], following[: 2 * (self.frames - 1)]
 
 
 def _phases(

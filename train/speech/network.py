@@ -1,4 +1,4 @@
-"""The speech denoiser: spectrum in, spectrum out, one hop at a time with explicit state.
+"""The speech denoiser: noisy spectra in, clean spectra out, nothing of later frames needed.
 
 The network sees magnitudes and gives every bin a gain. In the lowest bands, where the harmonics of
 voices lie, it may also see how phases go on from frame to frame and from bin to bin, and filter
@@ -216,20 +216,8 @@ class _WideMemory(nn.Module):
         heard = self.leave(shown).view(time, batch, bands, -1).permute(2, 0, 1, 3)
         return x + self.spread(heard)
 
-    def step(
-        self, x: torch.Tensor, normal: torch.Tensor, start: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same for one hop of one stream: x (bands, channels), start (1, wide).
 
-        Returns x and the memory after the hop.
-        """
-        entered = self.enter(self.squeeze(normal).view(1, -1))
-        shown, last = _gated_step(entered, start, self.forgetting)
-        heard = self.leave(shown).view(x.shape[0], -1)
-        return torch.addmm(x, heard, self.spread.weight.T), last
-
-
-class _Block(nn.Module):
+class Block(nn.Module):
     """Memory over time, then mixing across bands; both are added to their input."""
 
     def __init__(self, config: SpeechNetwork, wide: int) -> None:
@@ -266,35 +254,6 @@ class _Block(nn.Module):
         mixed = torch.matmul(self.band_mix, entered.flatten(1)).view(entered.shape)
         return x + self.band_out(functional.relu(mixed + self.band_bias.to(mixed.dtype)))
 
-    def step(self, x: torch.Tensor, *starts: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The same for one hop of one stream: x (bands, channels), memories without batch.
-
-        Returns x and the memories after the hop.
-        """
-        normal = self.time_norm(x)
-        shown, last = _gated_step(self.time_in(normal), starts[0], self.forgetting)
-        x = x + self.time_out(shown)
-        if self.wide is None:
-            return self._mix_step(x), last
-        x, last_wide = self.wide.step(x, normal, starts[1])
-        return self._mix_step(x), last, last_wide
-
-    def _mix_step(self, x: torch.Tensor) -> torch.Tensor:
-        entered = self.band_in(self.band_norm(x))
-        mixed = torch.addmm(self.band_bias[:, 0, 0], self.band_mix, entered)
-        return x + self.band_out(functional.relu(mixed))
-
-
-def _gated_step(
-    projected: torch.Tensor, start: torch.Tensor, forgetting: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One frame of `gated_memory`: what is shown and what is held, each (rows, memory)."""
-    keep, candidate, expose = projected.chunk(3, dim=-1)
-    if forgetting:
-        start = start * (1 - forgetting)
-    last = candidate + torch.sigmoid(keep) * (start - candidate)
-    return last * torch.sigmoid(expose), last
-
 
 def _normal(x: torch.Tensor) -> torch.Tensor:
     """x (..., channels) with mean 0 and variance 1 over its channels, in its own precision: sums
@@ -320,7 +279,7 @@ def _orthogonal(size: int) -> torch.Tensor:
 class SpeechDenoiser(nn.Module):
     """A causal speech denoiser on spectra of overlapping windows.
 
-    `forward` takes whole sequences and `step` one hop; both compute the same.
+    `forward` takes whole sequences; `train.speech.hop.SpeechHop` computes the same hop by hop.
     """
 
     span: torch.Tensor
@@ -347,7 +306,7 @@ class SpeechDenoiser(nn.Module):
         seen = config.frames * config.span_bins
         self.encoder = nn.Parameter(torch.randn(bands, seen, channels) / seen**0.5)
         self.encoder_bias = nn.Parameter(0.1 * torch.randn(bands, 1, channels))
-        self.blocks = nn.ModuleList(_Block(config, wide) for wide in config.wide)
+        self.blocks = nn.ModuleList(Block(config, wide) for wide in config.wide)
         self.decoder_norm = nn.LayerNorm(channels)
         # For each band the weights of its bins and, last, its gate, which closes further than they.
         self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, widest + 1) / channels**0.5)
@@ -386,7 +345,10 @@ class SpeechDenoiser(nn.Module):
         x = spectrum.permute(3, 2, 0, 1).contiguous()
         with torch.no_grad():
             level = self._level(x)
-            features = _with_past(self._features(x, level), config.frames)
+            # Divided before it is squared, so that a quiet hop keeps its precision in half
+            # precision.
+            magnitudes = self.magnitudes(x / torch.sqrt(level + 1e-7), dim=-1)
+            features = _with_past(magnitudes, config.frames)
             # (bands * span, frames, time, batch) -> (bands, time * batch, span * frames)
             seen = features.index_select(0, self.span)
             seen = seen.view(config.bands, -1, time * batch).transpose(1, 2)
@@ -402,68 +364,32 @@ class SpeechDenoiser(nn.Module):
             x = self.filter(z, x, self.decoder_norm)
         scale, shift = self.decoder_norm.weight[:, None], self.decoder_norm.bias[:, None]
         bias = self.decoder_bias + (shift * self.decoder).sum(1, keepdim=True)
-        gain = self._gain(torch.baddbmm(bias, z, scale * self.decoder).to(x.dtype))
+        found = torch.baddbmm(bias, z, scale * self.decoder).to(x.dtype)
+        gain = self.gain(found[..., :-1], found[..., -1:])
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
         gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
         return (x * gain).permute(2, 3, 1, 0)
-
-    def step(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """One hop of one stream.
-
-        Args:
-            spectrum: float32 (1, 2, bins), unscaled.
-            states: float32, of the shapes that the manifest's stream section gives them.
-
-        Returns:
-            The clean spectrum, likewise, and the next states.
-        """
-        config = self.config
-        given = dict(zip(self.state_shapes(), states, strict=True))
-        following = {}
-        power = spectrum.square().mean(dim=(1, 2), keepdim=True)[0]
-        latest = torch.cat((power, torch.ones_like(power)), dim=1)
-        following["level"] = config.level_decay * given["level"] + latest
-        total, weight = following["level"].chunk(2, dim=1)
-        features = self._features(spectrum[0].T, total / weight)
-        if config.frames > 1:
-            features = torch.cat((given["features"], features), dim=1)
-            following["features"] = features[:, 1:]
-        seen = features.index_select(0, self.span).view(config.bands, 1, -1)
-        z = (torch.matmul(seen, self.encoder) + self.encoder_bias).view(config.bands, -1)
-        if self.filter is not None:
-            z = self.filter.heard_step(z, spectrum[0], given["spectra"], total / weight, self.span)
-        for i, block in enumerate(self.blocks):
-            names = [name for name in (f"memory{i}", f"wide{i}") if name in given]
-            z, *later = block.step(z, *(given[name] for name in names))  # type: ignore[operator]
-            following |= zip(names, later, strict=True)
-        z = self.decoder_norm(z)[:, None]
-        if self.filter is not None:
-            spectrum, following["spectra"] = self.filter.step(z, spectrum, given["spectra"])
-        gain = self._gain(torch.matmul(z, self.decoder) + self.decoder_bias)
-        clean = spectrum * gain.view(-1).index_select(0, self.place)
-        return clean, *(following[name] for name in self.state_shapes())
 
     def _level(self, x: torch.Tensor) -> torch.Tensor:
         """The running mean square, (time, batch, 1), of x (bins, time, batch, 2)."""
         return running_mean(x.square().mean(dim=(0, 3)), self.config.level_decay)[..., None]
 
-    def _features(self, x: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Compressed magnitudes (..., 1) of x (..., 2)."""
-        # The floor is that of a recording at -95 dB of full scale. Divided before it is squared, so
-        # that a quiet hop keeps its precision in half-precision arithmetic.
-        x = x / torch.sqrt(level + 1e-7)
-        # Magnitudes to the power 0.3.
-        return (x.square().sum(dim=-1, keepdim=True) + 1e-6) ** 0.15
+    @staticmethod
+    def magnitudes(x: torch.Tensor, dim: int) -> torch.Tensor:
+        """Magnitudes to the power 0.3 of x over its level, parts along `dim`, which goes.
+
+        The floor is that of a recording at -95 dB of full scale.
+        """
+        return (x.square().sum(dim=dim) + 1e-6) ** 0.15
 
     @staticmethod
-    def _gain(weights: torch.Tensor) -> torch.Tensor:
-        """Gains (..., n) below 1.6 from n weights and a gate, (..., n + 1)."""
-        weights, gate = weights.split((weights.shape[-1] - 1, 1), dim=-1)
+    def gain(weights: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """Gains below 1.6 from weights and gates of shapes that go together."""
         return 1.575 * torch.tanh(weights) * torch.sigmoid(gate)
 
 
 def _with_past(x: torch.Tensor, frames: int) -> torch.Tensor:
-    """Each frame of x (bins, time, batch, 1) with those before it, oldest first, in the second
+    """Each frame of x (bins, time, batch) with those before it, oldest first, in the second
     dimension of (bins, frames, time, batch)."""
-    padded = functional.pad(x[..., 0], (0, 0, frames - 1, 0))
+    padded = functional.pad(x, (0, 0, frames - 1, 0))
     return torch.stack([padded[:, i : i + x.shape[1]] for i in range(frames)], dim=1)
