@@ -115,6 +115,23 @@ def test_levels_on_a_device_are_those_of_the_config():
     assert (level_db + 20).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("mix", [SpeechMixer.batch, lambda m, *a: DeviceMixer(m, CPU).batch(*a)])
+def test_noises_may_be_subsonic_in_memory_and_on_a_device_at_the_snr_asked(mix):
+    def below_100_hz(chance):
+        mixer = SpeechMixer(
+            dataclasses.replace(PLAIN, narrow_band_chance=0.0, subsonic_chance=chance)
+        )
+        noisy, clean = map(np.asarray, mix(mixer, np.random.default_rng(3), 12))
+        snr_db = 10 * np.log10((clean**2).sum(1) / ((noisy - clean) ** 2).sum(1))
+        assert np.abs(snr_db - 5).max() < 0.1
+        energy = np.abs(np.fft.rfft(noisy - clean)) ** 2
+        return energy[:, :100].sum(1) / energy.sum(1)
+
+    never, always = below_100_hz(0.0), below_100_hz(1.0)
+    # Some made noises are low of themselves.
+    assert always.min() > 0.08 > never.min() and np.mean(always) > np.mean(never) + 0.2
+
+
 def test_every_kind_of_damage_on_a_device_stays_finite():
     data = dataclasses.replace(
         MADE, reverberation_chance=1.0, clipping_chance=1.0, narrow_band_chance=1.0,

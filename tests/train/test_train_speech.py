@@ -15,7 +15,14 @@ from export.dnsmos import quality_model_file, write_quality_model
 from train.checkpoint import CheckpointError, save_checkpoint
 from train.config import ConfigError, config_from_dict, read_config
 from train.run import load_start
-from train.speech.data import SpeechData, SpeechMixer, _at_speed, _rumble, noise_gain
+from train.speech.data import (
+    SpeechData,
+    SpeechMixer,
+    _at_speed,
+    _rumble,
+    _subsonic,
+    noise_gain,
+)
 from train.speech.dnsmos import SCALES, QualityModel, quality_arrays
 from train.speech.hop import SpeechHop
 from train.speech.loss import (
@@ -580,6 +587,18 @@ def test_a_rumble_falls_with_every_octave():
         assert gain_db[0] == 0 and np.all(np.diff(gain_db) <= 1e-5)
         octave_db = gain_db[400] - gain_db[800]
         assert 2.99 < octave_db < 15.01
+
+
+def test_a_subsonic_noise_lies_below_voices_and_is_as_strong_as_drawn():
+    frequency_hz = np.linspace(0, 8000, 8001, dtype=np.float32)
+    noise = np.ones(8001, np.complex64)
+    shares = []
+    for seed in range(40):
+        energy = np.abs(_subsonic(frequency_hz, noise, np.random.default_rng(seed))) ** 2
+        shares.append(10 * np.log10(energy.sum() / 8001))
+        # 12 dB an octave from 90 Hz at the most.
+        assert energy[360:].sum() < 0.05 * energy.sum()
+    assert -10.01 <= min(shares) < -6 and 16 < max(shares) <= 20.01
 
 
 def test_intelligibility_of_a_row_does_not_depend_on_the_rows_beside_it():

@@ -51,6 +51,8 @@ class SpeechData:
     scene_chance: float = 0.0
     swelling_chance: float = 0.2
     rumble_chance: float = 0.25
+    # Noises with more below the lowest voices: wind on the microphone, a bus, steps on the floor.
+    subsonic_chance: float = 0.0
     reverberation_chance: float = 0.15
     early_ms: float = 50.0
     second_noise_chance: float = 0.35
@@ -335,12 +337,13 @@ def _filtered(
     for i in range(size):
         tone = _tone(frequency_hz, config.equalize_db, rng)
         band = _narrow_band(frequency_hz, rng) if rng.random() < config.narrow_band_chance else None
-        noise_tone = _noise_tone(frequency_hz, config, rng)
-        if band is not None:
-            tone = tone * band
-            noise_tone = noise_tone * band
         spectrum[i] *= tone
-        noise_spectrum[i] *= noise_tone
+        noise_spectrum[i] *= _noise_tone(frequency_hz, config, rng)
+        if config.subsonic_chance and rng.random() < config.subsonic_chance:
+            noise_spectrum[i] += _subsonic(frequency_hz, noise_spectrum[i], rng)
+        if band is not None:
+            spectrum[i] *= band
+            noise_spectrum[i] *= band
         if rng.random() < config.reverberation_chance:
             room = _room(length, rng)
             wet_spectrum[i] = spectrum[i] * np.fft.rfft(room)
@@ -381,6 +384,18 @@ def _rumble(frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What makes a noise one of engines, wind or rotors: 3 to 15 dB less with every octave."""
     octaves = np.log2(np.maximum(frequency_hz / rng.uniform(80, 500), 1.0))
     return (10 ** (-rng.uniform(3, 15) * octaves / 20)).astype(np.float32)
+
+
+def _subsonic(
+    frequency_hz: np.ndarray, noise_spectrum: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The spectrum of a noise below 20 to 90 Hz, of a tenth to a hundred times a noise's energy."""
+    octaves = np.log2(np.maximum(frequency_hz / rng.uniform(20, 90), 1.0))
+    gain = 10 ** (-rng.uniform(12, 36) * octaves / 20)
+    parts = rng.standard_normal((2, len(frequency_hz)))
+    spectrum = (gain * (parts[0] + 1j * parts[1])).astype(np.complex64)
+    wanted = np.sum(np.square(np.abs(noise_spectrum))) * 10 ** rng.uniform(-1, 2)
+    return spectrum * np.float32(np.sqrt(wanted / np.sum(np.square(np.abs(spectrum)))))
 
 
 def _narrow_band(frequency_hz: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -353,6 +353,17 @@ class DeviceMixer:
         slope_db = self._draw(np.where(rumbles, rng.uniform(3, 15, (size, 1)), 0.0))
         return tone * 10 ** (-slope_db * octaves / 20)
 
+    def _subsonic(self, rng: np.random.Generator, noise_spectrum: torch.Tensor) -> torch.Tensor:
+        """Spectra of noises below 20 to 90 Hz, of a tenth to a hundred times a noise's energy."""
+        size = len(noise_spectrum)
+        octaves = self._frequency_hz / self._draw(rng.uniform(20, 90, (size, 1)))
+        slope_db = self._draw(rng.uniform(12, 36, (size, 1)))
+        gain = 10 ** (-slope_db * octaves.clamp_min(1.0).log2() / 20)
+        spectrum = gain * torch.fft.rfft(self._white(size, self.config.segment_samples))
+        wanted = noise_spectrum.abs().square().sum(1, keepdim=True)
+        wanted = wanted * self._draw(10 ** rng.uniform(-1, 2, (size, 1)))
+        return spectrum * (wanted / spectrum.abs().square().sum(1, keepdim=True)).sqrt()
+
     def _filtered(
         self, rng: np.random.Generator, speech: torch.Tensor, noise: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -366,7 +377,12 @@ class DeviceMixer:
         narrow = self._draw(rng.random((size, 1))) < config.narrow_band_chance
         band = torch.where(narrow, band, 1.0)
         spectrum = torch.fft.rfft(speech) * self._tone(rng, size, config.equalize_db) * band
-        noise_spectrum = torch.fft.rfft(noise) * self._noise_tone(rng, size) * band
+        noise_spectrum = torch.fft.rfft(noise) * self._noise_tone(rng, size)
+        some = self._some(rng, size, config.subsonic_chance)
+        if len(some):
+            deep = noise_spectrum[some] + self._subsonic(rng, noise_spectrum[some])
+            noise_spectrum = noise_spectrum.index_copy(0, some, deep)
+        noise_spectrum = noise_spectrum * band
         wet_spectrum = spectrum
         some = self._some(rng, size, config.reverberation_chance)
         if len(some):
