@@ -22,6 +22,7 @@ from edgeae.cli import pipes, terminal
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.errors import MediaError
 from edgeae.media import AudioInfo
+from edgeae.media.files import Source
 from edgeae.signal.stream import Stream
 
 __all__ = [
@@ -82,7 +83,8 @@ class RawAudio:
 
 def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
     """Denoises one audio file. Raises what reading, the denoiser and writing raise."""
-    audio = media.audio_info(job.source)
+    source = media.rereadable(job.source)
+    audio = media.audio_info(source)
     timing = _Timing(audio, tick)
     with media.AudioWriter(
         job.target,
@@ -90,18 +92,20 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
         channels=audio.channels,
         subtype=audio.subtype,
         frames=audio.frames,
-        metadata=media.read_audio_metadata(job.source),
+        metadata=media.read_audio_metadata(source),
     ) as writer:
-        for block in _cleaned_file(how, job.source, timing):
+        for block in _cleaned_file(how, source, timing):
             writer.write(block)
     media.keep_time(job.source, job.target)
-    sizes = job.source.stat().st_size, job.target.stat().st_size
+    read_bytes = len(source) if isinstance(source, bytes) else job.source.stat().st_size
+    sizes = read_bytes, job.target.stat().st_size
     notes = "; ".join((*audio.notes, *writer.notes)) or None
     return Done(f"{job.source} -> {job.target}  {timing}", *sizes, notes)
 
 
-def denoise_to_pipe(how: Cleaning, source: Path, sample: str) -> None:
+def denoise_to_pipe(how: Cleaning, path: Path, sample: str) -> None:
     """Denoises one audio file to raw samples on stdout."""
+    source = media.rereadable(path)
     audio = media.audio_info(source)
     raw = RawAudio(audio.rate_hz, audio.channels, sample)
     for block in _cleaned_file(how, source, _Timing(audio)):
@@ -143,7 +147,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
                 writer.write(_as_float(block))
 
 
-def _cleaned_file(how: Cleaning, path: Path, timing: _Timing) -> Iterator[Block]:
+def _cleaned_file(how: Cleaning, source: Source, timing: _Timing) -> Iterator[Block]:
     """The clean audio of a file, block by block, in the memory of one block."""
     audio = timing.audio
     live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
@@ -158,7 +162,7 @@ def _cleaned_file(how: Cleaning, path: Path, timing: _Timing) -> Iterator[Block]
     if how.live:
         timing.delay_samples = stream.delay
     size = live if how.live else round(audio.rate_hz * FILE_BLOCK_S)
-    return _aligned(stream, media.audio_blocks(path, size), timing)
+    return _aligned(stream, media.audio_blocks(source, size), timing)
 
 
 def _aligned(stream: Stream, blocks: Iterator[Block], timing: _Timing | None) -> Iterator[Block]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         write_audio,
     )
     from edgeae.media.exif import Metadata
-    from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing
+    from edgeae.media.files import atomic_write, keep_time, read_bytes, replacing, rereadable
     from edgeae.media.image_writing import image_writer, write_image
     from edgeae.media.images import IMAGE_SUFFIXES, read_image, read_image_metadata
     from edgeae.media.series import SERIES_SUFFIXES, Series, read_series, write_series
@@ -45,6 +45,7 @@ _HOMES = {
     "read_audio": "edgeae.media.audio",
     "read_audio_metadata": "edgeae.media.audio",
     "read_bytes": "edgeae.media.files",
+    "rereadable": "edgeae.media.files",
     "read_image": "edgeae.media.images",
     "read_series": "edgeae.media.series",
     "replacing": "edgeae.media.files",
@@ -71,6 +72,7 @@ __all__ = [
     "read_audio",
     "read_audio_metadata",
     "read_bytes",
+    "rereadable",
     "read_image",
     "read_image_metadata",
     "read_series",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeae.media.audio_found import AudioParts, DamagedAudio
 from edgeae.media.audio_metadata import AudioMetadata, gather
 from edgeae.media.audio_parts import Overlay, parts
-from edgeae.media.files import Source, first_line, opened, quoting, unreadable
+from edgeae.media.files import Source, first_line, opened, quoting, rereadable, unreadable
 
 __all__ = ["AudioInfo", "audio_blocks", "audio_info", "read_audio", "read_audio_metadata"]
 __all__ += ["read_audio_integers"]
@@ -82,9 +82,7 @@ def read_audio(source: Source) -> tuple[NDArray[np.float32], int]:
 
     The rate is in Hz, as in the file. MediaError as `audio_info`, and for NaN or infinite samples.
     """
-    if not isinstance(source, str | os.PathLike):
-        with opened(source) as file:  # a file object can be read once
-            source = file.read()
+    source = rereadable(source)
     info = audio_info(source)
     return np.concatenate(list(audio_blocks(source, _BLOCK_FRAMES))), info.rate_hz
 
@@ -122,13 +120,18 @@ def audio_blocks(source: Source, block_samples: int) -> Iterator[NDArray[np.floa
             try:
                 block = decoder.read(block_samples, dtype="float32", always_2d=True)
             except Exception as error:  # soundfile raises its own kinds, and RuntimeError
+                end = done + block_samples if info.frames is None else info.frames
                 raise unreadable(
-                    source, f"cut off or damaged after {done} frames ({first_line(error)})"
+                    source,
+                    f"cut off or damaged between frames {done} and"
+                    f" {min(end, done + block_samples)} ({first_line(error)})",
                 ) from error
             if len(block) == 0:
                 break
-            if not np.isfinite(block).all():
-                raise unreadable(source, f"NaN or infinite samples after frame {done}")
+            finite = np.isfinite(block).all(axis=1)
+            if not finite.all():
+                first = done + int(np.argmin(finite))
+                raise unreadable(source, f"NaN or infinite samples, the first in frame {first}")
             done += len(block)
             yield block[:, 0] if info.channels == 1 else block
     if done == 0:

@@ -47,6 +47,12 @@ _AUDIO_DEFAULT = {
     "MP3": "MPEG_LAYER_III",
 }
 
+# What the encoders of libsndfile take, for messages.
+_TAKEN = {
+    "OPUS": "8000, 12000, 16000, 24000 or 48000 Hz",
+    "MPEG_LAYER_III": "1 or 2 channels at 8000 to 48000 Hz",
+}
+
 _INTEGER_BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24}
 # Bytes of a sample at the most, for what is held against the limit of a container.
 _SAMPLE_BYTES = {"PCM_S8": 1, "PCM_U8": 1, "PCM_16": 2, "PCM_24": 3, "ULAW": 1, "ALAW": 1}
@@ -123,10 +129,12 @@ class AudioWriter:
                     self._sink, "w", self._rate_hz, self._channels, self.subtype, format=container
                 )
             except (soundfile.SoundFileError, ValueError, TypeError) as error:
+                taken = _TAKEN.get(self.subtype)
                 raise unwritable(
                     self._target,
-                    f"{self._container} {self.subtype} does not take {self._channels} channels at"
-                    f" {self._rate_hz} Hz",
+                    f"{self._container} {self.subtype} does not take {self._channels}"
+                    f" channel{'s' if self._channels > 1 else ''} at {self._rate_hz} Hz"
+                    + (f", expected {taken}" if taken else ""),
                 ) from error
             stack.callback(self._encoder.close)
             carry(self._metadata, self._encoder)

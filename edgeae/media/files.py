@@ -37,6 +37,7 @@ __all__ = [
     "quoting",
     "read_bytes",
     "replacing",
+    "rereadable",
     "temporary_paths",
     "unreadable",
     "unwritable",
@@ -215,6 +216,20 @@ def opened(source: Source, *, max_bytes: int = MAX_BYTES) -> Iterator[BinaryIO]:
 
 # Paths that name a descriptor which the caller handed over: there a pipe is meant.
 _HANDED_OVER = re.compile(r"/dev/(stdin|fd/\d+)|/proc/self/fd/\d+")
+
+
+def rereadable(source: Source) -> Source:
+    """The source, or its bytes where it can be read once only: a file object, or a pipe that was
+    handed over. MediaError as `read_bytes`."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        return source
+    if isinstance(source, str | os.PathLike):
+        if not _HANDED_OVER.fullmatch(os.fsdecode(source)):
+            return source
+        with quoting("read", source):
+            if stat.S_ISREG(os.stat(source).st_mode):
+                return source
+    return read_bytes(source)
 
 
 def _open_path(path: str | os.PathLike[str]) -> BinaryIO:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import re
 import struct
 from pathlib import Path
 
@@ -119,8 +121,38 @@ def test_nan_in_a_float_file_is_refused(tmp_path: Path) -> None:
     x = tone()
     x[2000] = np.nan
     soundfile.write(tmp_path / "nan.wav", x, 16000, subtype="FLOAT")
-    with pytest.raises(MediaError, match=r"nan\.wav: NaN or infinite"):
+    told = r"nan\.wav: NaN or infinite samples, the first in frame 2000$"
+    with pytest.raises(MediaError, match=told):
         media.read_audio(tmp_path / "nan.wav")
+    with pytest.raises(MediaError, match=told):
+        list(media.audio_blocks(tmp_path / "nan.wav", 999))
+
+
+def test_damage_is_told_between_the_frames_where_it_lies(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.uniform(-0.5, 0.5, 60_000).astype(np.float32)
+    soundfile.write(tmp_path / "a.flac", x, 16000)
+    data = (tmp_path / "a.flac").read_bytes()
+    (tmp_path / "cut.flac").write_bytes(data[: len(data) // 2])
+    with pytest.raises(MediaError, match=r"damaged between frames (\d+) and (\d+)") as told:
+        list(media.audio_blocks(tmp_path / "cut.flac", 10_000))
+    first, end = map(int, re.findall(r"frames (\d+) and (\d+)", str(told.value))[0])
+    assert first <= 30_000 <= end + 5000 and end - first == 10_000
+    with pytest.raises(MediaError, match="damaged between frames 0 and 60000 "):
+        media.read_audio(tmp_path / "cut.flac")
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd")
+def test_sound_is_read_from_a_pipe_that_was_handed_over(tmp_path: Path) -> None:
+    media.write_audio(tmp_path / "a.wav", tone(2000), 16000)
+    out, into = os.pipe()
+    os.write(into, (tmp_path / "a.wav").read_bytes())
+    os.close(into)
+    try:
+        back, rate = media.read_audio(f"/dev/fd/{out}")
+    finally:
+        os.close(out)
+    assert rate == 16000 and np.array_equal(back, media.read_audio(tmp_path / "a.wav")[0])
 
 
 def test_a_sound_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None:
@@ -137,8 +169,12 @@ def test_a_sound_that_fails_half_way_leaves_the_old_file(tmp_path: Path) -> None
 
 
 def test_a_rate_the_format_cannot_hold_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"a\.opus: OGG OPUS does not take 1 channels at 44100 Hz"):
+    told = r"a\.opus: OGG OPUS does not take 1 channel at 44100 Hz, expected 8000, .* or 48000 Hz"
+    with pytest.raises(MediaError, match=told):
         media.write_audio(tmp_path / "a.opus", tone(), 44100)
+    told = r"a\.mp3: MP3 MPEG_LAYER_III does not take 6 channels at 48000 Hz, expected 1 or 2 chan"
+    with pytest.raises(MediaError, match=told):
+        media.write_audio(tmp_path / "a.mp3", tone(channels=6), 48000)
     assert list(tmp_path.iterdir()) == []
 
 
