@@ -83,8 +83,21 @@ def _told_in_one_line() -> Iterator[None]:
             raise
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "edgeae"
-        terminal.complain(f"{error.format_message()} (see {command} --help)")
+        terminal.complain(f"{_usage_message(error)} (see {command} --help)")
         raise typer.Exit(2) from None
+
+
+def _usage_message(error: Any) -> str:
+    """What click says of a wrong command line, but for a missing IN or OUT.
+
+    Of `edgeae denoise a.wav` it would say that IN is missing: what comes alone is OUT to it.
+    """
+    context, missing = getattr(error, "ctx", None), getattr(error, "param", None)
+    if type(error).__name__ == "MissingParameter" and context is not None:
+        arguments = [p for p in context.command.params if p.param_type_name == "argument"]
+        if len(arguments) > 1 and missing in arguments:
+            return f"expected {' '.join(p.metavar or p.name.upper() for p in arguments)}"
+    return str(error.format_message())
 
 
 app = typer.Typer(

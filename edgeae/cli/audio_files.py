@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,14 @@ __all__ = [
     "SUFFIXES",
     "Cleaning",
     "RawAudio",
+    "SamplesEnd",
     "UnknownSamples",
     "audio_of",
     "denoise_file",
     "denoise_pipe",
     "denoise_to_pipe",
     "raw_samples",
+    "told_at_the_end",
 ]
 
 # The files of a folder that are audio.
@@ -47,6 +50,10 @@ LIVE_BLOCK_S = 0.010
 OWN_RATE = "its sample rate"
 
 Block = NDArray[Any]
+
+
+class SamplesEnd(MediaError):
+    """Samples came that are none, after some that are kept."""
 
 
 class UnknownSamples(Exception):
@@ -119,7 +126,8 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
     the header of a WAV says it of its own.
 
     Raises:
-        MediaError: nothing came, or a WAV of other samples than asked for or than can be read.
+        MediaError: nothing came, a WAV of other samples than asked for or than can be read, or NaN
+            or infinite samples; what came before those is kept.
         UnknownSamples: neither a header nor `asked` says what the samples are.
     """
 
@@ -134,17 +142,22 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
                 channels=raw.channels,
                 attenuation_limit_db=how.attenuation_limit_db,
             )
-        cleaned = _aligned(stream, blocks, None)
-        if target == pipes.PIPE:
-            for block in cleaned:
-                pipes.write_binary(raw_samples(block, raw))
-            return
-        subtype = "PCM_16" if raw.sample == "s16le" else "FLOAT"
-        with media.AudioWriter(
-            target, rate_hz=raw.rate_hz, channels=raw.channels, subtype=subtype
-        ) as writer:
-            for block in cleaned:
-                writer.write(_as_float(block))
+        with told_at_the_end(blocks) as blocks:
+            _write_cleaned(_aligned(stream, blocks, None), target, raw)
+
+
+def _write_cleaned(cleaned: Iterator[Block], target: Path, raw: RawAudio) -> None:
+    """Writes clean blocks to a file, or to stdout as raw samples."""
+    if target == pipes.PIPE:
+        for block in cleaned:
+            pipes.write_binary(raw_samples(block, raw))
+        return
+    subtype = "PCM_16" if raw.sample == "s16le" else "FLOAT"
+    with media.AudioWriter(
+        target, rate_hz=raw.rate_hz, channels=raw.channels, subtype=subtype
+    ) as writer:
+        for block in cleaned:
+            writer.write(_as_float(block))
 
 
 def _cleaned_file(how: Cleaning, source: Source, timing: _Timing) -> Iterator[Block]:
@@ -222,12 +235,12 @@ def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, I
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         raw, head, size = _wave_header(head, data)
         if 0 < size < _LEAST_PLACEHOLDER_BYTES:
-            data, head = _limited(data, size - len(head)), head[:size]
+            data, head = _limited(data, len(head), size), head[:size]
         if asked is not None and asked != raw:
             raise MediaError(
                 f"the WAV that came through - holds {raw.sample} at {raw.rate_hz} Hz in"
-                f" {raw.channels} channels, the options say {asked.sample} at {asked.rate_hz} Hz"
-                f" in {asked.channels}"
+                f" {terminal.count(raw.channels, 'channel')}, the options say {asked.sample} at"
+                f" {asked.rate_hz} Hz in {asked.channels}"
             )
     elif asked is None:
         raise UnknownSamples("raw PCM from - needs --rate, or the header of a WAV")
@@ -236,6 +249,22 @@ def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, I
     else:
         raw = asked
     return raw, _blocks(head, data, raw)
+
+
+@contextmanager
+def told_at_the_end(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
+    """The blocks up to a SamplesEnd, which is raised once what came before it is written."""
+    ends: list[SamplesEnd] = []
+
+    def until_the_end() -> Iterator[Block]:
+        try:
+            yield from blocks
+        except SamplesEnd as end:
+            ends.append(end)
+
+    yield until_the_end()
+    if ends:
+        raise ends[0]
 
 
 # Of a WAV's header: more than any recorder writes before the samples.
@@ -277,24 +306,41 @@ def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawAudio, bytes, i
     raise MediaError("the WAV that came through - has no samples")
 
 
-def _limited(data: Iterator[bytes], size: int) -> Iterator[bytes]:
-    """So many bytes of the data; other chunks of a WAV may follow its samples."""
-    for part in data:
-        if size <= 0:
+def _limited(data: Iterator[bytes], came: int, size: int) -> Iterator[bytes]:
+    """What is missing of so many bytes; other chunks of a WAV may follow its samples."""
+    while came < size:
+        part = next(data, b"")
+        if not part:
+            terminal.complain(
+                f"the WAV that came through - is cut off: its header says {size:,} bytes of"
+                f" samples, {came:,} came"
+            )
             return
-        yield part[:size]
-        size -= len(part)
+        yield part[: size - came]
+        came += len(part)
 
 
 def _blocks(head: bytes, data: Iterator[bytes], raw: RawAudio) -> Iterator[Block]:
-    """Samples as they come: (frames,) or (frames, channels), as float32 or int16."""
-    rest, came = head, False
+    """Samples as they come: (frames,) or (frames, channels), as float32 or int16.
+
+    Raises MediaError if none came, SamplesEnd at NaN or infinity.
+    """
+    rest, came = head, 0
     while True:
         whole = len(rest) // raw.frame_bytes * raw.frame_bytes
         if whole:
-            came = True
             block = np.frombuffer(rest[:whole], raw.dtype).astype(raw.dtype.newbyteorder("="))
-            yield block if raw.channels == 1 else block.reshape(-1, raw.channels)
+            block = block.reshape(-1, raw.channels)
+            finite = np.isfinite(block).all(axis=1)
+            sound = len(block) if finite.all() else int(np.argmin(finite))
+            came += sound
+            if sound:
+                yield block[:sound, 0] if raw.channels == 1 else block[:sound]
+            if sound < len(block):
+                fault = f"NaN or infinite samples came through -, the first in frame {came}"
+                if not came:
+                    raise MediaError(fault)
+                raise SamplesEnd(f"{fault}: what came before is kept")
         rest = rest[whole:]
         part = next(data, b"")
         if not part:

@@ -138,6 +138,7 @@ def compress(
         suffixes, what = autoencoder_files.SUFFIXES, "array or image"
     elif talk:
         if sources == ["-"]:
+            settings.refuse_pipe()
             speech.compress_pipe(loading, target, raw, quality, max_bytes, force=force)
             return
         suffixes, what = media.AUDIO_SUFFIXES, "audio file"
@@ -289,6 +290,7 @@ def decompress(
         if region is not None or large:
             raise UsageError("--region and --large are for images")
         if sources == ["-"] or target == "-":
+            settings.refuse_pipe()
             speech.decompress_pipe(loading, sources[0], target, pcm, force=force)
             return
         work = speech.decompress_work(loading, shown, pcm)
@@ -346,11 +348,7 @@ def _plan(sources: list[str], target: str, **how: Any) -> Plan:
         if options.names_folder(target) or out.is_dir():
             raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
         return batch.Plan([batch.Job(paths[0], out)], [], many=False)
-    into_folder = options.names_folder(target)
-    if len(sources) > 1 and not into_folder and not out.is_dir():
-        raise UsageError(
-            f"OUT is {target}, expected a folder for {len(sources)} inputs: end a new one in /"
-        )
+    into_folder = options.into_folder(sources, target)
     plan: Plan = options.checked(batch.plan, paths, out, into_folder=into_folder, **how)
     return plan
 

@@ -32,7 +32,7 @@ def denoise(
     ],
     target: Annotated[
         str,
-        typer.Argument(metavar="OUT", help="A file, a folder, or - for raw PCM."),
+        typer.Argument(metavar="OUT", help="A file, a folder (one ends in /), or - for raw PCM."),
     ],
     model: Annotated[
         str | None,
@@ -96,6 +96,8 @@ def denoise(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
+    if model is not None:
+        _refuse_other_model(model, sources)
     if _are_images(sources, model):
         if stream or attenuation_limit is not None or any((rate, channels, pcm)):
             raise UsageError(
@@ -119,17 +121,17 @@ def denoise(
         attenuation_limit_db=attenuation_limit,
         live=stream,
     )
-    out = Path(target)
     if raw_in or raw_out:
-        _through_pipe(how, sources, out, rate=rate, channels=channels, pcm=pcm, force=force)
+        settings.refuse_pipe()
+        _through_pipe(how, sources, target, rate=rate, channels=channels, pcm=pcm, force=force)
         return
     plan = options.checked(
         batch.plan,
         list(map(Path, sources)),
-        out,
+        Path(target),
         suffixes=audio_files.SUFFIXES,
         new_suffix=None,
-        into_folder=options.names_folder(target),
+        into_folder=options.into_folder(sources, target),
         why_not=lambda path: "no audio file",
     )
     if not plan.many:
@@ -158,7 +160,7 @@ def _series(
         Path(target),
         suffixes=series_files.SUFFIXES,
         new_suffix=None,
-        into_folder=options.names_folder(target),
+        into_folder=options.into_folder(sources, target),
         why_not=lambda path: "no series",
     )
     for job in plan.jobs:
@@ -184,6 +186,32 @@ def _are_images(sources: list[str], model: str | None) -> bool:
     return not suffixes & media.AUDIO_SUFFIXES and bool(suffixes & media.IMAGE_SUFFIXES)
 
 
+def _refuse_other_model(model: str, sources: list[str]) -> None:
+    """BundleError for a model that is no denoiser, UsageError for one of another kind of data than
+    a file's suffix says."""
+    from edgeae import media
+    from edgeae.bundle import find
+    from edgeae.cli import series_files
+    from edgeae.loading import files_of
+
+    bundle = find(model)
+    files_of(bundle, "denoiser")
+    suffixes = {
+        "audio": media.AUDIO_SUFFIXES,
+        "image": media.IMAGE_SUFFIXES,
+        "signal": series_files.SUFFIXES,
+    }
+    kind = bundle.manifest.layout.get("kind")
+    for source in sources:
+        suffix = Path(source).suffix.lower()
+        kinds = [of for of, those in suffixes.items() if suffix in those]
+        if kinds and kind not in kinds and not Path(source).is_dir():
+            raise UsageError(
+                f"{model} is a denoiser of {kind}, expected one of {' or '.join(kinds)}"
+                f" for {source}"
+            )
+
+
 def _check_pipes(
     sources: list[str],
     target: str,
@@ -192,11 +220,19 @@ def _check_pipes(
     channels: int | None,
     pcm: Pcm | None,
 ) -> None:
+    from edgeae.signal.denoiser import MAX_RATE_HZ
+    from edgeae.signal.samples import MAX_CHANNELS
+    from edgeae.signal.spec import MIN_RATE_HZ
+
     raw_in, raw_out = sources == ["-"], target == "-"
     if "-" in sources and len(sources) > 1:
         raise UsageError("- is one input of several, expected it alone")
     if not raw_in and (rate is not None or channels is not None):
         raise UsageError("--rate and --channels are for raw PCM from -: a file says its own")
+    if rate is not None and not MIN_RATE_HZ <= rate <= MAX_RATE_HZ:
+        raise UsageError(f"--rate is {rate}, expected {MIN_RATE_HZ} to {MAX_RATE_HZ}")
+    if channels is not None and channels > MAX_CHANNELS:
+        raise UsageError(f"--channels is {channels}, expected 1 to {MAX_CHANNELS}")
     if rate is None and channels is not None:
         raise UsageError("--channels is given without --rate")
     if not (raw_in or raw_out) and pcm is not None:
@@ -214,7 +250,7 @@ def _check_pipes(
 def _through_pipe(
     how: Cleaning,
     sources: list[str],
-    out: Path,
+    target: str,
     *,
     rate: int | None,
     channels: int | None,
@@ -224,12 +260,15 @@ def _through_pipe(
     from edgeae import media
     from edgeae.cli import audio_files, folder
 
+    out = Path(target)
     sample = (pcm or Pcm.s16le).value
     if sources != ["-"]:
         options.load_for(how.loading, "denoiser")
         audio_files.denoise_to_pipe(how, Path(sources[0]), sample)
         return
     if out != Path("-"):
+        if options.names_folder(target) or out.is_dir():
+            raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
         options.checked(media.audio_subtype, out, "PCM_16")
         folder.refuse_existing(out, force=force)
     asked = None if rate is None else audio_files.RawAudio(rate, channels or 1, sample)

@@ -40,6 +40,11 @@ class Settings:
         if self.log is not None and self.log.suffix.lower() not in LOG_SUFFIXES:
             raise UsageError(f"--log is {self.log}, expected a name that ends in .csv or .jsonl")
 
+    def refuse_pipe(self) -> None:
+        """UsageError for what a recording that comes or goes through - cannot have."""
+        if self.log is not None or self.skip_existing:
+            raise UsageError("--log and --skip-existing are for files, not for sound through -")
+
     def processes_for(self, plan: Plan) -> int:
         """How many processes do a plan's jobs; one file has no use for several."""
         return self.processes if plan.many else 1

@@ -100,7 +100,7 @@ def _run(
         Path(target),
         suffixes=restored_images.SUFFIXES,
         new_suffix=None,
-        into_folder=options.names_folder(target),
+        into_folder=options.into_folder(sources, target),
         why_not=lambda path: "no image file",
     )
     if not plan.many:

@@ -24,6 +24,7 @@ __all__ = [
     "asked_providers",
     "checked",
     "in_words_of_the_command",
+    "into_folder",
     "is_autoencoder",
     "job_count",
     "load_for",
@@ -132,8 +133,13 @@ def loading(
 ) -> Loading:
     """How to load the model that a command line asks for."""
     from edgeae.batch import Loading
+    from edgeae.providers import DEVICES
 
     asked = asked_providers(providers)
+    if asked is not None and device is not None:
+        raise UsageError("--provider and --device exclude each other")
+    if device is not None and device not in DEVICES:
+        raise UsageError(f"--device is {device!r}, expected one of {', '.join(DEVICES)}")
     return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
 
 
@@ -187,6 +193,17 @@ def refuse_empty(*names: str) -> None:
 def names_folder(target: str) -> bool:
     """Whether OUT ends as only a folder does, also one that is not there yet."""
     return target.endswith(("/", os.sep))
+
+
+def into_folder(sources: Sequence[str], target: str) -> bool:
+    """Whether OUT is a folder by its name; several inputs go to such a one, or to one that is
+    there. UsageError if they do not."""
+    named = names_folder(target)
+    if len(sources) > 1 and not named and not Path(target).is_dir():
+        raise UsageError(
+            f"OUT is {target}, expected a folder for {len(sources)} inputs: end a new one in /"
+        )
+    return named
 
 
 def job_count(text: str, *, threads: int) -> int:

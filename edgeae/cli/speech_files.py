@@ -19,7 +19,7 @@ from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, terminal
-from edgeae.cli.audio_files import RawAudio, audio_of, raw_samples
+from edgeae.cli.audio_files import RawAudio, audio_of, raw_samples, told_at_the_end
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
 from edgeae.errors import BitstreamError, MediaError
@@ -102,7 +102,8 @@ def compress_pipe(how: Compression, target: Path, asked: RawAudio | None) -> Non
     what came before is kept.
 
     Raises:
-        MediaError: nothing came, or a WAV of other samples than asked for or than can be read.
+        MediaError: nothing came, a WAV of other samples than asked for or than can be read, or NaN
+            or infinite samples; what came before those is kept.
         UnknownSamples: neither a header nor `asked` says what the samples are.
         ValueError: the samples have another rate.
     """
@@ -110,13 +111,14 @@ def compress_pipe(how: Compression, target: Path, asked: RawAudio | None) -> Non
         raw, blocks = audio_of(data, asked)
         if raw.rate_hz != RATE_HZ:
             raise ValueError(f"audio from - has {raw.rate_hz} Hz, expected {RATE_HZ}")
-        if target == pipes.PIPE:
-            _send(how, raw, blocks)
-            return
-        samples = np.concatenate(list(blocks))
-        blob = _compressed(how, samples)
-        media.atomic_write(target, blob)
-    terminal.say(f"stdin -> {target}  {len(blob):,} bytes  {_rate(blob, len(samples))}")
+        with told_at_the_end(blocks) as blocks:
+            if target == pipes.PIPE:
+                _send(how, raw, blocks)
+                return
+            samples = np.concatenate(list(blocks))
+            blob = _compressed(how, samples)
+            media.atomic_write(target, blob)
+            terminal.say(f"stdin -> {target}  {len(blob):,} bytes  {_rate(blob, len(samples))}")
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:

@@ -477,25 +477,6 @@ def test_a_pipe_and_a_file_can_be_mixed(tmp_path, denoiser):
     assert len(done.stdout) == len(raw) and done.stderr == b""
 
 
-@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
-@pytest.mark.parametrize("target", ["b.wav", "-"])
-def test_a_file_of_sound_that_is_a_pipe_is_denoised(tmp_path, denoiser, target):
-    media.write_audio(tmp_path / "a.flac", tone(9000), 16_000)
-    there = ("--model", denoiser) if target == "-" else ("--model", denoiser, "--log", "log.jsonl")
-    done = edgeae_command(
-        *("denoise", "/dev/stdin", target, *there),
-        input=(tmp_path / "a.flac").read_bytes(),
-        cwd=tmp_path,
-    )
-    assert (done.returncode, done.stderr) == (0, b"")
-    if target == "-":
-        assert len(done.stdout) == 2 * 9000
-        return
-    assert media.audio_info(tmp_path / "b.wav").frames == 9000
-    size = (tmp_path / "a.flac").stat().st_size
-    assert f'"read_bytes": {size},' in (tmp_path / "log.jsonl").read_text()
-
-
 def test_a_pipe_that_ends_inside_a_frame_is_told(denoiser):
     done = edgeae_command(
         "denoise", "-", "-", "--model", denoiser, "--rate", 16_000, input=b"\0" * 1001

@@ -106,6 +106,8 @@ def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
         (["compress", "-", "o.eae", "--rate", "8000"], b"\0" * 640, 1, "expected 16000"),
         (["compress", "-", "o.eae", "--rate", "16000"], b"", 1, "no audio came"),
         (["compress", "-", "o.wav", "--rate", "16000"], b"\0", 2, "ends in .eae"),
+        (["compress", "-", "o.eae", "--rate", "16000", "--log", "l.csv"], b"", 2, "for files"),
+        (["decompress", "-", "o.wav", "--skip-existing"], b"", 2, "for files"),
         (["decompress", "o.eae", "-", "--to", "wav"], None, 2, "expected --pcm"),
         (["decompress", "-", "o.wav"], b"", 1, "nothing came"),
         (["decompress", "-", "o.wav"], b"\x89p\xff\xff\xff\xff", 1, "longer than any"),
@@ -120,6 +122,15 @@ def test_what_cannot_be_is_told_in_one_line(
     media.write_audio("talk.wav", talk[:640] / np.float32(32768), 16_000)
     found = run(*arguments, *MODEL, data=data, code=code)
     assert message in found.stderr and not Path("o.wav").exists() and not Path("o.eae").exists()
+
+
+def test_a_nan_ends_a_recording_and_what_came_before_is_kept(tmp_path, codec, talk):
+    x = (talk / np.float32(32768)).astype("<f4")
+    x[6000] = np.inf
+    there = [*MODEL, "--rate", 16_000, "--pcm", "f32le"]
+    found = run("compress", "-", tmp_path / "o.eae", *there, data=x.tobytes(), code=1)
+    assert "the first in frame 6000: what came before is kept" in found.stderr
+    assert (tmp_path / "o.eae").read_bytes() == codec.compress(x[:6000])
 
 
 def test_a_codec_of_another_kind_is_refused(tmp_path, talk):

@@ -1,0 +1,157 @@
+"""`edgeae denoise` on sound: what it says of a wrong command line, and what it keeps of a pipe."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import tiny_denoiser_bundle
+from typer.testing import CliRunner
+
+import edgeae
+from edgeae import media
+from edgeae.cli.app import app
+
+COMMAND = [sys.executable, "-m", "edgeae"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)}
+FLOATS = ["--rate", "16000", "--pcm", "f32le"]
+
+
+@pytest.fixture(scope="module")
+def denoiser(tmp_path_factory):
+    return str(tiny_denoiser_bundle(tmp_path_factory.mktemp("bundle") / "tiny", gain=0.5))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder, with a recording a.wav and a picture a.png."""
+    monkeypatch.chdir(tmp_path)
+    media.write_audio("a.wav", tone(9000), 16_000)
+    media.write_image("a.png", np.zeros((8, 8, 3), np.uint8))
+    return tmp_path
+
+
+def tone(frames):
+    return (0.4 * np.sin(2 * np.pi * 300 * np.arange(frames) / 16_000)).astype(np.float32)
+
+
+def run(*arguments, code=0, data=None):
+    found = CliRunner().invoke(app, list(map(str, arguments)), input=data)
+    assert found.exit_code == code, found.output
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "expected IN... OUT (see edgeae denoise --help)"),
+        (["a.wav"], 2, "expected IN... OUT (see edgeae denoise --help)"),
+        (["a.wav", "a.wav", "b.wav"], 2, "OUT is b.wav, expected a folder for 2 inputs"),
+        (["a.png", "a.png", "b.png"], 2, "OUT is b.png, expected a folder for 2 inputs"),
+        (["a.wav", "b.wav", "--model", "photo-codec"], 1, "is a codec, expected a denoiser"),
+        (
+            ["a.wav", "b.wav", "--model", "photo-denoiser"],
+            2,
+            "photo-denoiser is a denoiser of image, expected one of audio or signal for a.wav",
+        ),
+        (
+            ["a.png", "b.png", "--model", "speech-denoiser"],
+            2,
+            "speech-denoiser is a denoiser of audio, expected one of image for a.png",
+        ),
+        (["a.wav", "b.wav", "--device", "tpu"], 2, "--device is 'tpu', expected one of auto, cpu"),
+        (
+            ["a.wav", "b.wav", "--device", "cpu", "--provider", "CPUExecutionProvider"],
+            2,
+            "--provider and --device exclude each other",
+        ),
+        (["-", "b.wav", "--rate", "7999"], 2, "--rate is 7999, expected 8000 to 96000"),
+        (
+            ["-", "b.wav", "--rate", "16000", "--channels", "65"],
+            2,
+            "--channels is 65, expected 1 to 64",
+        ),
+        (["-", "new/", "--rate", "16000"], 2, "OUT is the folder new/, expected a file"),
+        (["-", "b.wav", "--rate", "16000", "--log", "l.csv"], 2, "not for sound through -"),
+        (["a.wav", "-", "--skip-existing"], 2, "not for sound through -"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_line(folder, arguments, code, message):
+    before = sorted(folder.iterdir())
+    found = run("denoise", *arguments, code=code, data=b"\0" * 640)
+    assert message in found.stderr and found.stderr.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+
+
+def test_the_rate_of_a_wav_that_is_not_the_one_asked_for_is_told_in_words(folder, denoiser):
+    there = "denoise", "-", "b.wav", "--model", denoiser, "--rate", "48000"
+    found = run(*there, code=1, data=(folder / "a.wav").read_bytes())
+    assert "holds s16le at 16000 Hz in 1 channel, the options say" in found.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
+@pytest.mark.parametrize("target", ["b.wav", "-"])
+def test_a_file_of_sound_that_is_a_pipe_is_denoised(folder, denoiser, target):
+    log = [] if target == "-" else ["--log", "log.jsonl"]
+    data = (folder / "a.wav").read_bytes()
+    done = subprocess.run(
+        [*COMMAND, "denoise", "/dev/stdin", target, "--model", denoiser, *log],
+        input=data,
+        capture_output=True,
+        env=ENVIRONMENT,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    if target == "-":
+        assert len(done.stdout) == 2 * 9000
+        return
+    assert media.audio_info("b.wav").frames == 9000
+    assert f'"read_bytes": {len(data)},' in Path("log.jsonl").read_text()
+
+
+def test_a_nan_ends_a_live_recording_and_what_came_before_is_kept(folder, denoiser):
+    x = tone(9000)
+    x[7000] = np.nan
+    there = "denoise", "-", "b.wav", "--model", denoiser, *FLOATS
+    found = run(*there, code=1, data=x.astype("<f4").tobytes())
+    told = "NaN or infinite samples came through -, the first in frame 7000: what came before is"
+    assert told in found.stderr
+    back, _ = media.read_audio("b.wav")
+    whole = edgeae.SignalDenoiser.load(denoiser).denoise(x[:7000], sample_rate=16_000)
+    assert np.array_equal(back, whole)
+    there = "denoise", "-", "-", "--model", denoiser, *FLOATS
+    found = run(*there, code=1, data=x.astype("<f4").tobytes())
+    assert np.array_equal(np.frombuffer(found.stdout_bytes, "<f4"), whole)
+
+
+def test_a_recording_that_begins_with_nan_writes_nothing(folder, denoiser):
+    there = "denoise", "-", "b.wav", "--model", denoiser, *FLOATS
+    found = run(*there, code=1, data=np.full(900, np.nan, "<f4").tobytes())
+    assert found.stderr.endswith("the first in frame 0\n") and not Path("b.wav").exists()
+
+
+def test_a_wav_that_is_cut_off_in_a_pipe_is_kept_and_told(folder, denoiser):
+    data = (folder / "a.wav").read_bytes()
+    there = "denoise", "-", "b.wav", "--model", denoiser
+    found = run(*there, data=data[:-1000])
+    told = "is cut off: its header says 18,000 bytes of samples, 17,000 came"
+    assert told in found.stderr and media.audio_info("b.wav").frames == 8500
+    # Chunks may follow the samples.
+    found = run(*there, "--force", data=data + b"LIST\4\0\0\0abcd")
+    assert found.stderr == "" and media.audio_info("b.wav").frames == 9000
+
+
+def test_a_wav_whose_samples_come_in_parts_is_read_to_its_end(denoiser):
+    from edgeae.cli.audio_files import audio_of
+
+    file = io.BytesIO()
+    media.write_audio(file, tone(1000), 16_000, format="wav")
+    data = file.getvalue() + b"LIST"
+    parts = (data[i : i + 7] for i in range(0, len(data), 7))
+    raw, blocks = audio_of(parts, None)
+    assert raw.rate_hz == 16_000 and sum(map(len, blocks)) == 1000
