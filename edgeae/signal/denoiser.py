@@ -125,7 +125,8 @@ class SignalDenoiser:
         if isinstance(spec, SampleSpec):
             kind, late = "signals", spec.lookahead_samples + spec.hop_samples
         else:
-            kind, late = "audio", (1 + spec.lookahead_hops) * spec.hop_samples
+            # As of signals, with the hop that is gathered first: what `Stream.delay` counts and it.
+            kind, late = "audio", (2 + spec.lookahead_hops) * spec.hop_samples
         delay_ms = 1000 * late / spec.rate_hz
         nodes = ", ".join(
             f"{count} nodes on {p}" for p, count in self._step.report()["nodes"].items()
@@ -144,6 +145,8 @@ class SignalDenoiser:
         link_channels: bool | None = None,
     ) -> Array:
         """The clean audio or signal, aligned with the input and of its shape, dtype and rate.
+
+        Floats are not clipped: where the input is at full scale, some may lie beyond it.
 
         Args:
             noisy: (frames,) or (frames, channels): audio float32 or float64 in [-1, 1], or int16;

@@ -164,6 +164,11 @@ class SampleStream:
             "a SampleStream cannot be copied or pickled: make another with SignalDenoiser.stream"
         )
 
+    def __repr__(self) -> str:
+        channels = f"{self._channels} channel{'s' if self._channels > 1 else ''}"
+        delay_ms = 1000 * self.delay / self._spec.rate_hz
+        return f"<SampleStream: {channels} at {self._spec.rate_hz} Hz, {delay_ms:.4g} ms delay>"
+
     def reset(self) -> None:
         """Forgets the signal: the stream is as new.
 

@@ -33,8 +33,10 @@ class Stream:
     arrays of its own.
 
     Everything that `process` and `flush` return, joined, holds the cleaned input sample n at
-    n + delay; `delay` counts samples at the input's rate. What stands before is silence or the
-    faint beginning of the first window. Nothing depends on how the input was cut into blocks.
+    n + delay; `delay` counts samples at the input's rate. Without `block_samples` up to a hop more
+    passes until it is given out, as a hop has to be full before it runs. What stands before is
+    silence or the faint beginning of the first window. Nothing depends on how the input was cut
+    into blocks.
     """
 
     def __init__(
@@ -83,6 +85,11 @@ class Stream:
         raise TypeError(
             "a Stream cannot be copied or pickled: make another with SignalDenoiser.stream"
         )
+
+    def __repr__(self) -> str:
+        channels = f"{self._channels} channel{'s' if self._channels > 1 else ''}"
+        delay_ms = 1000 * self.delay / self._rate_hz
+        return f"<Stream: {channels} at {self._rate_hz} Hz, {delay_ms:.4g} ms delay>"
 
     def reset(self) -> None:
         """Forgets the signal: the stream is as new.

@@ -116,3 +116,6 @@ def test_the_checks_of_verify_and_bench_run(denoiser):
     (workload,) = workloads(denoiser)
     assert workload.name == "hop"
     assert "signals at 360 Hz" in repr(denoiser)
+    stream = denoiser.stream(channels=2)
+    delay_ms = 1000 * stream.delay / 360
+    assert repr(stream) == f"<SampleStream: 2 channels at 360 Hz, {delay_ms:.4g} ms delay>"

@@ -310,9 +310,16 @@ def test_a_pickled_denoiser_refuses_another_bundle_in_its_place(tmp_path):
 
 def test_repr_says_what_a_model_is(load):
     assert repr(load(lookahead_hops=1)) == (
-        "<SignalDenoiser tiny-denoiser 0.1.0: audio at 16000 Hz, 32 ms delay, fp32, "
+        "<SignalDenoiser tiny-denoiser 0.1.0: audio at 16000 Hz, 48 ms delay, fp32, "
         "13 nodes on CPUExecutionProvider>"
     )
+
+
+def test_repr_says_what_a_stream_is(load):
+    stream = load(lookahead_hops=1).stream(sample_rate=16_000, channels=2)
+    assert repr(stream) == "<Stream: 2 channels at 16000 Hz, 32 ms delay>"
+    live = load(lookahead_hops=1).stream(sample_rate=48_000, block_samples=480)
+    assert repr(live) == f"<Stream: 1 channel at 48000 Hz, {live.delay / 48:.4g} ms delay>"
 
 
 # Graphs that lie
