@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import edgeae
 from edgeae.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,17 @@ def test_every_command_and_option_that_is_shown_exists() -> None:
     for name, rest in shown:
         for option in re.findall(r"--[a-z-]+", rest.split("&&")[0]):
             assert option in said[name], (name, option)
+
+
+def test_the_nodes_that_are_shown_are_those_of_the_encoder() -> None:
+    nodes = edgeae.load("photo-codec").report()["graphs"]["encoder"]["nodes"][
+        "CPUExecutionProvider"
+    ]
+    quick = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for page in (README, quick):
+        shown = re.findall(r"# .*\{'CPUExecutionProvider': (\d+)\}", page)
+        # What onnxruntime joins changes from version to version.
+        assert len(shown) == 1 and abs(int(shown[0]) - nodes) <= 0.15 * nodes
 
 
 def test_every_link_leads_to_a_file() -> None:
