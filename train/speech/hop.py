@@ -27,9 +27,6 @@ _LEFT, _SIGNS = (0, 1, 1, 0), (1.0, 1.0, 1.0, -1.0)
 class SpeechHop(nn.Module):
     """`SpeechDenoiser.forward` for one hop of one stream, with the states of `state_shapes`."""
 
-    weights: torch.Tensor
-    gates: torch.Tensor
-
     def __init__(self, network: SpeechDenoiser) -> None:
         super().__init__()
         config = network.config
@@ -52,13 +49,13 @@ class SpeechHop(nn.Module):
                 bias = functional.pad(bias, (0, taps.shape[2]))
         self.encoder = nn.Parameter(encoder.flatten(1, 2))
         self.decoder, self.decoder_bias = nn.Parameter(decoder), nn.Parameter(bias)
-        # Where in what the decoder gives, all bands in a row, the weight and the gate of a bin are.
-        stride, widest = decoder.shape[2], network.decoder.shape[2] - 1
-        band = network.place // widest
-        self.register_buffer("weights", band * stride + network.place % widest)
-        self.register_buffer("gates", band * stride + widest)
+        # Of a band: weights of its bins, a gate, numbers of taps.
+        widest = network.decoder.shape[2] - 1
+        self.sizes = [widest, 1]
+        if filter_ is not None:
+            self.sizes.append(decoder.shape[2] - widest - 1)
         self.blocks = nn.ModuleList(_Block(block) for block in network.blocks)  # type: ignore[arg-type]
-        self.taps = _Taps(filter_, config.bins, stride, widest + 1) if filter_ is not None else None
+        self.taps = _Taps(filter_, config.bins) if filter_ is not None else None
 
     def forward(self, spectrum: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One hop of one stream.
@@ -96,10 +93,11 @@ class SpeechHop(nn.Module):
             z, *later = block(z, *(given[name] for name in names))
             following |= zip(names, later, strict=True)
         z = network.decoder_norm(z)[:, None]
-        found = (torch.matmul(z, self.decoder) + self.decoder_bias).view(-1)
-        gain = network.gain(found.index_select(0, self.weights), found.index_select(0, self.gates))
+        found = torch.matmul(z, self.decoder) + self.decoder_bias
+        weights, gate, *numbers = found.split(self.sizes, dim=2)
+        gain = network.gain(weights, gate).view(-1).index_select(0, network.place)
         if self.taps is not None:
-            x = x + self.taps(found, near)
+            x = x + self.taps(*numbers, near)
         clean = (x * gain)[None]
         return clean, *(following[name] for name in network.state_shapes())
 
@@ -157,15 +155,14 @@ class _Taps(nn.Module):
     right: torch.Tensor
     signs: torch.Tensor
     middles: torch.Tensor
-    numbers: torch.Tensor
+    place: torch.Tensor
     rows: torch.Tensor
     turn: torch.Tensor
     nothing_below: torch.Tensor
     nothing_above: torch.Tensor
     no_phases: torch.Tensor
 
-    def __init__(self, filter_: ComplexFilter, bins: int, stride: int, first: int) -> None:
-        """`stride` numbers of each band come from the decoder, the `first` of them not for taps."""
+    def __init__(self, filter_: ComplexFilter, bins: int) -> None:
         super().__init__()
         self.frames, self.bins, self.seen_bins = filter_.frames, filter_.bins, filter_.seen_bins
         self.count = filter_.taps
@@ -181,10 +178,7 @@ class _Taps(nn.Module):
         self.register_buffer("nothing_below", torch.zeros(2, 1))
         self.register_buffer("no_phases", torch.zeros(bins - self.seen_bins, 4))
         self.register_buffer("nothing_above", torch.zeros(2, bins - self.bins))
-        # Numbers of each tap, real and imaginary, for every bin.
-        band, place = filter_.place // filter_.width, filter_.place % filter_.width
-        part = torch.arange(2 * self.count)[:, None] * filter_.width
-        self.register_buffer("numbers", (band * stride + first + part + place).flatten())
+        self.register_buffer("place", filter_.place)
         # Of each tap the real part of what it adds, re re - im im, then the imaginary one.
         rows = torch.tensor(
             [(2 * tap, 2 * tap + 1, 2 * tap + 1, 2 * tap) for tap in range(self.count)]
@@ -208,9 +202,10 @@ class _Taps(nn.Module):
         size = self.middles * (parts.square().sum(1, keepdim=True) + 1e-6) ** -0.35
         return torch.cat(((parts * size).view(4, -1).T, self.no_phases))
 
-    def forward(self, found: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
-        """What the taps, among the decoder's numbers, add to all bins, (2, bins)."""
-        weights = torch.tanh(found.index_select(0, self.numbers)).view(2 * self.count, -1)
+    def forward(self, numbers: torch.Tensor, near: torch.Tensor) -> torch.Tensor:
+        """What taps of these numbers (bands, 1, 2 * taps * width) add to all bins, (2, bins)."""
+        numbers = numbers.view(len(numbers), 2 * self.count, -1).transpose(0, 1)
+        weights = torch.tanh(numbers.reshape(2 * self.count, -1).index_select(1, self.place))
         weights = (weights.index_select(0, self.rows) * self.turn).view(self.count, 2, 2, -1)
         heard = near[:, : self.bins].reshape(self.count, 1, 2, -1)
         return torch.cat(((weights * heard).sum((0, 2)), self.nothing_above), dim=1)
