@@ -232,6 +232,8 @@ def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, I
         head += part
         if len(head) >= 12:
             break
+    if kind := _OTHER_FILES.get(head[:4]):
+        raise MediaError(f"{kind} came through -, expected raw PCM or a WAV: {_ADVICE}")
     if head[:4] == b"RIFF" and head[8:12] == b"WAVE":
         raw, head, size = _wave_header(head, data)
         if 0 < size < _LEAST_PLACEHOLDER_BYTES:
@@ -267,6 +269,21 @@ def told_at_the_end(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
         raise ends[0]
 
 
+# How other files begin: taken for raw samples they would be loud noise.
+_OTHER_FILES = {
+    b"fLaC": "a FLAC file",
+    b"OggS": "an Ogg file",
+    b"ID3\x03": "an MP3 file",
+    b"ID3\x04": "an MP3 file",
+    b"RF64": "an RF64 file",
+    b"RIFX": "a big-endian WAV",
+    b"FORM": "an AIFF file",
+    b"caff": "a CAF file",
+    b".snd": "an AU file",
+    b"riff": "a W64 file",
+}
+_ADVICE = "/dev/stdin in place of - takes every file that is read, as a whole"
+
 # Of a WAV's header: more than any recorder writes before the samples.
 _MOST_HEADER_BYTES = 1 << 20
 # What recorders write into a pipe, where the length is not known yet, is 0 or from here on.
@@ -299,7 +316,7 @@ def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawAudio, bytes, i
             if sample is None or not channels or not rate_hz:
                 raise MediaError(
                     f"the WAV that came through - has format {code} of {bits} bits, expected"
-                    " integers of 16 bits or floats of 32"
+                    f" integers of 16 bits or floats of 32: {_ADVICE}"
                 )
             raw = RawAudio(rate_hz, channels, sample)
         at += 8 + size + size % 2

@@ -53,7 +53,10 @@ def denoise(
     ] = None,
     stream: Annotated[
         bool,
-        typer.Option("--stream", help="Feed 10 ms at a time, as a live device does, and time it."),
+        typer.Option(
+            "--stream",
+            help="Feed a file 10 ms at a time, as a live device does, and time it.",
+        ),
     ] = False,
     attenuation_limit: Annotated[
         float | None,

@@ -42,21 +42,19 @@ class Raw:
 
 def is_speech(sources: list[str], model: str | None, raw: Raw) -> bool:
     """Whether a command is about audio: the first file is, or the first of a folder that can be
-    told, or what comes through - goes into a codec of audio."""
+    told, or what no suffix tells, such as -, goes into a codec of audio."""
     from edgeae import media
     from edgeae.bundle import find
 
     if raw.given:
         return True
-    if sources == ["-"]:
-        return model is not None and find(model).manifest.layout.get("kind") == "audio"
     first = Path(sources[0])
     others = media.IMAGE_SUFFIXES | media.SERIES_SUFFIXES
     for file in sorted(first.rglob("*")) if first.is_dir() else [first]:
         suffix = file.suffix.lower()
         if suffix in media.AUDIO_SUFFIXES or suffix in others:
             return suffix in media.AUDIO_SUFFIXES
-    return False
+    return model is not None and find(model).manifest.layout.get("kind") == "audio"
 
 
 def default_model(talk: bool) -> str | None:

@@ -78,14 +78,15 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
 
     Raises what reading, `SpeechCodec.compress` and writing raise.
     """
-    about = media.audio_info(job.source)
-    audio, rate_hz = media.read_audio(job.source)
+    source = media.rereadable(job.source)
+    about = media.audio_info(source)
+    audio, rate_hz = media.read_audio(source)
     samples: Block = resampled(audio, rate_hz, RATE_HZ)
     if about.subtype in _WHOLE:
         samples = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
     blob = _compressed(how, samples)
     pipes.write_bytes(job.target, blob)
-    read_bytes = job.source.stat().st_size
+    read_bytes = len(source) if isinstance(source, bytes) else job.source.stat().st_size
     line = (
         f"{job.source} -> {pipes.name(job.target, 'stdout')}"
         f"  {read_bytes:,} -> {len(blob):,} bytes  {_rate(blob, len(samples))}"

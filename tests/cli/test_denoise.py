@@ -114,6 +114,26 @@ def test_a_file_of_sound_that_is_a_pipe_is_denoised(folder, denoiser, target):
     assert f'"read_bytes": {len(data)},' in Path("log.jsonl").read_text()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "subtype", "told"),
+    [
+        ("flac", "PCM_16", "a FLAC file came through -, expected raw PCM or a WAV: /dev/stdin"),
+        ("ogg", "VORBIS", "an Ogg file came through -, expected raw PCM or a WAV: /dev/stdin"),
+        ("rf64", "PCM_16", "an RF64 file came through -, expected raw PCM or a WAV: /dev/stdin"),
+        ("aiff", "PCM_16", "an AIFF file came through -, expected raw PCM or a WAV: /dev/stdin"),
+        ("wav", "PCM_24", "of 24 bits, expected integers of 16 bits or floats of 32: /dev/stdin"),
+    ],
+)
+def test_a_file_of_another_kind_in_a_pipe_is_not_taken_for_samples(
+    folder, denoiser, suffix, subtype, told
+):
+    file = io.BytesIO()
+    media.write_audio(file, tone(900), 16_000, format=suffix, subtype=subtype)
+    there = "denoise", "-", "b.wav", "--model", denoiser, "--rate", "16000"
+    assert told in run(*there, code=1, data=file.getvalue()).stderr
+    assert not Path("b.wav").exists()
+
+
 def test_a_nan_ends_a_live_recording_and_what_came_before_is_kept(folder, denoiser):
     x = tone(9000)
     x[7000] = np.nan

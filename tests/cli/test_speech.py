@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,21 @@ def test_what_cannot_be_is_told_in_one_line(
     media.write_audio("talk.wav", talk[:640] / np.float32(32768), 16_000)
     found = run(*arguments, *MODEL, data=data, code=code)
     assert message in found.stderr and not Path("o.wav").exists() and not Path("o.eae").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/fd").is_dir(), reason="no /dev/fd")
+def test_a_file_that_is_a_pipe_without_a_suffix_is_compressed(tmp_path, codec, talk):
+    file = io.BytesIO()
+    media.write_audio(file, talk[:4000] / np.float32(32768), 16_000, format="flac")
+    out, into = os.pipe()
+    os.write(into, file.getvalue())
+    os.close(into)
+    try:
+        said = run("compress", f"/dev/fd/{out}", tmp_path / "o.eae", *MODEL).output
+    finally:
+        os.close(out)
+    assert (tmp_path / "o.eae").read_bytes() == codec.compress(talk[:4000])
+    assert f"  {len(file.getvalue()):,} -> " in said
 
 
 def test_a_nan_ends_a_recording_and_what_came_before_is_kept(tmp_path, codec, talk):
