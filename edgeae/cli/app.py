@@ -68,7 +68,12 @@ def _told_in_one_line() -> Iterator[None]:
     except UsageError as error:
         terminal.complain(str(error))
         raise typer.Exit(2) from None
-    except (EdgeaeError, ValueError, OSError, terminal.OutputLost) as error:
+    except OSError as error:
+        name = error.filename
+        reason = error.strerror or str(error).strip() or type(error).__name__
+        terminal.complain(reason if name is None else f"{os.fsdecode(name)}: {reason}")
+        raise typer.Exit(1) from None
+    except (EdgeaeError, ValueError, terminal.OutputLost) as error:
         terminal.complain(str(error).strip() or type(error).__name__)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

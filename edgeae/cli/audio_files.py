@@ -46,6 +46,8 @@ SUFFIXES = media.AUDIO_SUFFIXES
 FILE_BLOCK_S = 1.0
 # What `--stream` feeds at a time: the block of a usual audio callback.
 LIVE_BLOCK_S = 0.010
+# Of less sound than some hops the start of the model is most of the time.
+_LEAST_TIMED_S = 0.1
 # What a message calls the rate that a header says.
 OWN_RATE = "its sample rate"
 
@@ -209,10 +211,9 @@ class _Timing:
     def __str__(self) -> str:
         rate_hz, channels = self.audio.rate_hz, self.audio.channels
         seconds = self._frames / rate_hz
-        text = (
-            f"{seconds:.2f} s, {rate_hz} Hz, {channels} channel{'s' if channels > 1 else ''}"
-            f"  real-time factor {self._busy_s / seconds:.3f}"
-        )
+        text = f"{seconds:.2f} s, {rate_hz} Hz, {channels} channel{'s' if channels > 1 else ''}"
+        if seconds >= _LEAST_TIMED_S:
+            text += f"  real-time factor {self._busy_s / seconds:.3f}"
         if self.delay_samples is not None:
             delay_ms = 1000 * self.delay_samples / rate_hz
             text += f"  delay {delay_ms:.1f} ms with blocks of {1000 * LIVE_BLOCK_S:.0f} ms"

@@ -175,3 +175,16 @@ def test_a_wav_whose_samples_come_in_parts_is_read_to_its_end(denoiser):
     parts = (data[i : i + 7] for i in range(0, len(data), 7))
     raw, blocks = audio_of(parts, None)
     assert raw.rate_hz == 16_000 and sum(map(len, blocks)) == 1000
+
+
+def test_of_a_moment_of_sound_no_real_time_factor_is_told(folder, denoiser):
+    media.write_audio("one.wav", tone(1), 16_000)
+    there = "denoise", "one.wav", "b.wav", "--model", denoiser
+    assert run(*there).output == "one.wav -> b.wav  0.00 s, 16000 Hz, 1 channel\n"
+    assert "real-time factor" in run("denoise", "a.wav", "c.wav", "--model", denoiser).output
+
+
+def test_a_name_that_the_system_refuses_is_told_without_its_number(folder, denoiser):
+    name = 300 * "a" + ".wav"
+    told = run("denoise", "a.wav", name, "--model", denoiser, code=1).stderr
+    assert told == f"edgeae: {name}: File name too long\n"
