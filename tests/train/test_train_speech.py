@@ -74,7 +74,7 @@ def _audible(config):
         {"frames": 1},
         {"wide": (10, 7), "squeeze": 3},
         {"wide": (0, 10, 0), "forgetting": 0.1},
-        {"filter_bands": 10},
+        {"filter_bands": 10, "lowest_bin": 2},
         {"filter_bands": 20, "filter_frames": 2},
         {"filter_bands": 18, "filter_frames": 4, "frames": 1},
     ],
@@ -109,6 +109,14 @@ def test_a_gate_closes_what_the_weights_leave_open():
         network.decoder_bias[..., -1] -= 13.0
         closed = network(spectrum)
     assert closed.abs().max() < 1e-4 * open_.abs().max()
+
+
+def test_bins_below_the_lowest_are_silenced_and_stay_so_in_training():
+    network = _audible(dataclasses.replace(SMALL, lowest_bin=3, filter_bands=4))
+    clean = network(_spectrum(0.1 * torch.randn(1, 10 * 256)))
+    assert (clean[..., :3] == 0).all() and (clean[..., 3:].abs().amax((0, 1, 2)) > 0).all()
+    clean.square().mean().backward()
+    assert (network.decoder.grad[0, :, :3] == 0).all()
 
 
 def test_the_denoiser_leaves_the_phase_as_it_is():
@@ -391,6 +399,7 @@ def test_a_misspelt_or_mistyped_key_is_refused(section, key, value):
         {"wide": (0, -1)},
         {"squeeze": 0},
         {"level_decay": 1.0},
+        {"lowest_bin": 8},
         {"filter_bands": -1},
         {"filter_bands": 24},
         {"filter_bands": 4, "filter_frames": 1},

@@ -40,7 +40,7 @@ class SpeechHop(nn.Module):
             encoder[:, :, : config.frames] = network.encoder.view(
                 bands, config.span_bins, config.frames, channels
             )
-            decoder, bias = network.decoder.detach(), network.decoder_bias.detach()
+            decoder, bias = network.gain_weights()
             if filter_ is not None:
                 phases = filter_.encoder.view(filter_.bands, config.span_bins, 4, channels)
                 encoder[: filter_.bands, :, config.frames :] = phases

@@ -38,7 +38,8 @@ class SpeechNetwork:
     so many values of all bands together, which see `squeeze` values of each. Of what a memory
     keeps, the share `forgetting` is lost with every hop, so that hours of steady noise cannot carry
     it to where no training segment has been. The lowest `filter_bands` bands, if any, have complex
-    taps: on the bin itself in the last `filter_frames` frames, and on its two neighbours.
+    taps: on the bin itself in the last `filter_frames` frames, and on its two neighbours. Bins
+    below `lowest_bin` lie under every voice and are silenced.
     """
 
     window_samples: int = 512
@@ -56,6 +57,7 @@ class SpeechNetwork:
     level_decay: float = 0.99
     filter_bands: int = 0
     filter_frames: int = 3
+    lowest_bin: int = 0
 
     def __post_init__(self) -> None:
         bins = self.window_samples // 2
@@ -88,6 +90,11 @@ class SpeechNetwork:
             raise ValueError(
                 f"filter_bands is {self.filter_bands} and filter_frames {self.filter_frames}, "
                 f"expected 0 to {self.bands - 1} and at least 2"
+            )
+        if not 0 <= self.lowest_bin < self.band_widths[0]:
+            raise ValueError(
+                f"lowest_bin is {self.lowest_bin}, expected 0 to {self.band_widths[0] - 1}, within "
+                "the first band"
             )
 
     @property
@@ -284,6 +291,7 @@ class SpeechDenoiser(nn.Module):
 
     span: torch.Tensor
     place: torch.Tensor
+    heard: torch.Tensor
 
     def __init__(self, config: SpeechNetwork) -> None:
         super().__init__()
@@ -311,6 +319,9 @@ class SpeechDenoiser(nn.Module):
         # For each band the weights of its bins and, last, its gate, which closes further than they.
         self.decoder = nn.Parameter(0.3 * torch.randn(bands, channels, widest + 1) / channels**0.5)
         self.decoder_bias = nn.Parameter(torch.full((bands, 1, widest + 1), 0.4))
+        heard = torch.ones(bands, 1, widest + 1)
+        heard[0, :, : config.lowest_bin] = 0.0
+        self.register_buffer("heard", heard, persistent=False)
         with torch.no_grad():
             # Begin with a gain near 0.6.
             self.decoder[..., -1] = 0.0
@@ -363,8 +374,9 @@ class SpeechDenoiser(nn.Module):
         if self.filter is not None:
             x = self.filter(z, x, self.decoder_norm)
         scale, shift = self.decoder_norm.weight[:, None], self.decoder_norm.bias[:, None]
-        bias = self.decoder_bias + (shift * self.decoder).sum(1, keepdim=True)
-        found = torch.baddbmm(bias, z, scale * self.decoder).to(x.dtype)
+        decoder, bias = self.gain_weights()
+        bias = bias + (shift * decoder).sum(1, keepdim=True)
+        found = torch.baddbmm(bias, z, scale * decoder).to(x.dtype)
         gain = self.gain(found[..., :-1], found[..., -1:])
         # (bands, time * batch, bin) -> (bins, time, batch, 1)
         gain = gain.transpose(1, 2).reshape(-1, time, batch, 1).index_select(0, self.place)
@@ -373,6 +385,11 @@ class SpeechDenoiser(nn.Module):
     def _level(self, x: torch.Tensor) -> torch.Tensor:
         """The running mean square, (time, batch, 1), of x (bins, time, batch, 2)."""
         return running_mean(x.square().mean(dim=(0, 3)), self.config.level_decay)[..., None]
+
+    def gain_weights(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weights and biases of all bands' gains, (bands, channels, n + 1) and (bands, 1, n + 1):
+        zero, so that the gains are, below the lowest bin."""
+        return self.decoder * self.heard, self.decoder_bias * self.heard
 
     @staticmethod
     def magnitudes(x: torch.Tensor, dim: int) -> torch.Tensor:
