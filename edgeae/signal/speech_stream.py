@@ -36,6 +36,9 @@ Ints = npt.NDArray[np.int64]
 _CONCEALED, _FADING = 6, 8
 # Below 70 dB under full scale nothing has to fade.
 _FAINT = 3e-4
+# What comes 80 dB below full scale, as a root mean square, is silence; spoken on, it has no more
+# than a step of 16 bits.
+_HUSHED, _HUSH = 1e-4, 1 / 32768
 # With `dtx`, frames of silence that are sent before no more are, so that a receiver has come to
 # rest though some are lost; and the longest time without a packet, 600 ms: a receiver fills gaps of
 # up to 64 packets by their numbers, so one of those that come may be lost.
@@ -134,7 +137,7 @@ class Speaker:
         self._steps, self._level = model.coder.steps[level], level / (LEVELS - 1)
         self._voice = Voice()
         self._decoder = _Steps(model.decoder, model.decoder_state)
-        self._gain, self._missing = 1.0, 0
+        self._gain, self._missing, self._silent = 1.0, 0, True
 
     def speak(self, symbols: Symbols) -> Floats:
         """The audio, (n, 320), of symbols (channels, n).
@@ -147,13 +150,21 @@ class Speaker:
             raise BitstreamError("a frame has a pitch that no writer hears")
         self._missing = 0
         latents = (symbols[1:].T * self._steps[1:]).astype(np.float32)
-        return self._frames(pitches, latents, lost=False)
+        said = self._frames(pitches, latents, lost=False)
+        if len(said):
+            self._silent = _loudness(said[-1]) <= _HUSHED
+        return said
 
     def conceal(self, count: int) -> Floats:
         """The audio, (count, 320), of frames that did not come: it goes on, and fades away."""
         pitches = np.full(count, self._voice.pitch)
         latents = np.zeros((count, len(self._steps) - 1), np.float32)
-        return self._frames(pitches, latents, lost=True)
+        said = self._frames(pitches, latents, lost=True)
+        if self._silent:
+            # A state that is left alone may wander off to a hum.
+            for audio in said:
+                audio *= _HUSH / max(_HUSH, _loudness(audio))
+        return said
 
     def _frames(self, pitches: Ints, latents: Floats, *, lost: bool) -> Floats:
         """The audio, (n, 320), of the next frames, all or none of which are lost."""
@@ -179,6 +190,10 @@ class Speaker:
         if self._gain != 1 or gain != 1:
             audio *= np.linspace(self._gain, gain, FRAME_SAMPLES, dtype=np.float32)
             self._gain = gain
+
+
+def _loudness(audio: Floats) -> float:
+    return float(np.sqrt(np.mean(np.square(audio))))
 
 
 class SpeechSender:

@@ -152,6 +152,21 @@ def test_silence_is_sent_now_and_then_with_dtx_and_what_follows_it_begins_at_onc
     assert len(quiet.send(np.zeros(320 * 20, np.float32))) == 8 and len(quiet.end()) == 1
 
 
+def test_silence_that_is_spoken_on_does_not_become_a_hum(talk):
+    codec = SpeechCodec.load("speech-codec")
+    sender = codec.stream(quality=1, dtx=True)
+    packets = sender.send(np.concatenate([talk[:8_000], np.zeros(320 * 100, np.float32)]))
+    receiver = codec.listen(sender.opening)
+    said = np.concatenate([receiver.receive(packet) for packet in packets])
+    quiet = said[8_000 + 5 * 320 :]
+    quiet = quiet[: len(quiet) // 320 * 320].reshape(-1, 320)
+    assert len(quiet) > 60 and np.sqrt(np.square(quiet).mean(axis=1)).max() < 1e-4
+    # Speech is spoken on as it was.
+    receiver = codec.listen(sender.opening)
+    said = np.concatenate([receiver.receive(packet) for packet in packets[:10]])
+    assert np.abs(receiver.lost()).max() > 0.3 * np.abs(said[-320:]).max()
+
+
 def test_packets_longer_than_the_pause_between_those_of_silence_are_all_sent(codec):
     sender = codec.stream(packet_frames=40, dtx=True)
     assert len(sender.send(np.zeros(320 * 400, np.float32))) == 10
