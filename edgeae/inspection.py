@@ -27,8 +27,9 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
         Of a file {"what": "file", "bytes", "codec" and "codec_version" (None if that codec is not
         bundled), "codec_id", "kind"} and for an image "width", "height", "channels" (0 for an
         array without a channel axis), "quality" (1 to 9), "level", "lossless" and "bits_per_pixel";
-        the id, quality and level of a file that keeps its image exactly are None. For a signal what
-        `edgeae.signal.codec.file_info` says, and "bits_per_sample".
+        the id, quality and level of a file that keeps its image exactly are None. For a signal or speech
+        (kind "audio") what `edgeae.signal.codec.file_info` says, "seconds" of each channel,
+        "bits_per_sample" of one channel and "bits_per_second" of all.
         Of a model {"what": "model", "name", "version", "task", "kind", "id", "codec_id",
         "directory", "bytes", "layout", "graphs", "files", "figures", "provenance"}.
 
@@ -66,6 +67,8 @@ def _file(head: bytes, size_bytes: int) -> dict[str, Any]:
     if "width" in header:
         told["bits_per_pixel"] = 8 * size_bytes / (header["width"] * header["height"])
     if "samples" in header:
+        told["seconds"] = header["samples"] / header["sample_rate_hz"]
+        told["bits_per_second"] = 8 * size_bytes * header["sample_rate_hz"] / header["samples"]
         told["bits_per_sample"] = 8 * size_bytes / (header["samples"] * max(1, header["channels"]))
     return told
 

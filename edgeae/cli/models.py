@@ -138,13 +138,21 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
     coded = [("codec", made_by), ("codec id", told["codec_id"])]
     if told.get("lossless"):
         coded = [("codec", "none is needed")]
-    quality = "exact" if told.get("lossless") else f"{told['quality']:g} of 1 to 9"
+    # Of what is kept exactly there is none.
+    quality = "exact" if told["quality"] is None else f"{told['quality']:g} of 1 to 9"
     rows = [("file", path), ("bytes", f"{told['bytes']:,}")]
     if told["kind"] == "image":
         colors = CHANNELS[told["channels"]]
         rows += [
             ("image", f"{told['width']}x{told['height']} pixels, {colors}"),
             ("bits per pixel", f"{told['bits_per_pixel']:.3f}"),
+        ]
+    if told["kind"] in ("audio", "signal"):
+        what = "speech" if told["kind"] == "audio" else "signal"
+        channels = terminal.count(max(1, told["channels"]), "channel")
+        rows += [
+            (what, f"{told['seconds']:.2f} s, {told['sample_rate_hz']:g} Hz, {channels}"),
+            ("bits per second", f"{told['bits_per_second']:,.0f}"),
         ]
     if told["kind"] == "items":
         rows.append(("items", f"{told['items'] or 'one'}, {told['dtype']}"))

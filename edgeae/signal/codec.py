@@ -24,7 +24,7 @@ from edgeae.coding.rate import (
     level_of_quality,
     quality_of_level,
 )
-from edgeae.errors import BundleError, UnknownCodec
+from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.opening import graph_of, report_of
 from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
@@ -548,12 +548,15 @@ def file_info(data: bytes) -> dict[str, Any]:
     """What the header of a signal's file says: {"kind", "samples", "channels", "sample_rate_hz",
     "dtype", "exact", "quality" and "level" (None of exact samples), "codec_id"}.
 
-    `channels` are 0 for (samples,); `codec_id` is hexadecimal, short in the small form. Only the
-    beginning of the file need be there. Raises BitstreamError.
+    `kind` is "audio" of speech, else "signal"; `channels` are 0 for (samples,); `codec_id` is
+    hexadecimal, short in the small form. Only the beginning of the file need be there. Raises
+    BitstreamError.
     """
     header = file.read_header(data)
+    if not header.samples:
+        raise BitstreamError("the file holds no samples")
     return {
-        "kind": "signal",
+        "kind": "audio" if header.of_speech else "signal",
         "samples": header.samples,
         "channels": 0 if header.flat else header.channels,
         "sample_rate_hz": header.sample_rate_hz,

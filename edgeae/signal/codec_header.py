@@ -68,6 +68,13 @@ class Header:
     scales: tuple[float, ...]
     exact: bool = False
 
+    @property
+    def of_speech(self) -> bool:
+        """Whether it is of a codec of speech; signals have blocks of another length, or scales."""
+        sound = self.sample_rate_hz == 16_000 and self.block_steps % 20 == 0 and not self.exact
+        sound = sound and set(self.offsets) == {0.0} and set(self.scales) == {1.0}
+        return sound and self.dtype in ("float32", "float64", "int16")
+
     def body(self) -> bytes:
         """All but the codec's id."""
         kind = DTYPES.index(self.dtype) | _FLAT * self.flat | _EXACT * self.exact

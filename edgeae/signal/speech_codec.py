@@ -336,9 +336,7 @@ class SpeechCodec:
                 f"{self.bundle.manifest.name} is {self._id.hex()}",
                 codec_id=header.codec_id,
             )
-        sound = header.block_steps % _UNITS == 0 and header.sample_rate_hz == RATE_HZ
-        sound = sound and header.channels <= 64 and not header.exact
-        sound = sound and header.dtype in ("float32", "float64", "int16")
+        sound = header.of_speech and header.channels <= 64
         # Files go on from block to block, packets each stand alone.
         sound = sound and header.key_blocks == (1 if packets else 0)
         sound = sound and not (packets and header.samples)

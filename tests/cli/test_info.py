@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,39 @@ def test_info_of_a_file_names_its_quality_and_as_json_all_of_it(tmp_path, blob):
     said = run("info", tmp_path / "a.eae").stdout
     assert "6.5 of 1 to 9" in said and "70x50 pixels, RGB" in said
     assert json.loads(run("info", tmp_path / "a.eae", "--json").stdout) == edgeae.info(blob)
+
+
+def test_a_file_of_speech_is_called_so_with_its_length_and_rate(tmp_path):
+    golden = Path(__file__).parent.parent / "golden"
+    blob = edgeae.load(golden / "tiny-speech-codec").compress(np.zeros((4000, 2), np.float32))
+    (tmp_path / "talk.eae").write_bytes(blob)
+    told = edgeae.info(blob)
+    # The header tells it, also of a codec that is not bundled.
+    assert (told["kind"], told["codec"], told["seconds"]) == ("audio", None, 0.25)
+    assert told["bits_per_second"] == 32 * len(blob)
+    said = run("info", tmp_path / "talk.eae").stdout
+    assert "speech " in said and "0.25 s, 16000 Hz, 2 channels" in said
+    assert f"{32 * len(blob):,}" in said
+
+
+def test_a_signal_that_is_kept_exactly_has_a_length_and_no_quality(tmp_path):
+    series = np.arange(900, dtype=np.int16) % 50
+    blob = edgeae.load("ecg-codec").compress(series, sample_rate=360, lossless=True)
+    (tmp_path / "a.eae").write_bytes(blob)
+    said = run("info", tmp_path / "a.eae").stdout
+    assert "2.50 s, 360 Hz, 1 channel" in said and "exact" in said
+    # Of silence at 16 kHz, whose offset is 0 and whose scale is 1.
+    silent = edgeae.load("ecg-codec").compress(np.zeros(900, np.float32), sample_rate=16_000)
+    assert edgeae.info(silent)["kind"] == "signal"
+
+
+def test_a_header_of_no_samples_is_refused():
+    golden = Path(__file__).parent.parent / "golden"
+    blob = bytearray(edgeae.load(golden / "tiny-speech-codec").compress(np.zeros(9, np.float32)))
+    assert blob[9] == 9
+    blob[9] = 0
+    with pytest.raises(BitstreamError, match="no samples"):
+        edgeae.info(bytes(blob))
 
 
 def test_a_table_breaks_no_word_however_narrow_the_terminal_is(monkeypatch, capsys):
