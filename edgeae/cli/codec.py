@@ -13,7 +13,7 @@ from edgeae.cli import options, terminal
 from edgeae.cli.options import Pcm, UsageError
 
 if TYPE_CHECKING:
-    from edgeae.batch import Plan
+    from edgeae.batch import Loading, Plan
     from edgeae.cli.folder import Tally
 
 __all__ = ["compress", "decompress"]
@@ -72,6 +72,12 @@ def compress(
         bool,
         typer.Option("--large", help="Write a file that is read with --large alone, if need be."),
     ] = False,
+    dtx: Annotated[
+        bool,
+        typer.Option(
+            "--dtx", help="Of speech from - to -: send digital silence as a packet every 600 ms."
+        ),
+    ] = False,
     rate: options.RawRate = None,
     channels: options.RawChannels = None,
     pcm: options.RawSamples = None,
@@ -101,6 +107,8 @@ def compress(
     items = options.is_autoencoder(model)
     raw = speech.Raw(rate, channels, pcm)
     talk = not items and speech.is_speech(sources, model, raw)
+    if dtx and not (talk and sources == ["-"] and target == "-"):
+        raise UsageError("--dtx is for speech that goes live from - to -")
     series = not items and not talk and _are_series(sources)
     bounds = (quality, max_bytes, max_error)
     if series and sum(bound is not None for bound in bounds) + bool(lossless) > 1:
@@ -139,7 +147,9 @@ def compress(
     elif talk:
         if sources == ["-"]:
             settings.refuse_pipe()
-            speech.compress_pipe(loading, target, raw, quality, max_bytes, force=force)
+            speech.compress_pipe(
+                loading, target, raw, quality, max_bytes, dtx=dtx, force=force
+            )
             return
         suffixes, what = media.AUDIO_SUFFIXES, "audio file"
         work = speech.compress_work(loading, quality, max_bytes)
@@ -179,9 +189,7 @@ def compress(
             raise UsageError(f"OUT is {out}, expected a name that ends in {SUFFIX}, or a folder")
         if not skip_existing:
             folder.refuse_existing(out, force=force)
-    task = "autoencoder" if items else "codec"
-    kind = None if items else "audio" if talk else "signal" if series else "image"
-    options.load_for(loading, task, kind=kind, processes=settings.processes_for(plan))
+    _load(loading, settings.processes_for(plan), items=items, talk=talk, series=series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
@@ -306,14 +314,19 @@ def decompress(
         folder.refuse_existing(first, force=force)
     batch.forget()
     if model is not None:
-        task = "autoencoder" if items else "codec"
-        kind = None if items else "audio" if talk else "signal" if series else "image"
-        options.load_for(loading, task, kind=kind, processes=settings.processes_for(plan))
+        _load(loading, settings.processes_for(plan), items=items, talk=talk, series=series)
     try:
         tally = folder.run_jobs(plan, work, settings)
     finally:
         batch.forget()
     folder.end(tally, settings)
+
+
+def _load(loading: Loading, processes: int, *, items: bool, talk: bool, series: bool) -> None:
+    """Loads the model, which must be one of what the files hold."""
+    task = "autoencoder" if items else "codec"
+    kind = None if items else "audio" if talk else "signal" if series else "image"
+    options.load_for(loading, task, kind=kind, processes=processes)
 
 
 def _are_series(sources: list[str]) -> bool:

@@ -91,6 +91,7 @@ def compress_pipe(
     quality: float | None,
     max_bytes: int | None,
     *,
+    dtx: bool,
     force: bool,
 ) -> None:
     """Compresses what comes through -, to a file or live to -."""
@@ -111,7 +112,7 @@ def compress_pipe(
         sample = (raw.pcm or Pcm.s16le).value
         asked = audio_files.RawAudio(raw.rate, raw.channels or 1, sample)
     options.load_for(loading, "codec", kind="audio")
-    how = speech_files.Compression(loading, quality, max_bytes)
+    how = speech_files.Compression(loading, quality, max_bytes, dtx=dtx)
     try:
         speech_files.compress_pipe(how, out, asked)
     except audio_files.UnknownSamples as error:

@@ -50,11 +50,12 @@ Block = NDArray[Any]
 
 @dataclass(frozen=True)
 class Compression:
-    """How to compress speech: a quality or a budget in bytes."""
+    """How to compress speech: a quality or a budget in bytes, live also without its silence."""
 
     loading: Loading
     quality: float | None = None
     max_bytes: int | None = None
+    dtx: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,7 @@ def _send(how: Compression, raw: RawAudio, blocks: Iterator[Block]) -> None:
             channels=None if raw.channels == 1 else raw.channels,
             dtype="int16" if raw.sample == "s16le" else "float32",
             quality=DEFAULT_QUALITY if how.quality is None else how.quality,
+            dtx=how.dtx,
         )
     pipes.write_binary(MAGIC + framed(sender.opening))
     for block in blocks:

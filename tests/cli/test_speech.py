@@ -14,6 +14,7 @@ import edgeae
 from edgeae import media
 from edgeae.bench.speech_codec import made_talk
 from edgeae.cli.app import app
+from edgeae.signal.speech_pipe import PacketSplitter
 
 BUNDLE = str(Path(__file__).parent.parent / "golden" / "tiny-speech-codec")
 MODEL = ["--model", BUNDLE]
@@ -85,6 +86,21 @@ def test_raw_samples_go_live_both_ways_and_a_kept_stream_is_a_file(tmp_path, cod
     assert len(found.stdout_bytes) == len(back) - 2 * 640
 
 
+def test_silence_goes_live_as_few_packets_with_dtx():
+    talk = np.rint(32767 * made_talk(8_000)).astype(np.int16)
+    audio = np.concatenate([talk, np.zeros(32_000, np.int16), talk])
+    raw = ["--rate", 16_000, "--model", "speech-codec"]
+    whole = run("compress", "-", "-", *raw, data=audio.tobytes()).stdout_bytes
+    few = run("compress", "-", "-", *raw, "--dtx", data=audio.tobytes()).stdout_bytes
+    # Of 49 packets of silence 4 are sent before the pause, and 3 in it.
+    count, most = (len(PacketSplitter().feed(packets)) for packets in (few, whole))
+    assert most - count == 42 and len(few) < len(whole) - 42 * 4
+    back = run("decompress", "-", "-", "--pcm", "s16le", data=few).stdout_bytes
+    every = run("decompress", "-", "-", "--pcm", "s16le", data=whole).stdout_bytes
+    assert len(back) == len(every)
+    assert np.abs(np.frombuffer(back, "<i2")[10_000:40_000]).max() <= 20
+
+
 def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
     buffer = io.BytesIO()
     media.write_audio(buffer, talk / np.float32(32768), 16_000, format="wav")
@@ -104,6 +120,8 @@ def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
         (["compress", "talk.wav", "o.eae", "--rate", "16000"], None, 2, "a file says its own"),
         (["compress", "-", "o.eae", "--pcm", "s16le"], b"", 2, "without --rate"),
         (["compress", "-", "-", "--rate", "16000", "--max-bytes", "9"], b"", 2, "live stream"),
+        (["compress", "-", "o.eae", "--rate", "16000", "--dtx"], b"\0", 2, "live from - to -"),
+        (["compress", "talk.wav", "o.eae", "--dtx"], None, 2, "live from - to -"),
         (["compress", "-", "o.eae", "--rate", "8000"], b"\0" * 640, 1, "expected 16000"),
         (["compress", "-", "o.eae", "--rate", "16000"], b"", 1, "no audio came"),
         (["compress", "-", "o.wav", "--rate", "16000"], b"\0", 2, "ends in .eae"),
