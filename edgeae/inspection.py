@@ -27,9 +27,9 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
         Of a file {"what": "file", "bytes", "codec" and "codec_version" (None if that codec is not
         bundled), "codec_id", "kind"} and for an image "width", "height", "channels" (0 for an
         array without a channel axis), "quality" (1 to 9), "level", "lossless" and "bits_per_pixel";
-        the id, quality and level of a file that keeps its image exactly are None. For a signal or speech
-        (kind "audio") what `edgeae.signal.codec.file_info` says, "seconds" of each channel,
-        "bits_per_sample" of one channel and "bits_per_second" of all.
+        the id, quality and level of a file that keeps its image exactly are None. For a signal, or
+        speech (kind "audio"), what `edgeae.signal.codec.file_info` says, "seconds",
+        "bits_per_sample" and "bits_per_second", of all channels together.
         Of a model {"what": "model", "name", "version", "task", "kind", "id", "codec_id",
         "directory", "bytes", "layout", "graphs", "files", "figures", "provenance"}.
 
