@@ -147,9 +147,7 @@ def compress(
     elif talk:
         if sources == ["-"]:
             settings.refuse_pipe()
-            speech.compress_pipe(
-                loading, target, raw, quality, max_bytes, dtx=dtx, force=force
-            )
+            speech.compress_pipe(loading, target, raw, quality, max_bytes, dtx=dtx, force=force)
             return
         suffixes, what = media.AUDIO_SUFFIXES, "audio file"
         work = speech.compress_work(loading, quality, max_bytes)

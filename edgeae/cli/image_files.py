@@ -20,6 +20,7 @@ from edgeae import media, metrics
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, plain_coding
+from edgeae.cli.file_kinds import check_kind
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
 from edgeae.image.file import read_metadata
@@ -128,6 +129,7 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
     Raises what reading, `ImageCodec.decompress` and writing raise.
     """
     blob = pipes.read_bytes(job.source)
+    check_kind(blob, "image")
     loading, codec_id = how.loading, file_codec_id(blob)
     decompress = edgeae.decompress
     if codec_id or loading.model is not None:

@@ -13,6 +13,7 @@ import numpy as np
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes
+from edgeae.cli.file_kinds import check_kind
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.loading import file_codec_id, file_info
 from edgeae.media.series import Series, read_series, write_series
@@ -83,6 +84,8 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
     Raises what reading, `SignalCodec.decompress` and writing raise.
     """
     blob = pipes.read_bytes(job.source)
+    # Speech is a series too.
+    check_kind(blob, "signal", "audio")
     loading = how.loading
     if loading.model is None:
         name = bundled_with_codec_id(file_codec_id(blob)).manifest.name

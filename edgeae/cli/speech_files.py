@@ -19,7 +19,8 @@ from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, terminal
-from edgeae.cli.audio_files import RawAudio, audio_of, raw_samples, told_at_the_end
+from edgeae.cli.audio_files import RawAudio, SamplesEnd, audio_of, raw_samples, told_at_the_end
+from edgeae.cli.file_kinds import check_kind
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
 from edgeae.errors import BitstreamError, MediaError
@@ -82,15 +83,13 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     source = media.rereadable(job.source)
     about = media.audio_info(source)
     audio, rate_hz = media.read_audio(source)
-    samples: Block = resampled(audio, rate_hz, RATE_HZ)
-    if about.subtype in _WHOLE:
-        samples = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    samples = _at_16_khz(audio, rate_hz, whole=about.subtype in _WHOLE)
     blob = _compressed(how, samples)
     pipes.write_bytes(job.target, blob)
     read_bytes = len(source) if isinstance(source, bytes) else job.source.stat().st_size
     line = (
         f"{job.source} -> {pipes.name(job.target, 'stdout')}"
-        f"  {read_bytes:,} -> {len(blob):,} bytes  {_rate(blob, len(samples))}"
+        f"  {read_bytes:,} -> {len(blob):,} bytes  {_length(blob, samples)}"
     )
     if how.max_bytes is not None:
         line += f"  quality {file_info(blob)['quality']:g}"
@@ -98,29 +97,31 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
 
 
 def compress_pipe(how: Compression, target: Path, asked: RawAudio | None) -> None:
-    """Compresses audio that comes through stdin, raw samples or a WAV of 16 kHz, until it ends.
+    """Compresses audio that comes through stdin, raw samples or a WAV, until it ends.
 
-    To a file as a whole; to stdout live, in packets of 40 ms. Ctrl-C, TERM and HUP are its end;
-    what came before is kept.
+    To a file as a whole; to stdout live, of 16 kHz, in packets of 40 ms. Ctrl-C, TERM and HUP are
+    its end; what came before is kept.
 
     Raises:
         MediaError: nothing came, a WAV of other samples than asked for or than can be read, or NaN
             or infinite samples; what came before those is kept.
         UnknownSamples: neither a header nor `asked` says what the samples are.
-        ValueError: the samples have another rate.
+        ValueError: live samples have another rate.
     """
     with pipes.live_input(_stopped) as data:
         raw, blocks = audio_of(data, asked)
-        if raw.rate_hz != RATE_HZ:
-            raise ValueError(f"audio from - has {raw.rate_hz} Hz, expected {RATE_HZ}")
+        live = target == pipes.PIPE
+        if live and raw.rate_hz != RATE_HZ:
+            raise ValueError(f"live audio from - has {raw.rate_hz} Hz, expected {RATE_HZ}")
         with told_at_the_end(blocks) as blocks:
-            if target == pipes.PIPE:
+            if live:
                 _send(how, raw, blocks)
                 return
-            samples = np.concatenate(list(blocks))
+            audio = np.concatenate(list(blocks))
+            samples = _at_16_khz(audio, raw.rate_hz, whole=raw.sample == "s16le")
             blob = _compressed(how, samples)
             media.atomic_write(target, blob)
-            terminal.say(f"stdin -> {target}  {len(blob):,} bytes  {_rate(blob, len(samples))}")
+            terminal.say(f"stdin -> {target}  {len(blob):,} bytes  {_length(blob, samples)}")
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
@@ -131,10 +132,7 @@ def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
     blob = pipes.read_bytes(job.source)
     said = _restored(how, iter([blob]))
     written = _write(job.target, said)
-    line = (
-        f"{pipes.name(job.source, 'stdin')} -> {job.target}  {written / RATE_HZ:.2f} s,"
-        f" {RATE_HZ} Hz, {terminal.count(said.channels, 'channel')}"
-    )
+    line = f"{pipes.name(job.source, 'stdin')} -> {job.target}  {_told(written, said)}"
     return Done(line, len(blob), job.target.stat().st_size, None)
 
 
@@ -152,8 +150,19 @@ def decompress_pipe(how: Restoring, source: Path, target: Path, sample: str) -> 
         said = _restored(how, data)
         if target == pipes.PIPE:
             _give(said, sample)
-        else:
-            _write(target, said)
+            return
+        written = _write(target, said)
+        terminal.say(f"stdin -> {target}  {_told(written, said)}")
+
+
+def _at_16_khz(audio: Block, rate_hz: int, *, whole: bool) -> Block:
+    """Audio of any rate, int16 or float, as the codec takes it: of `whole` numbers as int16."""
+    if audio.dtype == np.int16:
+        audio = audio / np.float32(32768)
+    samples: Block = resampled(audio, rate_hz, RATE_HZ)
+    if whole:
+        samples = np.clip(np.rint(samples * 32768), -32768, 32767).astype(np.int16)
+    return samples
 
 
 def _compressed(how: Compression, samples: Block) -> bytes:
@@ -191,6 +200,7 @@ def _restored(how: Restoring, data: Iterator[bytes]) -> _Said:
 
 
 def _whole(how: Restoring, blob: bytes) -> _Said:
+    check_kind(blob, "audio")
     loading = how.loading
     if loading.model is None:
         name = bundled_with_codec_id(file_codec_id(blob)).manifest.name
@@ -202,7 +212,7 @@ def _whole(how: Restoring, blob: bytes) -> _Said:
 
 
 def _live(how: Restoring, data: Iterator[bytes]) -> _Said:
-    packets = _packets(PacketSplitter(), data)
+    packets = _packets(data)
     opening = next(packets, None)
     if opening is None:
         raise BitstreamError("the live stream ends before it begins")
@@ -224,9 +234,22 @@ def _live(how: Restoring, data: Iterator[bytes]) -> _Said:
     return _Said(receiver.channels, receiver.dtype.name, blocks())
 
 
-def _packets(splitter: PacketSplitter, data: Iterator[bytes]) -> Iterator[bytes]:
-    for part in data:
-        yield from splitter.feed(part)
+def _packets(data: Iterator[bytes]) -> Iterator[bytes]:
+    """The packets of a live stream.
+
+    Raises BitstreamError if it is none, SamplesEnd where after the first packet lengths are lost.
+    """
+    splitter, begun = PacketSplitter(), False
+    # What is wrong behind the last packets is told by one more call.
+    for part in itertools.chain(data, [b""]):
+        try:
+            found = splitter.feed(part)
+        except BitstreamError as error:
+            if not begun:
+                raise
+            raise SamplesEnd(f"{error}: what came before is kept") from None
+        yield from found
+        begun = begun or bool(found)
     if splitter.left_bytes:
         terminal.complain(
             f"the live stream ended inside a packet: its last {splitter.left_bytes} bytes are left"
@@ -237,10 +260,13 @@ def _packets(splitter: PacketSplitter, data: Iterator[bytes]) -> Iterator[bytes]
 def _write(target: Path, said: _Said) -> int:
     """Writes an audio file; how many samples each channel has."""
     subtype, count = "PCM_16" if said.dtype == "int16" else "FLOAT", 0
-    with media.AudioWriter(
-        target, rate_hz=RATE_HZ, channels=said.channels, subtype=subtype
-    ) as writer:
-        for block in said.blocks:
+    with (
+        told_at_the_end(said.blocks) as blocks,
+        media.AudioWriter(
+            target, rate_hz=RATE_HZ, channels=said.channels, subtype=subtype
+        ) as writer,
+    ):
+        for block in blocks:
             whole = block.dtype == np.int16
             count += len(block)
             writer.write(np.asarray(block / 32768 if whole else block, np.float32))
@@ -257,5 +283,11 @@ def _stopped(name: str) -> None:
     terminal.complain(f"{name}: the recording ends here and is kept")
 
 
-def _rate(blob: bytes, samples: int) -> str:
-    return f"{8 * len(blob) * RATE_HZ / max(1, samples) / 1000:.2f} kbit/s"
+def _told(samples: int, said: _Said) -> str:
+    channels = terminal.count(said.channels, "channel")
+    return f"{samples / RATE_HZ:.2f} s, {RATE_HZ} Hz, {channels}"
+
+
+def _length(blob: bytes, samples: Block) -> str:
+    seconds = len(samples) / RATE_HZ
+    return f"{seconds:.2f} s  {8 * len(blob) / seconds / 1000:.2f} kbit/s"

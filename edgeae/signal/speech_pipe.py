@@ -33,7 +33,8 @@ class PacketSplitter:
     def feed(self, data: bytes) -> list[bytes]:
         """The packets that are whole with these bytes.
 
-        Raises BitstreamError: this is no such stream, or a packet is longer than any may be.
+        Raises BitstreamError: this is no such stream, or a packet is longer than any may be. The
+        packets before that one are given by one call, and the next one raises.
         """
         rest = self._rest + data
         if not self._begun:
@@ -43,20 +44,20 @@ class PacketSplitter:
                 self._rest = rest
                 return []
             self._begun, rest = True, rest[len(MAGIC) :]
-        packets, begin = [], 0
+        packets: list[bytes] = []
+        begin = 0
         while begin < len(rest):
-            head = rest[begin : begin + _LENGTH_BYTES]
-            if all(byte >= 0x80 for byte in head):
-                if len(head) == _LENGTH_BYTES:
-                    raise BitstreamError("a packet is longer than any may be")
+            try:
+                start, end = _place(rest, begin)
+            except BitstreamError:
+                if not packets:
+                    raise
+                # What came before is given first.
                 break
-            length, start = read_varint(rest, begin)
-            if length > _MOST_BYTES:
-                raise BitstreamError(f"a packet has {length} bytes, expected at most {_MOST_BYTES}")
-            if len(rest) - start < length:
+            if end > len(rest):
                 break
-            packets.append(rest[start : start + length])
-            begin = start + length
+            packets.append(rest[start:end])
+            begin = end
         self._rest = rest[begin:]
         return packets
 
@@ -64,3 +65,17 @@ class PacketSplitter:
     def left_bytes(self) -> int:
         """Bytes of a packet that is not whole."""
         return len(self._rest)
+
+
+def _place(data: bytes, begin: int) -> tuple[int, int]:
+    """Where the packet whose length stands there begins and ends, which is behind the data if not
+    all of it is there. Raises BitstreamError if it is longer than any may be."""
+    head = data[begin : begin + _LENGTH_BYTES]
+    if all(byte >= 0x80 for byte in head):
+        if len(head) == _LENGTH_BYTES:
+            raise BitstreamError("a packet is longer than any may be")
+        return begin, len(data) + 1
+    length, start = read_varint(data, begin)
+    if length > _MOST_BYTES:
+        raise BitstreamError(f"a packet has {length} bytes, expected at most {_MOST_BYTES}")
+    return start, start + length

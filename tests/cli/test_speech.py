@@ -98,7 +98,62 @@ def test_silence_goes_live_as_few_packets_with_dtx():
     back = run("decompress", "-", "-", "--pcm", "s16le", data=few).stdout_bytes
     every = run("decompress", "-", "-", "--pcm", "s16le", data=whole).stdout_bytes
     assert len(back) == len(every)
-    assert np.abs(np.frombuffer(back, "<i2")[10_000:40_000]).max() <= 20
+    assert np.abs(np.frombuffer(back, "<i2")[10_000:39_500]).max() <= 20
+
+
+def test_what_was_heard_before_lengths_are_lost_is_kept(tmp_path, codec, talk):
+    raw = ["--rate", 16_000, *MODEL]
+    packets = run("compress", "-", "-", *raw, data=talk.tobytes()).stdout_bytes
+    back = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=packets).stdout_bytes
+    broken = packets + b"\xff" * 20
+    found = run("decompress", "-", tmp_path / "a.wav", *MODEL, data=broken, code=1)
+    assert "longer than any may be: what came before is kept" in found.stderr
+    (tmp_path / "kept.eae").write_bytes(broken)
+    run("decompress", tmp_path / "kept.eae", tmp_path / "b.wav", *MODEL, code=1)
+    for name in ("a.wav", "b.wav"):
+        kept, _ = media.read_audio(tmp_path / name)
+        assert np.array_equal(np.rint(kept * 32768), np.frombuffer(back, "<i2"))
+
+
+def test_a_recording_of_any_rate_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
+    for sample, data in (("s16le", talk), ("f32le", (talk / 32768).astype("<f4"))):
+        there = ["--rate", 8_000, "--pcm", sample, "--force", *MODEL]
+        said = run("compress", "-", tmp_path / "o.eae", *there, data=data.tobytes()).output
+        audio = codec.decompress((tmp_path / "o.eae").read_bytes())
+        assert len(audio) == 2 * len(talk) and "1.00 s" in said
+        assert audio.dtype == ("int16" if sample == "s16le" else "float32")
+
+
+@pytest.mark.parametrize("kind", ["file", "stream"])
+def test_speech_does_not_become_a_picture(tmp_path, codec, talk, kind):
+    live = run("compress", "-", "-", "--rate", 16_000, *MODEL, data=talk.tobytes()).stdout_bytes
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.eae").write_bytes(live if kind == "stream" else codec.compress(talk))
+    for arguments in (
+        (tmp_path / "in" / "a.eae", tmp_path / "a.png"),
+        (tmp_path / "in", tmp_path / "out"),
+        (tmp_path / "in" / "a.eae", "-"),
+    ):
+        said = run("decompress", *arguments, code=1).stderr
+        assert "the file holds speech: expected OUT to end in .wav, or --to wav" in said
+
+
+def test_a_picture_or_a_series_does_not_become_sound(tmp_path):
+    (tmp_path / "photo.eae").write_bytes(edgeae.load("photo-codec").compress(_gray()))
+    (tmp_path / "exact.eae").write_bytes(
+        edgeae.load("photo-codec").compress(_gray(), lossless=True)
+    )
+    (tmp_path / "ecg.eae").write_bytes(
+        edgeae.load("ecg-codec").compress(np.zeros(99, np.float32), sample_rate=360)
+    )
+    for name, what in (("photo", "an image"), ("exact", "an image"), ("ecg", "a series")):
+        found = run("decompress", tmp_path / f"{name}.eae", tmp_path / "o.wav", code=1)
+        assert f"the file holds {what}: expected OUT to end in" in found.stderr
+    assert not (tmp_path / "o.wav").exists()
+
+
+def _gray():
+    return np.zeros((16, 16, 3), np.uint8)
 
 
 def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
@@ -122,7 +177,7 @@ def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
         (["compress", "-", "-", "--rate", "16000", "--max-bytes", "9"], b"", 2, "live stream"),
         (["compress", "-", "o.eae", "--rate", "16000", "--dtx"], b"\0", 2, "live from - to -"),
         (["compress", "talk.wav", "o.eae", "--dtx"], None, 2, "live from - to -"),
-        (["compress", "-", "o.eae", "--rate", "8000"], b"\0" * 640, 1, "expected 16000"),
+        (["compress", "-", "-", "--rate", "8000"], b"\0" * 640, 1, "8000 Hz, expected 16000"),
         (["compress", "-", "o.eae", "--rate", "16000"], b"", 1, "no audio came"),
         (["compress", "-", "o.wav", "--rate", "16000"], b"\0", 2, "ends in .eae"),
         (["compress", "-", "o.eae", "--rate", "16000", "--log", "l.csv"], b"", 2, "for files"),

@@ -1,0 +1,24 @@
+"""Whether what an .eae file holds can become what it is asked to become."""
+
+from __future__ import annotations
+
+from edgeae.errors import BitstreamError
+from edgeae.loading import file_info
+from edgeae.signal.speech_pipe import MAGIC
+
+__all__ = ["check_kind"]
+
+# What a file of a kind is called, and a suffix that it may get.
+_KINDS = {"image": ("an image", "png"), "signal": ("a series", "csv"), "audio": ("speech", "wav")}
+
+
+def check_kind(blob: bytes, *kinds: str) -> None:
+    """BitstreamError if a file, or a live stream that was kept, holds another kind of data."""
+    kind = "audio" if blob.startswith(MAGIC) else file_info(blob)["kind"]
+    if kind in kinds or kind not in _KINDS:
+        return
+    what, suffix = _KINDS[kind]
+    advice = f"expected OUT to end in .{suffix}, or --to {suffix} for a folder"
+    if kind == "audio":
+        advice += ", or --pcm for -"
+    raise BitstreamError(f"the file holds {what}: {advice}")
