@@ -251,6 +251,8 @@ class SpeechCodec:
         if dtype not in ("float32", "float64", "int16"):
             raise ValueError(f"dtype is {dtype!r}, expected float32, float64 or int16")
         number = whole_number(number, "number", 0, 127)
+        if not isinstance(dtx, bool):
+            raise TypeError(f"dtx is {dtx!r}, expected True or False")
         shape = (0,) if channels is None else (0, count)
         example = np.zeros(shape, dtype)
         header = self._header(example, level_of_quality(quality), 0, frames, 1)

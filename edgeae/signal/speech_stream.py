@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from edgeae.coding.container import as_bytes
 from edgeae.coding.rate import LEVELS
 from edgeae.errors import BitstreamError
 from edgeae.exclusive import Exclusive
@@ -17,7 +18,7 @@ from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_header import Header
 from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, check_audio
-from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, SILENT, Ear, Voice
+from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, RATE_HZ, SILENT, Ear, Voice
 
 __all__ = [
     "FRAMES_OF_A_GRAPH",
@@ -221,6 +222,9 @@ class SpeechSender:
         self._dtx, self._silent, self._unsent = dtx, 0, 0
         self._exclusive = Exclusive()
 
+    def __repr__(self) -> str:
+        return _told("SpeechSender", len(self._listeners), self._frames)
+
     def send(self, audio: Array) -> list[bytes]:
         """The packets that are complete with this audio, (samples,) or (samples, channels).
 
@@ -297,17 +301,23 @@ class SpeechReceiver:
         self._number = 0
         self._exclusive = Exclusive()
 
+    def __repr__(self) -> str:
+        return _told("SpeechReceiver", self.channels, self._frames)
+
     def receive(self, packet: bytes) -> Array:
         """The audio of a packet, behind that of those before it that did not come.
 
-        Nothing of one that comes again, or after it was given up.
+        Nothing of one that comes again, or after it was given up. Numbers go round after 128
+        packets: behind a gap of more than 64 that `lost` was not told of, as many more may be
+        taken for such ones.
 
         Raises:
+            TypeError: packet is no bytes.
             BitstreamError: damaged, of another stream, or not what a writer makes. It can be
                 counted as lost.
         """
         with self._exclusive:
-            low, block = file.read_block_packet(packet, self._opening.check)
+            low, block = file.read_block_packet(as_bytes(packet), self._opening.check)
             ahead = (low - self._number) % _ROUND
             if ahead >= _MOST_AHEAD:
                 return self._joined([np.zeros((0, FRAME_SAMPLES), np.float32)] * self.channels)
@@ -345,3 +355,10 @@ def floating(audio: Array) -> Floats:
     columns = checked if checked.ndim == 2 else checked[:, None]
     samples = columns.astype(np.float32)
     return samples / np.float32(32768) if checked.dtype.kind == "i" else samples
+
+
+def _told(name: str, channels: int, frames: int) -> str:
+    # From a sample in to the same sample out: a packet's frames, and the one that completes them.
+    delay = 20 * (frames + 1)
+    many = f"{channels} channel{'s' if channels > 1 else ''}"
+    return f"<{name}: {many} at {RATE_HZ} Hz, packets of {20 * frames} ms, {delay} ms delay>"

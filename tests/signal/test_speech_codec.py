@@ -190,6 +190,16 @@ def test_pieces_of_a_stream_that_cannot_be_are_refused(codec, talk):
         codec.listen(packets[0])
     with pytest.raises(ValueError, match="audio has 1 channels, expected 2"):
         sender.send(talk)
+    for wrong in (None, "ab", np.frombuffer(packets[1], np.uint8)):
+        with pytest.raises(TypeError, match="expected bytes"):
+            receiver.receive(wrong)
+    assert receiver.receive(bytearray(packets[1])).shape == (640, 2)
+    assert repr(receiver) == (
+        "<SpeechReceiver: 2 channels at 16000 Hz, packets of 40 ms, 60 ms delay>"
+    )
+    assert "<SpeechSender: 1 channel at" in repr(codec.stream())
+    with pytest.raises(TypeError, match="dtx is 'no'"):
+        codec.stream(dtx="no")
 
 
 def test_damage_is_found_and_strangers_are_refused_by_name(codec, talk):
