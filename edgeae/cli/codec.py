@@ -118,8 +118,11 @@ def compress(
     if series and (strip or psnr or large or effort):
         raise UsageError("--strip, --psnr, --large and --effort are for images")
     if talk:
-        if lossless is not None or max_error is not None or strip or psnr or large or effort:
-            raise UsageError("speech takes --quality or --max-bytes and no other bound")
+        if lossless is not None or strip or psnr or large or effort:
+            raise UsageError(
+                "--lossless, --lossy, --strip, --psnr, --large and --effort are not for speech, "
+                "which takes --quality or --max-bytes"
+            )
         speech.check_pipes(sources, target, raw, max_bytes)
     if items and (lossless is not None or strip or psnr or large or effort):
         raise UsageError(
