@@ -29,7 +29,8 @@ def info(source: bytes | str | Path) -> dict[str, Any]:
         array without a channel axis), "quality" (1 to 9), "level", "lossless" and "bits_per_pixel";
         the id, quality and level of a file that keeps its image exactly are None. For a signal, or
         speech (kind "audio"), what `edgeae.signal.codec.file_info` says, "seconds",
-        "bits_per_sample" and "bits_per_second", of all channels together.
+        "bits_per_sample" and "bits_per_second", of all channels together. For a live stream of
+        speech that was kept what `edgeae.signal.speech_codec.file_info` says.
         Of a model {"what": "model", "name", "version", "task", "kind", "id", "codec_id",
         "directory", "bytes", "layout", "graphs", "files", "figures", "provenance"}.
 

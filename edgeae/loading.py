@@ -87,12 +87,14 @@ DOORS: dict[tuple[str, str], Door] = {
         files="edgeae.cli.signal_files",
         magics=(b"\x89EAS\r\n\x1a\n", b"\x89s"),
     ),
-    # Its files are those of signals, whose codec reads what their headers say.
+    # Its files are those of signals, whose codec reads what their headers say; its own are live
+    # streams that were kept.
     ("codec", "audio"): Door(
         module="edgeae.signal.speech_codec",
         name="SpeechCodec",
         trials="edgeae.bench.speech_codec",
         files="edgeae.cli.speech_files",
+        magics=(b"\x89p",),
     ),
     ("denoiser", "audio"): Door(
         module="edgeae.signal.denoiser",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from edgeae.errors import BitstreamError
 from edgeae.loading import file_info
-from edgeae.signal.speech_pipe import MAGIC
 
 __all__ = ["check_kind"]
 
@@ -14,7 +13,7 @@ _KINDS = {"image": ("an image", "png"), "signal": ("a series", "csv"), "audio": 
 
 def check_kind(blob: bytes, *kinds: str) -> None:
     """BitstreamError if a file, or a live stream that was kept, holds another kind of data."""
-    kind = "audio" if blob.startswith(MAGIC) else file_info(blob)["kind"]
+    kind = file_info(blob)["kind"]
     if kind in kinds or kind not in _KINDS:
         return
     what, suffix = _KINDS[kind]

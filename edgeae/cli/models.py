@@ -138,6 +138,8 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
     coded = [("codec", made_by), ("codec id", told["codec_id"])]
     if told.get("lossless"):
         coded = [("codec", "none is needed")]
+    if "packet_seconds" in told:
+        coded = [("codec", "named by a checksum alone")]
     # Of what is kept exactly there is none.
     quality = "exact" if told["quality"] is None else f"{told['quality']:g} of 1 to 9"
     rows = [("file", path), ("bytes", f"{told['bytes']:,}")]
@@ -148,16 +150,22 @@ def _show_file(path: str, told: dict[str, Any]) -> None:
             ("bits per pixel", f"{told['bits_per_pixel']:.3f}"),
         ]
     if told["kind"] in ("audio", "signal"):
-        what = "speech" if told["kind"] == "audio" else "signal"
-        channels = terminal.count(max(1, told["channels"]), "channel")
-        rows += [
-            (what, f"{told['seconds']:.2f} s, {told['sample_rate_hz']:g} Hz, {channels}"),
-            ("bits per second", f"{told['bits_per_second']:,.0f}"),
-        ]
+        rows += _sound_rows(told)
     if told["kind"] == "items":
         rows.append(("items", f"{told['items'] or 'one'}, {told['dtype']}"))
     rows += [("quality", quality), *coded]
     terminal.table(("", ""), rows, wrapped=1)
+
+
+def _sound_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is told of a signal, of speech, or of a live stream of it that was kept."""
+    what = "speech" if told["kind"] == "audio" else "signal"
+    channels = terminal.count(max(1, told["channels"]), "channel")
+    samples = f"{told['sample_rate_hz']:g} Hz, {channels}"
+    if "packet_seconds" in told:
+        return [(what, f"live, packets of {1000 * told['packet_seconds']:g} ms, {samples}")]
+    length = (what, f"{told['seconds']:.2f} s, {samples}")
+    return [length, ("bits per second", f"{told['bits_per_second']:,.0f}")]
 
 
 def _show_card(model: str) -> None:

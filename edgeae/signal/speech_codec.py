@@ -19,7 +19,13 @@ import numpy.typing as npt
 from edgeae.bundle import Bundle, find, reopened
 from edgeae.coding.container import as_bytes
 from edgeae.coding.latent import Port, expect_ports
-from edgeae.coding.rate import DEFAULT_QUALITY, LEVELS, finest_that_fits, level_of_quality
+from edgeae.coding.rate import (
+    DEFAULT_QUALITY,
+    LEVELS,
+    finest_that_fits,
+    level_of_quality,
+    quality_of_level,
+)
 from edgeae.coding.single_lane import FineTables
 from edgeae.errors import BitstreamError, BundleError, UnknownCodec
 from edgeae.opening import graph_of, report_of
@@ -27,11 +33,12 @@ from edgeae.providers import Provider
 from edgeae.runtime import CPU, Graph
 from edgeae.signal import codec_file as file
 from edgeae.signal.codec_blocks import LatentCoder
-from edgeae.signal.codec_header import Header, Limits
+from edgeae.signal.codec_header import Header, Limits, read_body
 from edgeae.signal.codec_latent import TABLE_BYTES, tables_at
 from edgeae.signal.contexts import Symbols
 from edgeae.signal.samples import as_given, whole_number
 from edgeae.signal.speech_contexts import SpeechContexts
+from edgeae.signal.speech_pipe import PacketSplitter
 from edgeae.signal.speech_signal import (
     BINS,
     CANDIDATES,
@@ -49,7 +56,7 @@ from edgeae.signal.speech_stream import (
     floating,
 )
 
-__all__ = ["SpeechCodec"]
+__all__ = ["SpeechCodec", "file_codec_id", "file_info"]
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
@@ -377,6 +384,45 @@ class SpeechCodec:
                 takes += floats((1, known, 1, None))
             expect_ports(graph, takes=takes, gives=[("int32", (1, own, 1, None))] * 2)
             known += own
+
+
+def file_codec_id(data: bytes, **_: Any) -> bytes:
+    """Raises BitstreamError: a live stream that was kept names its codec by a checksum alone."""
+    _opening_header(data)
+    raise BitstreamError(
+        "this is a live stream of speech that was kept, no file: `edgeae decompress` restores it "
+        "to a .wav, or SpeechCodec.listen packet by packet"
+    )
+
+
+def file_info(data: bytes) -> dict[str, Any]:
+    """What opens a live stream that was kept: {"kind": "audio", "packet_seconds", "channels",
+    "sample_rate_hz", "dtype", "quality", "level", "codec_id": None}.
+
+    `channels` are 0 for (samples,). Only the beginning need be there. Raises BitstreamError.
+    """
+    header = _opening_header(data)
+    return {
+        "kind": "audio",
+        "packet_seconds": header.block_steps * 16 / RATE_HZ,
+        "channels": 0 if header.flat else header.channels,
+        "sample_rate_hz": header.sample_rate_hz,
+        "dtype": header.dtype,
+        "quality": quality_of_level(header.level),
+        "level": header.level,
+        "codec_id": None,
+    }
+
+
+def _opening_header(data: bytes) -> Header:
+    """The header of a live stream in bytes, whose checksum only its codec can check."""
+    packets = PacketSplitter().feed(data)
+    if not packets:
+        raise BitstreamError("the live stream ends before it begins")
+    header, _ = read_body(packets[0], 1, b"", _LIMITS)
+    if not header.of_speech:
+        raise BitstreamError("the stream's header is not one of speech")
+    return header
 
 
 def _frames_of(samples: int) -> int:

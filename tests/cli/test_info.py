@@ -14,6 +14,7 @@ import edgeae
 from edgeae.cli import terminal
 from edgeae.cli.app import app
 from edgeae.errors import BitstreamError, BundleError, MediaError
+from edgeae.signal.speech_pipe import MAGIC, framed
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,26 @@ def test_a_file_of_speech_is_called_so_with_its_length_and_rate(tmp_path):
     said = run("info", tmp_path / "talk.eae").stdout
     assert "speech " in said and "0.25 s, 16000 Hz, 2 channels" in said
     assert f"{32 * len(blob):,}" in said
+
+
+def test_a_live_stream_that_was_kept_is_told_and_cut_off_is_refused(tmp_path):
+    codec = edgeae.load(Path(__file__).parent.parent / "golden" / "tiny-speech-codec")
+    sender = codec.stream(channels=2, quality=3, packet_frames=3)
+    packets = [sender.opening, *sender.send(np.zeros((4000, 2), np.float32))]
+    blob = MAGIC + b"".join(map(framed, packets))
+    (tmp_path / "kept.eae").write_bytes(blob)
+    said = run("info", tmp_path / "kept.eae").stdout
+    assert "live, packets of 60 ms, 16000 Hz, 2 channels" in said and "3 of 1 to 9" in said
+    told = edgeae.info(blob)
+    assert (told["kind"], told["codec_id"], told["packet_seconds"]) == ("audio", None, 0.06)
+    with pytest.raises(BitstreamError, match=r"live stream .* that was kept, no file"):
+        edgeae.decompress(blob)
+    for end in range(1, len(MAGIC + framed(sender.opening))):
+        with pytest.raises(BitstreamError):
+            edgeae.info(blob[:end])
+    for begin in (b"\x89p\x02ab", b"\x89p\xff\xff\xff", b"\x89p\0"):
+        with pytest.raises(BitstreamError):
+            edgeae.info(begin)
 
 
 def test_a_signal_that_is_kept_exactly_has_a_length_and_no_quality(tmp_path):
