@@ -49,8 +49,9 @@ FRAMES_OF_A_GRAPH = 8
 _TOGETHER = 64
 # Numbers of packets go round after so many.
 _ROUND = 128
-# The longest gap that is filled, in packets: numbers that lie further ahead are older ones.
-_MOST_AHEAD = 64
+# The longest gap that is filled, in packets: numbers that lie further ahead are older ones, unless
+# so many come that follow each other: then the gap was longer than numbers tell.
+_MOST_AHEAD, _GONE_ON = 64, 8
 
 
 class SpeechModel(Protocol):
@@ -299,6 +300,8 @@ class SpeechReceiver:
         self._flat = header.flat
         self._speakers = [Speaker(model, header.level) for _ in range(header.channels)]
         self._number = 0
+        # Of packets that count as older ones: the number after the last, and how many in a row.
+        self._older, self._older_count = 0, 0
         self._exclusive = Exclusive()
 
     def __repr__(self) -> str:
@@ -307,9 +310,9 @@ class SpeechReceiver:
     def receive(self, packet: bytes) -> Array:
         """The audio of a packet, behind that of those before it that did not come.
 
-        Nothing of one that comes again, or after it was given up. Numbers go round after 128
-        packets: behind a gap of more than 64 that `lost` was not told of, as many more may be
-        taken for such ones.
+        Nothing of one that comes again, or after it was given up. But eight of those that follow
+        each other mean a gap of more than 64 packets that `lost` was not told of: the eighth and
+        what follows is said, without a filling.
 
         Raises:
             TypeError: packet is no bytes.
@@ -319,6 +322,8 @@ class SpeechReceiver:
         with self._exclusive:
             low, block = file.read_block_packet(as_bytes(packet), self._opening.check)
             ahead = (low - self._number) % _ROUND
+            if ahead >= _MOST_AHEAD and self._gone_on(low):
+                self._number, ahead = low, 0
             if ahead >= _MOST_AHEAD:
                 return self._joined([np.zeros((0, FRAME_SAMPLES), np.float32)] * self.channels)
             coder, symbols = self._coder, []
@@ -334,6 +339,7 @@ class SpeechReceiver:
                 missing = speaker.conceal(ahead * self._frames)
                 said.append(np.concatenate([missing, speaker.speak(one)]))
             self._number = (self._number + ahead + 1) % _ROUND
+            self._older_count = 0
             return self._joined(said)
 
     def lost(self, packets: int = 1) -> Array:
@@ -343,6 +349,12 @@ class SpeechReceiver:
                 raise ValueError(f"packets is {packets!r}, expected 0 to {_MOST_AHEAD}")
             self._number = (self._number + packets) % _ROUND
             return self._joined([s.conceal(packets * self._frames) for s in self._speakers])
+
+    def _gone_on(self, low: int) -> bool:
+        """Whether a packet that counts as an older one is of a stream that went on in a gap."""
+        follows = self._older_count > 0 and low == self._older
+        self._older, self._older_count = (low + 1) % _ROUND, 1 + self._older_count * follows
+        return self._older_count >= _GONE_ON
 
     def _joined(self, said: Sequence[Floats]) -> Array:
         """Audio of all channels as the sender had it."""
