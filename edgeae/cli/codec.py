@@ -72,6 +72,16 @@ def compress(
         bool,
         typer.Option("--large", help="Write a file that is read with --large alone, if need be."),
     ] = False,
+    packet_ms: Annotated[
+        int | None,
+        typer.Option(
+            min=20,
+            max=2000,
+            help="Of speech from - to -: how long packets are, a multiple of 20. Longer ones take "
+            "fewer bits and are later. By default 40.",
+            show_default=False,
+        ),
+    ] = None,
     dtx: Annotated[
         bool,
         typer.Option(
@@ -107,8 +117,8 @@ def compress(
     items = options.is_autoencoder(model)
     raw = speech.Raw(rate, channels, pcm)
     talk = not items and speech.is_speech(sources, model, raw)
-    if dtx and not (talk and sources == ["-"] and target == "-"):
-        raise UsageError("--dtx is for speech that goes live from - to -")
+    if (dtx or packet_ms) and not (talk and sources == ["-"] and target == "-"):
+        raise UsageError("--dtx and --packet-ms are for speech that goes live from - to -")
     series = not items and not talk and _are_series(sources)
     bounds = (quality, max_bytes, max_error)
     if series and sum(bound is not None for bound in bounds) + bool(lossless) > 1:
@@ -150,7 +160,8 @@ def compress(
     elif talk:
         if sources == ["-"]:
             settings.refuse_pipe()
-            speech.compress_pipe(loading, target, raw, quality, max_bytes, dtx=dtx, force=force)
+            live = speech.Live(packet_ms or 40, dtx=dtx)
+            speech.compress_pipe(loading, target, raw, live, quality, max_bytes, force=force)
             return
         suffixes, what = media.AUDIO_SUFFIXES, "audio file"
         work = speech.compress_work(loading, quality, max_bytes)

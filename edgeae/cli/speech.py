@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from edgeae.batch import Loading
 
 __all__ = [
+    "Live",
     "Raw",
     "check_pipes",
     "compress_pipe",
@@ -38,6 +39,18 @@ class Raw:
     def given(self) -> bool:
         """Whether they say anything."""
         return any(part is not None for part in (self.rate, self.channels, self.pcm))
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the options say of live packets. Raises UsageError for a length that none can have."""
+
+    packet_ms: int
+    dtx: bool
+
+    def __post_init__(self) -> None:
+        if self.packet_ms % 20:
+            raise UsageError(f"--packet-ms is {self.packet_ms}, expected a multiple of 20")
 
 
 def is_speech(sources: list[str], model: str | None, raw: Raw) -> bool:
@@ -88,10 +101,10 @@ def compress_pipe(
     loading: Loading,
     target: str,
     raw: Raw,
+    live: Live,
     quality: float | None,
     max_bytes: int | None,
     *,
-    dtx: bool,
     force: bool,
 ) -> None:
     """Compresses what comes through -, to a file or live to -."""
@@ -112,7 +125,9 @@ def compress_pipe(
         sample = (raw.pcm or Pcm.s16le).value
         asked = audio_files.RawAudio(raw.rate, raw.channels or 1, sample)
     options.load_for(loading, "codec", kind="audio")
-    how = speech_files.Compression(loading, quality, max_bytes, dtx=dtx)
+    how = speech_files.Compression(
+        loading, quality, max_bytes, packet_frames=live.packet_ms // 20, dtx=live.dtx
+    )
     try:
         speech_files.compress_pipe(how, out, asked)
     except audio_files.UnknownSamples as error:

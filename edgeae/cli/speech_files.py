@@ -51,11 +51,13 @@ Block = NDArray[Any]
 
 @dataclass(frozen=True)
 class Compression:
-    """How to compress speech: a quality or a budget in bytes, live also without its silence."""
+    """How to compress speech: a quality or a budget in bytes; live in packets of so many frames,
+    also without its silence."""
 
     loading: Loading
     quality: float | None = None
     max_bytes: int | None = None
+    packet_frames: int = 2
     dtx: bool = False
 
 
@@ -99,7 +101,7 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
 def compress_pipe(how: Compression, target: Path, asked: RawAudio | None) -> None:
     """Compresses audio that comes through stdin, raw samples or a WAV, until it ends.
 
-    To a file as a whole; to stdout live, of 16 kHz, in packets of 40 ms. Ctrl-C, TERM and HUP are
+    To a file as a whole; to stdout live, of 16 kHz, in packets. Ctrl-C, TERM and HUP are
     its end; what came before is kept.
 
     Raises:
@@ -179,6 +181,7 @@ def _send(how: Compression, raw: RawAudio, blocks: Iterator[Block]) -> None:
             channels=None if raw.channels == 1 else raw.channels,
             dtype="int16" if raw.sample == "s16le" else "float32",
             quality=DEFAULT_QUALITY if how.quality is None else how.quality,
+            packet_frames=how.packet_frames,
             dtx=how.dtx,
         )
     pipes.write_binary(MAGIC + framed(sender.opening))

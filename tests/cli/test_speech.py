@@ -101,6 +101,15 @@ def test_silence_goes_live_as_few_packets_with_dtx():
     assert np.abs(np.frombuffer(back, "<i2")[10_000:39_500]).max() <= 20
 
 
+def test_longer_packets_are_fewer_and_take_fewer_bytes(codec, talk):
+    raw = ["--rate", 16_000, *MODEL]
+    short = run("compress", "-", "-", *raw, data=talk.tobytes()).stdout_bytes
+    long = run("compress", "-", "-", *raw, "--packet-ms", 100, data=talk.tobytes()).stdout_bytes
+    sender = codec.stream(dtype="int16", packet_frames=5)
+    packets = [sender.opening, *sender.send(talk), *sender.end()]
+    assert PacketSplitter().feed(long) == packets and len(long) < len(short)
+
+
 def test_what_was_heard_before_lengths_are_lost_is_kept(tmp_path, codec, talk):
     raw = ["--rate", 16_000, *MODEL]
     packets = run("compress", "-", "-", *raw, data=talk.tobytes()).stdout_bytes
@@ -177,6 +186,8 @@ def test_a_wav_through_a_pipe_becomes_a_file(tmp_path, codec, talk):
         (["compress", "-", "-", "--rate", "16000", "--max-bytes", "9"], b"", 2, "live stream"),
         (["compress", "-", "o.eae", "--rate", "16000", "--dtx"], b"\0", 2, "live from - to -"),
         (["compress", "talk.wav", "o.eae", "--dtx"], None, 2, "live from - to -"),
+        (["compress", "talk.wav", "o.eae", "--packet-ms", "60"], None, 2, "live from - to -"),
+        (["compress", "-", "-", "--rate", "16000", "--packet-ms", "50"], b"", 2, "multiple of 20"),
         (["compress", "-", "-", "--rate", "8000"], b"\0" * 640, 1, "8000 Hz, expected 16000"),
         (["compress", "-", "o.eae", "--rate", "16000"], b"", 1, "no audio came"),
         (["compress", "-", "o.wav", "--rate", "16000"], b"\0", 2, "ends in .eae"),
