@@ -42,12 +42,16 @@ _STRETCH = 20
 _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309
 
 
-def loudness_shortfall(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+def loudness_shortfall(
+    estimate: torch.Tensor, reference: torch.Tensor, *, forgive_tilt: bool = True
+) -> torch.Tensor:
     """Opinion scores lost, float32 (batch,), about 0 to 5, differentiable: 0 for equal audio.
 
     Args:
         estimate, reference: audio, float32 (batch, samples) at 16 kHz; a row of the reference that
             is silent counts as 0.
+        forgive_tilt: as PESQ does, which does not mind another color of the whole. A codec would
+            take that for leave to have any.
     """
     bands, width = _bands(reference.device, reference.dtype)
     window = torch.hann_window(_WINDOW, dtype=reference.dtype, device=reference.device)
@@ -64,7 +68,8 @@ def loudness_shortfall(estimate: torch.Tensor, reference: torch.Tensor) -> torch
         (spectrum * (_LISTENING_POWER / level)[:, None, None]) @ bands
         for spectrum, level in zip(spectra, levels, strict=True)
     )
-    power_r = power_r * _tilt(power_e, power_r)
+    if forgive_tilt:
+        power_r = power_r * _tilt(power_e, power_r)
     audible = _audible(power_r).sum(-1)
     power_e = power_e * _gains(_audible(power_e).sum(-1), audible)[..., None]
     loudness_e, loudness_r = (_loudness(power) for power in (power_e, power_r))
