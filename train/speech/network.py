@@ -39,7 +39,7 @@ class SpeechNetwork:
     keeps, the share `forgetting` is lost with every hop, so that hours of steady noise cannot carry
     it to where no training segment has been. The lowest `filter_bands` bands, if any, have complex
     taps: on the bin itself in the last `filter_frames` frames, and on its two neighbours. Bins
-    below `lowest_bin` lie under every voice and are silenced.
+    below `lowest_bin` are silenced: noise there costs much and is not heard.
     """
 
     window_samples: int = 512
