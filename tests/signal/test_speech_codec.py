@@ -163,7 +163,9 @@ def test_silence_is_sent_now_and_then_with_dtx_and_what_follows_it_begins_at_onc
     whole = codec.listen(sender.opening)
     known = np.concatenate([whole.receive(packet) for packet in all_packets])
     after = slice(320 * 200, 320 * 205)
-    assert np.square(heard[after]).sum() == pytest.approx(np.square(known[after]).sum(), rel=0.3)
+    energy = np.square(heard[after]).sum()
+    assert energy == pytest.approx(np.square(audio[320 * 199 : 320 * 204]).sum(), rel=0.3)
+    assert energy > 0.9 * np.square(known[after]).sum()
     assert len(quiet.send(np.zeros(320 * 20, np.float32))) == 8 and len(quiet.end()) == 1
 
 
