@@ -106,8 +106,7 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
         for block in _cleaned_file(how, source, timing):
             writer.write(block)
     media.keep_time(job.source, job.target)
-    read_bytes = len(source) if isinstance(source, bytes) else job.source.stat().st_size
-    sizes = read_bytes, job.target.stat().st_size
+    sizes = pipes.read_size(job.source, source), job.target.stat().st_size
     notes = "; ".join((*audio.notes, *writer.notes)) or None
     return Done(f"{job.source} -> {job.target}  {timing}", *sizes, notes)
 
@@ -211,7 +210,7 @@ class _Timing:
     def __str__(self) -> str:
         rate_hz, channels = self.audio.rate_hz, self.audio.channels
         seconds = self._frames / rate_hz
-        text = f"{seconds:.2f} s, {rate_hz} Hz, {channels} channel{'s' if channels > 1 else ''}"
+        text = f"{seconds:.2f} s, {rate_hz} Hz, {terminal.count(channels, 'channel')}"
         if seconds >= _LEAST_TIMED_S:
             text += f"  real-time factor {self._busy_s / seconds:.3f}"
         if self.delay_samples is not None:

@@ -370,8 +370,7 @@ def _plan(sources: list[str], target: str, **how: Any) -> Plan:
             raise UsageError("OUT is a terminal, expected - to lead into a pipe or a file")
         return batch.Plan([batch.Job(paths[0], out)], [], many=False)
     if sources == ["-"]:
-        if options.names_folder(target) or out.is_dir():
-            raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
+        options.refuse_folder(target)
         return batch.Plan([batch.Job(paths[0], out)], [], many=False)
     into_folder = options.into_folder(sources, target)
     plan: Plan = options.checked(batch.plan, paths, out, into_folder=into_folder, **how)

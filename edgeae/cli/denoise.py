@@ -270,8 +270,7 @@ def _through_pipe(
         audio_files.denoise_to_pipe(how, Path(sources[0]), sample)
         return
     if out != Path("-"):
-        if options.names_folder(target) or out.is_dir():
-            raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
+        options.refuse_folder(target)
         options.checked(media.audio_subtype, out, "PCM_16")
         folder.refuse_existing(out, force=force)
     asked = None if rate is None else audio_files.RawAudio(rate, channels or 1, sample)

@@ -30,6 +30,7 @@ __all__ = [
     "load_for",
     "loading",
     "names_folder",
+    "refuse_folder",
     "refuse_empty",
 ]
 
@@ -204,6 +205,12 @@ def into_folder(sources: Sequence[str], target: str) -> bool:
             f"OUT is {target}, expected a folder for {len(sources)} inputs: end a new one in /"
         )
     return named
+
+
+def refuse_folder(target: str) -> None:
+    """UsageError if OUT is a folder, where a recording or a picture comes from -."""
+    if names_folder(target) or Path(target).is_dir():
+        raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
 
 
 def job_count(text: str, *, threads: int) -> int:

@@ -14,8 +14,17 @@ from typing import Any
 from edgeae import media
 from edgeae.cli import terminal
 from edgeae.errors import MediaError
+from edgeae.media.files import Source
 
-__all__ = ["PIPE", "live_input", "name", "read_bytes", "write_binary", "write_bytes"]
+__all__ = [
+    "PIPE",
+    "live_input",
+    "name",
+    "read_bytes",
+    "read_size",
+    "write_binary",
+    "write_bytes",
+]
 
 PIPE = Path("-")
 READ_BYTES = 1 << 16
@@ -40,6 +49,11 @@ def read_bytes(path: Path) -> bytes:
     if len(data) > MAX_BYTES:
         raise MediaError(f"more than {MAX_BYTES:,} bytes came through -")
     return data
+
+
+def read_size(path: Path, source: Source) -> int:
+    """How many bytes a file has, of which `media.rereadable` gave the source."""
+    return len(source) if isinstance(source, bytes) else path.stat().st_size
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -114,11 +114,10 @@ def compress_pipe(
     if target == "-":
         if sys.stdout is not None and sys.stdout.isatty():
             raise UsageError("OUT is a terminal, expected - to lead into a pipe or a file")
-    elif options.names_folder(target) or out.is_dir():
-        raise UsageError(f"OUT is the folder {target}, expected a file for what comes from -")
-    elif out.suffix.lower() != ".eae":
-        raise UsageError(f"OUT is {out}, expected a name that ends in .eae")
     else:
+        options.refuse_folder(target)
+        if out.suffix.lower() != ".eae":
+            raise UsageError(f"OUT is {out}, expected a name that ends in .eae")
         folder.refuse_existing(out, force=force)
     asked = None
     if raw.rate is not None:

@@ -88,7 +88,7 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     samples = _at_16_khz(audio, rate_hz, whole=about.subtype in _WHOLE)
     blob = _compressed(how, samples)
     pipes.write_bytes(job.target, blob)
-    read_bytes = len(source) if isinstance(source, bytes) else job.source.stat().st_size
+    read_bytes = pipes.read_size(job.source, source)
     line = (
         f"{job.source} -> {pipes.name(job.target, 'stdout')}"
         f"  {read_bytes:,} -> {len(blob):,} bytes  {_length(blob, samples)}"

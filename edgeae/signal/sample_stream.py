@@ -14,7 +14,7 @@ from edgeae.bundle import MAX_LOOKAHEAD_SAMPLES, Bundle
 from edgeae.errors import BundleError, EdgeaeError
 from edgeae.exclusive import Exclusive
 from edgeae.runtime import Graph
-from edgeae.signal.samples import whole_number
+from edgeae.signal.samples import stream_repr, whole_number
 
 __all__ = ["SampleSpec", "SampleStream", "check_sample_ports", "check_samples", "sample_spec"]
 
@@ -165,9 +165,9 @@ class SampleStream:
         )
 
     def __repr__(self) -> str:
-        channels = f"{self._channels} channel{'s' if self._channels > 1 else ''}"
-        delay_ms = 1000 * self.delay / self._spec.rate_hz
-        return f"<SampleStream: {channels} at {self._spec.rate_hz} Hz, {delay_ms:.4g} ms delay>"
+        rate_hz = self._spec.rate_hz
+        delay = f"{1000 * self.delay / rate_hz:.4g} ms delay"
+        return stream_repr("SampleStream", self._channels, rate_hz, delay)
 
     def reset(self) -> None:
         """Forgets the signal: the stream is as new.

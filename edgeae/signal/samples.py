@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from edgeae.signal.stft import Floats
 
-__all__ = ["MAX_CHANNELS", "Array", "as_given", "check_audio", "whole_number"]
+__all__ = ["MAX_CHANNELS", "Array", "as_given", "check_audio", "stream_repr", "whole_number"]
 
 Array = npt.NDArray[Any]
 
@@ -93,3 +93,9 @@ def whole_number(value: Any, name: str, least: int, most: int) -> int:
     if not least <= number <= most:
         raise ValueError(f"{name} is {number}, expected {least} to {most}")
     return number
+
+
+def stream_repr(name: str, channels: int, rate_hz: int, *parts: str) -> str:
+    """What a stream says of itself: its class, channels and rate, then what is its own."""
+    many = f"{channels} channel{'s' if channels > 1 else ''}"
+    return f"<{name}: {', '.join((f'{many} at {rate_hz} Hz', *parts))}>"

@@ -17,7 +17,7 @@ from edgeae.signal import codec_file as file
 from edgeae.signal.codec_blocks import LatentCoder
 from edgeae.signal.codec_header import Header
 from edgeae.signal.contexts import Symbols
-from edgeae.signal.samples import as_given, check_audio
+from edgeae.signal.samples import as_given, check_audio, stream_repr
 from edgeae.signal.speech_signal import FRAME_SAMPLES, MIDDLE_PITCH, RATE_HZ, SILENT, Ear, Voice
 
 __all__ = [
@@ -372,5 +372,5 @@ def floating(audio: Array) -> Floats:
 def _told(name: str, channels: int, frames: int) -> str:
     # From a sample in to the same sample out: a packet's frames, and the one that completes them.
     delay = 20 * (frames + 1)
-    many = f"{channels} channel{'s' if channels > 1 else ''}"
-    return f"<{name}: {many} at {RATE_HZ} Hz, packets of {20 * frames} ms, {delay} ms delay>"
+    parts = f"packets of {20 * frames} ms", f"{delay} ms delay"
+    return stream_repr(name, channels, RATE_HZ, *parts)

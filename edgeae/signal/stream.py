@@ -11,7 +11,7 @@ from edgeae.runtime import Graph
 from edgeae.signal.full_band import FullBand, drop_oldest
 from edgeae.signal.hop_schedule import HopSchedule
 from edgeae.signal.model_step import ModelStep
-from edgeae.signal.samples import Array, as_given, check_audio, whole_number
+from edgeae.signal.samples import Array, as_given, check_audio, stream_repr, whole_number
 from edgeae.signal.spec import StreamSpec
 from edgeae.signal.stft import Floats, Spectrum, Stft
 
@@ -87,9 +87,8 @@ class Stream:
         )
 
     def __repr__(self) -> str:
-        channels = f"{self._channels} channel{'s' if self._channels > 1 else ''}"
         delay_ms = 1000 * self.delay / self._rate_hz
-        return f"<Stream: {channels} at {self._rate_hz} Hz, {delay_ms:.4g} ms delay>"
+        return stream_repr("Stream", self._channels, self._rate_hz, f"{delay_ms:.4g} ms delay")
 
     def reset(self) -> None:
         """Forgets the signal: the stream is as new.

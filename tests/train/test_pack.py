@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from speech_data import MADE
+
 from train import pack
 from train.config import config_from_dict, read_config
 from train.image.data import PhotoData, Photos
@@ -17,7 +19,7 @@ from train.image.pack import PackedPhotos
 from train.image.pack import write_pack as write_photo_pack
 from train.image.recipe import ImageRecipe
 from train.speech.corpus import read_corpus
-from train.speech.data import SpeechData, SpeechMixer
+from train.speech.data import SpeechMixer
 from train.speech.device import DeviceMixer
 from train.speech.pack import read_pack, write_pack
 from train.speech.recipe import SpeechRecipe
@@ -26,10 +28,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 CPU = torch.device("cpu")
-MADE = SpeechData(
-    speech=("synthetic",), noise=("synthetic",), cache="", segment_samples=16_000,
-    validation_mixes=6,
-)  # fmt: skip
 # Every item is speech and noise at one SNR, without rooms or clipping.
 PLAIN = dataclasses.replace(
     MADE, snr_db=(5, 5), reverberation_chance=0.0, clipping_chance=0.0, noise_only_chance=0.0,

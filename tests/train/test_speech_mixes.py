@@ -9,21 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from speech_data import MADE
+
 from train.speech.data import (
-    SpeechData,
     SpeechMixer,
     _at_speed,
     _rumble,
     _subsonic,
     noise_gain,
-)
-
-MADE = SpeechData(
-    speech=("synthetic",),
-    noise=("synthetic",),
-    cache="",
-    segment_samples=16_000,
-    validation_mixes=6,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")

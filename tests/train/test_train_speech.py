@@ -11,12 +11,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from speech_data import MADE
+
 from export.dnsmos import quality_model_file, write_quality_model
 from train.checkpoint import CheckpointError, save_checkpoint
 from train.config import ConfigError, config_from_dict, read_config
 from train.run import load_start
 from train.speech.data import (
-    SpeechData,
     SpeechMixer,
 )
 from train.speech.dnsmos import SCALES, QualityModel, quality_arrays
@@ -36,13 +37,6 @@ from train.speech.recipe import SpeechRecipe
 CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 SMALL = SpeechNetwork(
     band_widths=(8, 16), band_counts=(16, 8), channels=16, memory=12, hidden=20, wide=(0, 0)
-)
-MADE = SpeechData(
-    speech=("synthetic",),
-    noise=("synthetic",),
-    cache="",
-    segment_samples=16_000,
-    validation_mixes=6,
 )
 
 
