@@ -71,23 +71,40 @@ class Cleaning:
     live: bool = False
 
 
+# Samples without a header, by ffmpeg's names: their bits, and libsndfile's name of the like.
+_SAMPLES = {
+    "s16le": (16, "PCM_16"),
+    "s24le": (24, "PCM_24"),
+    "s32le": (32, "PCM_32"),
+    "f32le": (32, "FLOAT"),
+}
+# The same by the format and the bits in the header of a WAV.
+_WAVE_SAMPLES = {(1, 16): "s16le", (1, 24): "s24le", (1, 32): "s32le", (3, 32): "f32le"}
+
+
 @dataclass(frozen=True)
 class RawAudio:
-    """Samples without a header: 16-bit integers or 32-bit floats, little-endian, interleaved."""
+    """Samples without a header, little-endian and interleaved: signed integers of 16, 24 (in 3
+    bytes) or 32 bits, or 32-bit floats in [-1, 1]."""
 
     rate_hz: int
     channels: int = 1
     sample: str = "s16le"
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def subtype(self) -> str:
+        """What a file holds that keeps all of a sample, by libsndfile's name."""
+        return _SAMPLES[self.sample][1]
+
+    @property
+    def bits(self) -> int:
         """Of one sample."""
-        return np.dtype("<i2" if self.sample == "s16le" else "<f4")
+        return _SAMPLES[self.sample][0]
 
     @property
     def frame_bytes(self) -> int:
         """Of one sample of every channel."""
-        return int(self.dtype.itemsize * self.channels)
+        return self.bits // 8 * self.channels
 
 
 def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
@@ -112,19 +129,22 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
 
 
 def denoise_to_pipe(how: Cleaning, path: Path, sample: str) -> None:
-    """Denoises one audio file to raw samples on stdout."""
+    """Denoises one audio file to raw samples on stdout; `live` tells the timing on stderr."""
     source = media.rereadable(path)
     audio = media.audio_info(source)
     raw = RawAudio(audio.rate_hz, audio.channels, sample)
-    for block in _cleaned_file(how, source, _Timing(audio)):
+    timing = _Timing(audio)
+    for block in _cleaned_file(how, source, timing):
         pipes.write_binary(raw_samples(block, raw))
+    if how.live:
+        terminal.complain(f"{path} -> stdout  {timing}")
 
 
 def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
     """Denoises audio that comes through stdin, raw samples or a WAV, until it ends.
 
     Ctrl-C, TERM and HUP are its end; what came before is kept. `asked` says what raw samples are;
-    the header of a WAV says it of its own.
+    the header of a WAV says it of its own. `live` tells the timing on stderr.
 
     Raises:
         MediaError: nothing came, a WAV of other samples than asked for or than can be read, or NaN
@@ -137,14 +157,14 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
 
     with pipes.live_input(stopped) as data:
         raw, blocks = audio_of(data, asked)
-        with in_words_of_the_command(rate="--rate" if asked else OWN_RATE):
-            stream = loaded(how.loading).stream(
-                sample_rate=raw.rate_hz,
-                channels=raw.channels,
-                attenuation_limit_db=how.attenuation_limit_db,
-            )
+        timing = _Timing(AudioInfo(raw.rate_hz, raw.channels, None, "RAW", raw.subtype))
+        stream = _stream(how, timing, "--rate" if asked else OWN_RATE)
         with told_at_the_end(blocks) as blocks:
-            _write_cleaned(_aligned(stream, blocks, None), target, raw)
+            if how.live:
+                blocks = _of_length(blocks, _live_samples(raw.rate_hz))
+            _write_cleaned(_aligned(stream, blocks, timing), target, raw)
+            if how.live:
+                terminal.complain(f"stdin -> {pipes.name(target, 'stdout')}  {timing}")
 
 
 def _write_cleaned(cleaned: Iterator[Block], target: Path, raw: RawAudio) -> None:
@@ -153,9 +173,8 @@ def _write_cleaned(cleaned: Iterator[Block], target: Path, raw: RawAudio) -> Non
         for block in cleaned:
             pipes.write_binary(raw_samples(block, raw))
         return
-    subtype = "PCM_16" if raw.sample == "s16le" else "FLOAT"
     with media.AudioWriter(
-        target, rate_hz=raw.rate_hz, channels=raw.channels, subtype=subtype
+        target, rate_hz=raw.rate_hz, channels=raw.channels, subtype=raw.subtype
     ) as writer:
         for block in cleaned:
             writer.write(_as_float(block))
@@ -163,30 +182,51 @@ def _write_cleaned(cleaned: Iterator[Block], target: Path, raw: RawAudio) -> Non
 
 def _cleaned_file(how: Cleaning, source: Source, timing: _Timing) -> Iterator[Block]:
     """The clean audio of a file, block by block, in the memory of one block."""
+    rate_hz = timing.audio.rate_hz
+    stream = _stream(how, timing, OWN_RATE)
+    size = _live_samples(rate_hz) if how.live else round(rate_hz * FILE_BLOCK_S)
+    return _aligned(stream, media.audio_blocks(source, size), timing)
+
+
+def _stream(how: Cleaning, timing: _Timing, rate: str) -> Stream:
+    """The stream for what is timed; a message calls its sample rate `rate`."""
     audio = timing.audio
-    live = max(1, round(audio.rate_hz * LIVE_BLOCK_S))
-    with in_words_of_the_command(rate=OWN_RATE):
-        stream = loaded(how.loading).stream(
+    with in_words_of_the_command(rate=rate):
+        stream: Stream = loaded(how.loading).stream(
             sample_rate=audio.rate_hz,
             channels=audio.channels,
             attenuation_limit_db=how.attenuation_limit_db,
             # A live device must get a block for each block it gives, and pays for it in delay.
-            block_samples=live if how.live else None,
+            block_samples=_live_samples(audio.rate_hz) if how.live else None,
         )
     if how.live:
         timing.delay_samples = stream.delay
-    size = live if how.live else round(audio.rate_hz * FILE_BLOCK_S)
-    return _aligned(stream, media.audio_blocks(source, size), timing)
+    return stream
 
 
-def _aligned(stream: Stream, blocks: Iterator[Block], timing: _Timing | None) -> Iterator[Block]:
+def _live_samples(rate_hz: int) -> int:
+    return max(1, round(rate_hz * LIVE_BLOCK_S))
+
+
+def _of_length(blocks: Iterator[Block], samples: int) -> Iterator[Block]:
+    """The same samples in blocks of one length, the last of which may be shorter."""
+    parts: list[Block] = []
+    for block in blocks:
+        waiting = np.concatenate([*parts, block])
+        whole = len(waiting) // samples * samples
+        yield from (waiting[i : i + samples] for i in range(0, whole, samples))
+        parts = [waiting[whole:]]
+    if parts and len(parts[0]):
+        yield parts[0]
+
+
+def _aligned(stream: Stream, blocks: Iterator[Block], timing: _Timing) -> Iterator[Block]:
     """What the stream makes of the blocks, without its delay: as long as they are together."""
     late = stream.delay
     for block in blocks:
         before = time.perf_counter()
         out = stream.process(block)
-        if timing is not None:
-            timing.add(len(block), time.perf_counter() - before)
+        timing.add(len(block), time.perf_counter() - before)
         yield out[late:]
         late = max(0, late - len(out))
     yield stream.flush()[late:]
@@ -309,14 +349,16 @@ def _wave_header(head: bytes, data: Iterator[bytes]) -> tuple[RawAudio, bytes, i
                 raise MediaError("the WAV that came through - does not say what its samples are")
             return raw, head[at + 8 :], size
         if kind == b"fmt " and size >= 16:
-            code, channels, rate_hz, _, _, bits = struct.unpack_from("<HHIIHH", head, at + 8)
+            code, channels, rate_hz, _, frame, bits = struct.unpack_from("<HHIIHH", head, at + 8)
             if code == 0xFFFE and size >= 26:  # WAVE_FORMAT_EXTENSIBLE: the code stands later
                 (code,) = struct.unpack_from("<H", head, at + 8 + 24)
-            sample = {(1, 16): "s16le", (3, 32): "f32le"}.get((code, bits))
-            if sample is None or not channels or not rate_hz:
+            sample = _WAVE_SAMPLES.get((code, bits))
+            # Samples of 24 bits in 4 bytes would be noise; some writers give no size of a frame.
+            if not (sample and channels and rate_hz) or frame not in (0, bits // 8 * channels):
                 raise MediaError(
-                    f"the WAV that came through - has format {code} of {bits} bits, expected"
-                    f" integers of 16 bits or floats of 32: {_ADVICE}"
+                    f"the WAV that came through - has format {code} of {bits} bits in frames of"
+                    f" {frame} bytes, expected integers of 16, 24 or 32 bits or floats of 32:"
+                    f" {_ADVICE}"
                 )
             raw = RawAudio(rate_hz, channels, sample)
         at += 8 + size + size % 2
@@ -346,8 +388,7 @@ def _blocks(head: bytes, data: Iterator[bytes], raw: RawAudio) -> Iterator[Block
     while True:
         whole = len(rest) // raw.frame_bytes * raw.frame_bytes
         if whole:
-            block = np.frombuffer(rest[:whole], raw.dtype).astype(raw.dtype.newbyteorder("="))
-            block = block.reshape(-1, raw.channels)
+            block = _samples(rest[:whole], raw).reshape(-1, raw.channels)
             finite = np.isfinite(block).all(axis=1)
             sound = len(block) if finite.all() else int(np.argmin(finite))
             came += sound
@@ -372,13 +413,27 @@ def _blocks(head: bytes, data: Iterator[bytes], raw: RawAudio) -> Iterator[Block
         )
 
 
+def _samples(data: bytes, raw: RawAudio) -> Block:
+    """Samples out of their bytes: of 16 bits as int16, all others as float32 in [-1, 1]."""
+    if raw.sample == "s16le":
+        return np.frombuffer(data, "<i2").astype(np.int16)
+    if raw.sample == "f32le":
+        return np.frombuffer(data, "<f4").astype(np.float32)
+    # As the upper bytes of 32 bits, little-endian.
+    words = np.zeros((len(data) // (raw.bits // 8), 4), np.uint8)
+    words[:, 4 - raw.bits // 8 :] = np.frombuffer(data, np.uint8).reshape(len(words), -1)
+    return words.view("<i4")[:, 0].astype(np.float32) / np.float32(1 << 31)
+
+
 def raw_samples(block: Block, raw: RawAudio) -> bytes:
     """The bytes of a block, int16 or float in [-1, 1], as samples without a header."""
     if raw.sample == "f32le":
         return _as_float(block).astype("<f4").tobytes()
-    if block.dtype == np.int16:
+    if raw.sample == "s16le" and block.dtype == np.int16:
         return block.astype("<i2").tobytes()
-    return np.clip(np.rint(block * 32768.0), -32768, 32767).astype("<i2").tobytes()
+    full = 1 << raw.bits - 1
+    words = np.clip(np.rint(_as_float(block).astype(np.float64) * full), -full, full - 1)
+    return words.astype("<i4").view(np.uint8).reshape(-1, 4)[:, : raw.bits // 8].tobytes()
 
 
 def _as_float(block: Block) -> NDArray[np.float32]:

@@ -27,7 +27,8 @@ def denoise(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="IN...", help="Audio or image files, a folder, or - for raw PCM or a WAV."
+            metavar="IN...",
+            help="Audio or image files, a folder, or - for a WAV, or for raw PCM with --rate.",
         ),
     ],
     target: Annotated[
@@ -55,7 +56,8 @@ def denoise(
         bool,
         typer.Option(
             "--stream",
-            help="Feed a file 10 ms at a time, as a live device does, and time it.",
+            help="Feed the model 10 ms at a time, as a live device does, and tell the real-time"
+            " factor and the delay; beside - on stderr.",
         ),
     ] = False,
     attenuation_limit: Annotated[
@@ -83,7 +85,8 @@ def denoise(
     """Remove the noise from speech, from images, or from a sensor's series with a model of it.
 
     Speech may have any sample rate and any channels; long files take little memory.
-    A recording that comes in through - ends at Ctrl-C, and what came before is kept.
+    A recording that comes in through - ends at Ctrl-C, and what came before is kept; it goes to -
+    as raw PCM of the same samples.
     """
     from edgeae import batch, media
     from edgeae.bundle import find

@@ -43,9 +43,11 @@ class UsageError(Exception):
 
 
 class Pcm(StrEnum):
-    """Sample formats of a raw pipe: 16-bit integers or 32-bit floats, little-endian."""
+    """Sample formats of a raw pipe, by ffmpeg's names: see `edgeae.cli.audio_files.RawAudio`."""
 
     s16le = "s16le"
+    s24le = "s24le"
+    s32le = "s32le"
     f32le = "f32le"
 
 
@@ -89,7 +91,11 @@ RawChannels = Annotated[
 ]
 RawSamples = Annotated[
     Pcm | None,
-    typer.Option(help="Samples of raw PCM. By default s16le.", show_default=False),
+    typer.Option(
+        help="Samples of raw PCM, little-endian, channels interleaved: signed integers of 16, 24"
+        " (in 3 bytes) or 32 bits, or floats. By default s16le.",
+        show_default=False,
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that exist.")]
 Skip = Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,8 @@ def test_a_file_of_sound_that_is_a_pipe_is_denoised(folder, denoiser, target):
         ("ogg", "VORBIS", "an Ogg file came through -, expected raw PCM or a WAV: /dev/stdin"),
         ("rf64", "PCM_16", "an RF64 file came through -, expected raw PCM or a WAV: /dev/stdin"),
         ("aiff", "PCM_16", "an AIFF file came through -, expected raw PCM or a WAV: /dev/stdin"),
-        ("wav", "PCM_24", "of 24 bits, expected integers of 16 bits or floats of 32: /dev/stdin"),
+        ("wav", "DOUBLE", "of 64 bits in frames of 8 bytes, expected integers of 16, 24 or 32"),
+        ("wav", "PCM_U8", "of 8 bits in frames of 1 bytes, expected integers of 16, 24 or 32"),
     ],
 )
 def test_a_file_of_another_kind_in_a_pipe_is_not_taken_for_samples(
@@ -132,6 +134,81 @@ def test_a_file_of_another_kind_in_a_pipe_is_not_taken_for_samples(
     there = "denoise", "-", "b.wav", "--model", denoiser, "--rate", "16000"
     assert told in run(*there, code=1, data=file.getvalue()).stderr
     assert not Path("b.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("subtype", "pcm", "step"),
+    [
+        ("PCM_16", "s16le", 2**-15),
+        ("PCM_24", "s24le", 2**-23),
+        ("PCM_32", "s32le", 2**-23),
+        ("FLOAT", "f32le", 0),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_wav_of_any_usual_samples_goes_through_a_pipe_as_they_are(
+    folder, denoiser, subtype, pcm, step, channels
+):
+    x = np.stack([tone(3000), -tone(3000) / 3], axis=1)[:, :channels]
+    # Full scale, and one step below zero.
+    x[:2] = [[-1.0] * channels, [-(2.0**-15)] * channels]
+    file = io.BytesIO()
+    media.write_audio(file, x, 16_000, format="wav", subtype=subtype)
+    data = file.getvalue()
+    given, _ = media.read_audio(data)
+    whole = edgeae.SignalDenoiser.load(denoiser).denoise(given, sample_rate=16_000)
+    whole = whole.reshape(3000, channels)
+    run("denoise", "-", "b.wav", "--model", denoiser, data=data)
+    assert media.audio_info("b.wav").subtype == subtype
+    back, _ = media.read_audio("b.wav")
+    assert np.abs(back.reshape(whole.shape) - whole).max() <= step
+    raw = run("denoise", "-", "-", "--model", denoiser, data=data).stdout_bytes
+    media.write_audio("c.wav", back, 16_000, subtype=subtype)
+    assert Path("c.wav").read_bytes()[-len(raw) :] == raw
+    # The same as samples without a header.
+    there = "--rate", 16_000, "--channels", channels, "--pcm", pcm
+    samples = data[-len(raw) :]
+    assert run("denoise", "-", "-", "--model", denoiser, *there, data=samples).stdout_bytes == raw
+
+
+def test_samples_of_24_bits_in_4_bytes_are_refused(folder, denoiser):
+    file = io.BytesIO()
+    media.write_audio(file, tone(900), 16_000, format="wav", subtype="PCM_24")
+    data = bytearray(file.getvalue())
+    at = data.index(b"fmt ") + 8 + 12
+    assert data[at] == 3
+    data[at] = 4
+    found = run("denoise", "-", "b.wav", "--model", denoiser, code=1, data=bytes(data))
+    assert "has format 1 of 24 bits in frames of 4 bytes" in found.stderr
+
+
+def test_a_stream_is_timed_beside_a_pipe_as_it_is_with_files(folder, denoiser):
+    def told(source, line):
+        expected = rf"{source} 0\.56 s, 16000 Hz, 1 channel real-time factor \d+\.\d{{3}}"
+        expected += r" delay \d+\.\d ms with blocks of 10 ms"
+        assert re.fullmatch(expected, " ".join(line.split())), line
+
+    there, data = ("--model", denoiser, "--stream"), (folder / "a.wav").read_bytes()
+    told("a.wav -> b.wav", run("denoise", "a.wav", "b.wav", *there).stdout)
+    raw = run("denoise", "a.wav", "-", *there)
+    told("edgeae: a.wav -> stdout", raw.stderr)
+    live = run("denoise", "-", "-", *there, data=data)
+    told("edgeae: stdin -> stdout", live.stderr)
+    told("edgeae: stdin -> c.wav", run("denoise", "-", "c.wav", *there, data=data).stderr)
+    assert live.stdout_bytes == raw.stdout_bytes
+    assert Path("b.wav").read_bytes()[-18_000:] == Path("c.wav").read_bytes()[-18_000:]
+    # Without --stream nothing is told.
+    assert run("denoise", "-", "-", "--model", denoiser, data=data).stderr == ""
+
+
+def test_a_stream_is_fed_10_ms_at_a_time_however_it_comes():
+    from edgeae.cli.audio_files import _of_length
+
+    x = np.arange(1000)
+    for cuts in ([], [1, 2, 3], [159, 160, 161], [999], [320, 320]):
+        blocks = list(_of_length(iter(np.split(x, cuts)), 160))
+        assert [len(block) for block in blocks] == [160] * 6 + [40]
+        assert np.array_equal(np.concatenate(blocks), x)
 
 
 def test_a_nan_ends_a_live_recording_and_what_came_before_is_kept(folder, denoiser):
