@@ -19,7 +19,7 @@ from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, terminal
-from edgeae.cli.audio_files import RawAudio, SamplesEnd, audio_of, raw_samples, told_at_the_end
+from edgeae.cli.audio_files import RawAudio, audio_of, raw_samples, told_at_the_end
 from edgeae.cli.file_kinds import check_kind
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
@@ -238,38 +238,33 @@ def _live(how: Restoring, data: Iterator[bytes]) -> _Said:
 
 
 def _packets(data: Iterator[bytes]) -> Iterator[bytes]:
-    """The packets of a live stream.
+    """The packets of a live stream, whose other bytes are told. BitstreamError if it is none."""
 
-    Raises BitstreamError if it is none, SamplesEnd where after the first packet lengths are lost.
-    """
-    splitter, begun = PacketSplitter(), False
-    # What is wrong behind the last packets is told by one more call.
-    for part in itertools.chain(data, [b""]):
-        try:
-            found = splitter.feed(part)
-        except BitstreamError as error:
-            if not begun:
-                raise
-            raise SamplesEnd(f"{error}: what came before is kept") from None
-        yield from found
-        begun = begun or bool(found)
+    def passed_over(begin: int, end: int) -> None:
+        # As if nothing had come: the next packet says how many are missing.
+        terminal.complain(
+            f"bytes {begin:,} to {end - 1:,} of the live stream are no whole packet: their sound is"
+            " concealed"
+        )
+
+    splitter = PacketSplitter(passed_over)
+    for part in data:
+        yield from splitter.feed(part)
+    yield from splitter.end()
     if splitter.left_bytes:
         terminal.complain(
-            f"the live stream ended inside a packet: its last {splitter.left_bytes} bytes are left"
-            " out"
+            f"the live stream ends in {splitter.left_bytes} bytes that are no whole packet: they"
+            " are left out"
         )
 
 
 def _write(target: Path, said: _Said) -> int:
     """Writes an audio file; how many samples each channel has."""
     subtype, count = "PCM_16" if said.dtype == "int16" else "FLOAT", 0
-    with (
-        told_at_the_end(said.blocks) as blocks,
-        media.AudioWriter(
-            target, rate_hz=RATE_HZ, channels=said.channels, subtype=subtype
-        ) as writer,
-    ):
-        for block in blocks:
+    with media.AudioWriter(
+        target, rate_hz=RATE_HZ, channels=said.channels, subtype=subtype
+    ) as writer:
+        for block in said.blocks:
             whole = block.dtype == np.int16
             count += len(block)
             writer.write(np.asarray(block / 32768 if whole else block, np.float32))

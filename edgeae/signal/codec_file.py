@@ -44,6 +44,7 @@ __all__ = [
     "SignalFile",
     "Opening",
     "join",
+    "opening_check",
     "read",
     "read_block_packet",
     "read_header",
@@ -226,7 +227,12 @@ def read_opening(data: bytes, codec_id: bytes, limits: Limits | None = None) -> 
     header, end = read_body(body, 1, codec_id, limits or Limits())
     if end != len(body):
         raise BitstreamError("a packet is longer than what it holds")
-    return Opening(header, data[0] & 0x7F, crc & 0xFFFF)
+    return Opening(header, data[0] & 0x7F, opening_check(data))
+
+
+def opening_check(data: bytes) -> int:
+    """What checks the blocks behind an opening packet: its checksum's low bits, not verified."""
+    return int.from_bytes(data[-_CRC_BYTES:], "little") & 0xFFFF
 
 
 def write_block_packet(number: int, block: bytes, check: int) -> bytes:

@@ -14,7 +14,7 @@ import edgeae
 from edgeae import media
 from edgeae.bench.speech_codec import made_talk
 from edgeae.cli.app import app
-from edgeae.signal.speech_pipe import PacketSplitter
+from edgeae.signal.speech_pipe import MAGIC, PacketSplitter, framed
 
 BUNDLE = str(Path(__file__).parent.parent / "golden" / "tiny-speech-codec")
 MODEL = ["--model", BUNDLE]
@@ -82,7 +82,7 @@ def test_raw_samples_go_live_both_ways_and_a_kept_stream_is_a_file(tmp_path, cod
     damaged = bytearray(packets)
     damaged[len(packets) // 2] ^= 1
     found = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=bytes(damaged[:-1]))
-    assert "concealed" in found.stderr and "inside a packet" in found.stderr
+    assert "concealed" in found.stderr and "that are no whole packet" in found.stderr
     assert len(found.stdout_bytes) == len(back) - 2 * 640
 
 
@@ -110,18 +110,42 @@ def test_longer_packets_are_fewer_and_take_fewer_bytes(codec, talk):
     assert PacketSplitter().feed(long) == packets and len(long) < len(short)
 
 
-def test_what_was_heard_before_lengths_are_lost_is_kept(tmp_path, codec, talk):
+@pytest.mark.parametrize("change", ["lost", "more", "length", "noise"])
+def test_a_live_stream_that_loses_bytes_goes_on_with_the_next_packet(tmp_path, codec, talk, change):
+    raw = ["--rate", 16_000, *MODEL]
+    whole = run("compress", "-", "-", *raw, data=talk.tobytes()).stdout_bytes
+    packets = PacketSplitter().feed(whole)
+    # The sixth packet behind the opening one: its length and its bytes.
+    begin = len(MAGIC) + sum(len(framed(packet)) for packet in packets[:6])
+    end = begin + len(framed(packets[6]))
+    broken = {
+        "lost": whole[: begin + 3] + whole[begin + 8 :],
+        "more": whole[: begin + 3] + b"\xff" * 5 + whole[begin + 3 :],
+        "length": whole[:begin] + b"\xff" + whole[begin + 1 :],
+        "noise": whole[:begin] + bytes(range(256)) * 9 + whole[end:],
+    }[change]
+    found = run("decompress", "-", tmp_path / "a.wav", *MODEL, data=broken)
+    last = end - 1 + len(broken) - len(whole)
+    assert found.stderr == (
+        f"edgeae: bytes {begin:,} to {last:,} of the live stream are no whole packet: their sound"
+        " is concealed\n"
+    )
+    receiver = codec.listen(packets[0])
+    said = [receiver.receive(packet) for packet in [*packets[1:6], *packets[7:]]]
+    back, _ = media.read_audio(tmp_path / "a.wav")
+    assert np.array_equal(np.rint(back * 32768), np.concatenate(said)[320:])
+    (tmp_path / "kept.eae").write_bytes(broken)
+    run("decompress", tmp_path / "kept.eae", tmp_path / "b.wav", *MODEL)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_noise_behind_a_live_stream_is_left_out_and_told(codec, talk):
     raw = ["--rate", 16_000, *MODEL]
     packets = run("compress", "-", "-", *raw, data=talk.tobytes()).stdout_bytes
     back = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=packets).stdout_bytes
-    broken = packets + b"\xff" * 20
-    found = run("decompress", "-", tmp_path / "a.wav", *MODEL, data=broken, code=1)
-    assert "longer than any may be: what came before is kept" in found.stderr
-    (tmp_path / "kept.eae").write_bytes(broken)
-    run("decompress", tmp_path / "kept.eae", tmp_path / "b.wav", *MODEL, code=1)
-    for name in ("a.wav", "b.wav"):
-        kept, _ = media.read_audio(tmp_path / name)
-        assert np.array_equal(np.rint(kept * 32768), np.frombuffer(back, "<i2"))
+    found = run("decompress", "-", "-", *MODEL, "--pcm", "s16le", data=packets + b"\xff" * 20)
+    assert found.stdout_bytes == back
+    assert "ends in 20 bytes that are no whole packet: they are left out" in found.stderr
 
 
 def test_a_recording_of_any_rate_through_a_pipe_becomes_a_file(tmp_path, codec, talk):

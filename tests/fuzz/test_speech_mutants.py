@@ -87,6 +87,55 @@ def test_changed_live_streams_are_split_or_refused(codec):
         assert split is None or sum(map(len, split)) <= max(0, len(data) - len(MAGIC))
 
 
+def test_packets_behind_damage_are_found_as_they_come_and_none_is_made_up(codec):
+    sender = codec.stream()
+    packets = [sender.opening, *sender.send(made_talk(32_000))]
+    whole = MAGIC + b"".join(map(framed, packets))
+    ends = np.cumsum([len(MAGIC), *(len(framed(packet)) for packet in packets)])
+    rng = random.Random(0)
+    for _ in range(20):
+        # Bytes go, come or change somewhere behind the opening packet.
+        at, count = rng.randrange(int(ends[1]), len(whole) - 300), rng.randrange(0, 40)
+        new = rng.randbytes(rng.choice([0, 0, 1, count, 300]))
+        data = whole[:at] + new + whole[at + count :]
+        spoiled = [
+            i for i in range(len(packets)) if ends[i + 1] > at and ends[i] < at + max(count, 1)
+        ]
+        told = []
+        splitter = PacketSplitter(lambda begin, end, told=told: told.append((begin, end)))
+        found, late = [], 0
+        for i in range(len(data)):
+            found += splitter.feed(data[i : i + 1])
+            # The second packet behind the damage brings the first with it.
+            sound = [
+                packet
+                for number, packet in enumerate(packets)
+                if number not in spoiled
+                and ends[number + 1] + (len(data) - len(whole) if number > spoiled[-1] else 0)
+                <= i + 1
+            ]
+            late = max(late, len(sound) - len(found))
+        found += splitter.end()
+        kept = [packet for number, packet in enumerate(packets) if number not in spoiled]
+        # Where what went was whole packets, or what changed is as it was, nothing is missing.
+        assert found in (kept, packets) and late <= 1
+        assert splitter.left_bytes == 0 and len(told) <= 1
+
+
+def test_noise_behind_the_opening_packet_is_let_go(codec):
+    opening = MAGIC + framed(codec.stream().opening)
+    places = []
+    splitter = PacketSplitter(lambda begin, end: places.append((begin, end)))
+    splitter.feed(opening)
+    rng, count = random.Random(0), 5 << 16
+    began = time.process_time()
+    found = sum((splitter.feed(rng.randbytes(1 << 15)) for _ in range(count >> 15)), [])
+    # Ten times what it takes.
+    assert time.process_time() - began < 20
+    assert splitter.left_bytes <= 2 << 18 and len(found) <= 1
+    assert places[0][0] == len(opening) and places[-1][1] <= len(opening) + count
+
+
 def test_headers_that_claim_much_are_refused_at_once(codec):
     blob = codec.compress(np.zeros(1000, np.float32))
     good = file.read(blob).header
