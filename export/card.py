@@ -53,29 +53,35 @@ def _data(state: Mapping[str, Any]) -> str:
 def _training(config: Config, state: Mapping[str, Any]) -> str:
     steps, minutes = state["step"], state["seconds"] / 60
     precision = state.get("precision", config.optimize.precision)
-    lines = [
-        "## Training",
-        "",
-        f"- {_count(steps, 'step')} of {_count(config.optimize.batch_size, 'item')} in "
-        f"{minutes:.1f} minutes, precision {precision}, seed {config.seed}.",
-    ]
+    lines = ["## Training", ""]
+    if state.get("mean"):
+        lines.append(f"- The weights are {_mean(state)}, and were not trained after that.")
+    else:
+        lines.append(
+            f"- {_count(steps, 'step')} of {_count(config.optimize.batch_size, 'item')} in "
+            f"{minutes:.1f} minutes, precision {precision}, seed {config.seed}."
+        )
     for run in state.get("before", []):
         source = f"the checkpoint `{run['checkpoint']}`" if run.get("checkpoint") else "a run"
-        lines.append(
-            f"- Before that: {source}, with {_count(run['step'], 'step')} in "
-            f"{run['seconds'] / 60:.1f} minutes."
-        )
+        made = f"with {_count(run['step'], 'step')} in {run['seconds'] / 60:.1f} minutes"
+        lines.append(f"- Before that: {source}, {_mean(run) if run.get('mean') else made}.")
     if state.get("before"):
         lines.append("  What the earlier runs learned from is part of this model too.")
     return "\n".join(lines)
 
 
+def _mean(state: Mapping[str, Any]) -> str:
+    """What a mean of checkpoints is of."""
+    parts = [f"{part['share']:.4g} of `{part['checkpoint']}`" for part in state["mean"]]
+    return f"a weighted mean, {', '.join(parts)}"
+
+
 def _measured(state: Mapping[str, Any]) -> str:
     history = state.get("history") or []
     if not history:
-        return (
-            "## Held-out data\n\nThe run ended before its first validation: nothing was measured."
-        )
+        ended = "The run ended before its first validation"
+        why = "A mean is not validated" if state.get("mean") else ended
+        return f"## Held-out data\n\n{why}: nothing was measured."
     entry = history[-1]
     figures = {k: v for k, v in entry.items() if k not in ("step", "minutes")}
     rows = "\n".join(f"| {key.replace('_', ' ')} | {value:.4g} |" for key, value in figures.items())

@@ -24,6 +24,7 @@ __all__ = [
     "new_run",
     "parameter_groups",
     "resumed_run",
+    "runs_of",
     "step_if_finite",
 ]
 
@@ -171,7 +172,13 @@ def load_start(
     if saved.task != config.task or other:
         raise _other_network(file, saved, config)
     network.load_state_dict({**ours, **theirs})
-    last = {name: state[name] for name in ("step", "seconds", "history", "data") if name in state}
+    return runs_of(state, file)
+
+
+def runs_of(state: dict[str, Any], file: Path) -> list[dict[str, Any]]:
+    """The runs that made the weights of a checkpoint's state, oldest first, that of `file` last."""
+    kept = ("step", "seconds", "history", "data", "mean")
+    last = {name: state[name] for name in kept if name in state}
     return [*state.get("before", []), {**last, "checkpoint": file.name}]
 
 
