@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.signal_tables import number
+
 Row = dict[str, str]
 
 
@@ -167,6 +169,48 @@ _PARTS: Mapping[str, Callable[[Mapping[str, Any]], Claims]] = {
     "gaps": _gaps,
     "ratings": _ratings,
 }
+
+
+def held_out_denoiser_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each denoiser's weights that were judged on held-out mixes."""
+    rows = []
+    for judged in result["checkpoints"]:
+        means = judged["means"]
+        kept = [means[f"kept_{speed}_worst_db"] for speed in ("1.4", "1.6")]
+        rows.append(
+            {
+                "weights": judged["checkpoint"],
+                "PESQ-WB": number(means["pesq"], 2),
+                "STOI": number(means["stoi"], 3),
+                "SI-SDR dB": number(means["si_sdr_db"], 2),
+                "with a rumble": number(means["rumble_si_sdr_db"], 2),
+                "one stream, PESQ-WB": number(means["stream_pesq"], 2),
+                "pauses dB": number(means["pauses_db"], 1),
+                "clean speech, PESQ-WB": number(means["clean_pesq"], 2),
+                "least kept at 1.4 / 1.6 times the speed, dB": " / ".join(
+                    number(value, 1) for value in kept
+                ),
+            }
+        )
+    return rows
+
+
+def held_out_codec_rows(result: Mapping[str, Any]) -> list[Row]:
+    """A row for each codec's weights on held-out recordings and each quality."""
+    rows = []
+    for judged in result["checkpoints"]:
+        for means in judged["means"]["qualities"]:
+            rows.append(
+                {
+                    "weights": judged["checkpoint"],
+                    "quality": f"{means['quality']:g}",
+                    "bit/s": f"{means['bit_per_s']:,.0f}",
+                    "PESQ-WB": number(means["pesq"], 2),
+                    "STOI": number(means["stoi"], 3),
+                    "PESQ-WB, 10 % lost": number(means["lossy_pesq"], 2),
+                }
+            )
+    return rows
 
 
 def throughput_rows(result: Mapping[str, Any]) -> list[Row]:

@@ -1,0 +1,144 @@
+"""What a speech codec's weights make of recordings of held-out speakers.
+
+16 recordings of 8 s at -26 dB of full scale, at qualities 4.125 and 7.25: bits a second by the
+network's own estimate, without headers; PESQ-WB, STOI, ESTOI; PESQ-WB with 10 % of the frames lost
+in bursts of 3 on average. At the last quality, how loud bands of the long-term spectrum are against
+the original, in dB: PESQ forgives the color of a whole recording. All is drawn from fixed seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.held_out_denoiser import mean_of, shown
+from benchmarks.speech import Metric
+from train.speech.codec_data import CodecSpeech, SpeechPieces
+from train.speech.codec_network import DELAY_SAMPLES, SpeechCodec, SpeechCodecNetwork
+from train.speech.codec_signal import FRAME_SAMPLES, SAMPLE_RATE_HZ
+from train.speech.data import _speech_segment
+
+Audio = npt.NDArray[np.float32]
+
+RECORDINGS, SECONDS = 16, 8
+QUALITIES = (4.125, 7.25)
+# Root mean square of the speech: -26 dB of full scale.
+LEVEL = 0.05
+LOST_SHARE, BURST_FRAMES = 0.1, 3
+BANDS_HZ = (50, 100, 150, 200, 300, 400, 600, 1000, 2000, 4000, 6000, 8000)
+# The codec's start from silence says nothing of it.
+_FIRST_SAMPLES = 2 * FRAME_SAMPLES
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Fixed recordings, float32 (recordings, samples) at 16 kHz, and which of their frames are
+    lost, bool (recordings, frames); `found` says how many recordings of speech there are."""
+
+    found: Mapping[str, Any]
+    audio: Audio
+    lost: npt.NDArray[np.bool_]
+
+
+def read(data: CodecSpeech) -> HeldOut:
+    """Recordings of what is held out of data. Raises ValueError if there is no speech."""
+    pieces = SpeechPieces(data)
+    rng = np.random.default_rng(5)
+    samples = SECONDS * SAMPLE_RATE_HZ
+    audio = np.stack(
+        [_speech_segment(pieces.held_out, samples, rng, lead_chance=0.0) for _ in range(RECORDINGS)]
+    )
+    audio *= LEVEL / np.maximum(np.sqrt((audio**2).mean(axis=1, keepdims=True)), 1e-6)
+    return HeldOut(
+        {"speech": pieces.summary()["speech"]},
+        audio,
+        lost_frames(RECORDINGS, samples // FRAME_SAMPLES, np.random.default_rng(9)),
+    )
+
+
+def lost_frames(count: int, frames: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
+    """Which frames are lost, bool (count, frames), by Gilbert's model: `LOST_SHARE` of them, in
+    bursts of `BURST_FRAMES` on average."""
+    ends = 1 / BURST_FRAMES
+    begins = ends * LOST_SHARE / (1 - LOST_SHARE)
+    out = np.zeros((count, frames), np.bool_)
+    for row in out:
+        now = False
+        for t, drawn in enumerate(rng.random(frames)):
+            now = drawn >= ends if now else drawn < begins
+            row[t] = now
+    return out
+
+
+def network(config: SpeechCodecNetwork, weights: dict[str, torch.Tensor]) -> SpeechCodec:
+    """The codec with a checkpoint's averaged weights."""
+    made = SpeechCodec(config)
+    made.load_state_dict(weights)
+    return made.eval()
+
+
+@torch.no_grad()
+def judged(codec: SpeechCodec, held_out: HeldOut, metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """For each quality the means over the recordings, and a row for each of them."""
+    audio, lost = torch.from_numpy(held_out.audio), torch.from_numpy(held_out.lost)
+    original = held_out.audio[:, _FIRST_SAMPLES:-DELAY_SAMPLES]
+    means, rows = [], []
+    for quality in QUALITIES:
+        # Qualities 1 to 9 are levels 0 to 1.
+        level = torch.full((len(audio),), (quality - 1) / 8)
+        torch.manual_seed(0)
+        restored, bits = codec(audio, level)
+        lossy, _ = codec(audio, level, lost)
+        whole, broken = (_aligned(each) for each in (restored, lossy))
+        found = [
+            {
+                "quality": quality,
+                "bit_per_s": float(bits[i]) * SAMPLE_RATE_HZ / FRAME_SAMPLES,
+                **{key: metrics[key](original[i], whole[i]) for key in ("pesq", "stoi", "estoi")},
+                "lossy_pesq": metrics["pesq"](original[i], broken[i]),
+            }
+            for i in range(len(original))
+        ]
+        means.append({key: mean_of(row[key] for row in found) for key in found[0]})
+        rows += [{key: mean_of([value]) for key, value in row.items()} for row in found]
+    bands = bands_db(original, whole)
+    return {"means": {"qualities": means, "bands_db": bands}, "recordings": rows}
+
+
+def _aligned(restored: torch.Tensor) -> Audio:
+    """What is restored, in time with the original less what is left out of it."""
+    found: Audio = restored[:, DELAY_SAMPLES + _FIRST_SAMPLES :].numpy()
+    return found
+
+
+def bands_db(original: Audio, restored: Audio) -> dict[str, float]:
+    """How much louder bands, by their edges in Hz, are in the restored recordings together, in dB.
+
+    Both are (recordings, samples).
+    """
+    powers = [
+        np.square(np.abs(np.fft.rfft(audio, axis=1))).sum(0) for audio in (original, restored)
+    ]
+    frequency_hz = np.fft.rfftfreq(original.shape[1], 1 / SAMPLE_RATE_HZ)
+    out = {}
+    for low, high in zip(BANDS_HZ, BANDS_HZ[1:], strict=False):
+        inside = (frequency_hz >= low) & (frequency_hz < high)
+        before, after = (float(power[inside].sum()) for power in powers)
+        out[f"{low}-{high}"] = round(10 * float(np.log10(after / before)), 2)
+    return out
+
+
+def line(means: Mapping[str, Any]) -> str:
+    """The means on a line."""
+    told = [
+        f"{shown(row['bit_per_s'], 0)} bit/s: PESQ {shown(row['pesq'], 3)} "
+        f"STOI {shown(row['stoi'], 4)}, with losses PESQ {shown(row['lossy_pesq'], 3)}"
+        for row in means["qualities"]
+    ]
+    bands = ", ".join(f"{band} {level_db:+.1f}" for band, level_db in means["bands_db"].items())
+    return "; ".join([*told, f"Hz against the original in dB: {bands}"])
