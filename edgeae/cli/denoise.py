@@ -89,7 +89,6 @@ def denoise(
     as raw PCM of the same samples.
     """
     from edgeae import batch, media
-    from edgeae.bundle import find
     from edgeae.cli import audio_files, folder
 
     options.refuse_empty(*sources, target)
@@ -102,9 +101,8 @@ def denoise(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    if model is not None:
-        _refuse_other_model(model, sources)
-    if _are_images(sources, model):
+    kind = _kind(sources, model)
+    if kind == "image":
         if stream or attenuation_limit is not None or any((rate, channels, pcm)):
             raise UsageError(
                 "--stream, --attenuation-limit, --rate, --channels and --pcm are for audio"
@@ -117,7 +115,7 @@ def denoise(
         raise UsageError("--strength is for images, expected --attenuation-limit for audio")
     model = model or MODEL
     loading = options.loading(model, precision, provider, device, threads)
-    if find(model).manifest.layout.get("kind") == "signal":
+    if kind == "signal":
         if raw_in or raw_out or stream:
             raise UsageError("-, --stream and raw PCM are for sound, expected files of series")
         _series(loading, sources, target, attenuation_limit, settings)
@@ -179,35 +177,32 @@ def _series(
     folder.end(folder.run_jobs(plan, work, settings, bar=True), settings)
 
 
-def _are_images(sources: list[str], model: str | None) -> bool:
-    """Whether a command is about images: its model is, or there is an image and no audio."""
-    from edgeae import media
-    from edgeae.bundle import find
+def _kind(sources: list[str], model: str | None) -> str:
+    """The kind of data that a command is about: its model's, or, without one, images if there is
+    one and no audio.
 
-    if model is not None:
-        return find(model).manifest.layout.get("kind") == "image"
-    first = Path(sources[0])
-    files = first.rglob("*") if first.is_dir() else map(Path, sources)
-    suffixes = {file.suffix.lower() for file in files}
-    return not suffixes & media.AUDIO_SUFFIXES and bool(suffixes & media.IMAGE_SUFFIXES)
-
-
-def _refuse_other_model(model: str, sources: list[str]) -> None:
-    """BundleError for a model that is no denoiser, UsageError for one of another kind of data than
-    a file's suffix says."""
+    Raises BundleError for a model that is no denoiser, UsageError for one of another kind of data
+    than a file's suffix says.
+    """
     from edgeae import media
     from edgeae.bundle import find
     from edgeae.cli import series_files
     from edgeae.loading import files_of
 
+    if model is None:
+        first = Path(sources[0])
+        files = first.rglob("*") if first.is_dir() else map(Path, sources)
+        there = {file.suffix.lower() for file in files}
+        pictures = there & media.IMAGE_SUFFIXES and not there & media.AUDIO_SUFFIXES
+        return "image" if pictures else "audio"
     bundle = find(model)
     files_of(bundle, "denoiser")
+    kind: str = bundle.manifest.layout["kind"]
     suffixes = {
         "audio": media.AUDIO_SUFFIXES,
         "image": media.IMAGE_SUFFIXES,
         "signal": series_files.SUFFIXES,
     }
-    kind = bundle.manifest.layout.get("kind")
     for source in sources:
         suffix = Path(source).suffix.lower()
         kinds = [of for of, those in suffixes.items() if suffix in those]
@@ -216,6 +211,7 @@ def _refuse_other_model(model: str, sources: list[str]) -> None:
                 f"{model} is a denoiser of {kind}, expected one of {' or '.join(kinds)}"
                 f" for {source}"
             )
+    return kind
 
 
 def _check_pipes(

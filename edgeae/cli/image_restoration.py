@@ -89,7 +89,6 @@ def _run(
     settings: Settings,
 ) -> None:
     from edgeae import batch, media
-    from edgeae.bundle import find
     from edgeae.cli import folder, restored_images
 
     if "-" in (*sources, target):
@@ -107,8 +106,5 @@ def _run(
         options.checked(media.image_writer, plan.jobs[0].target)
         if not settings.skip_existing:
             folder.refuse_existing(plan.jobs[0].target, force=settings.force)
-    kind = find(str(loading.model)).manifest.layout.get("kind")
-    if kind != "image":
-        raise UsageError(f"{loading.model} is a model of {kind}, expected one of images")
-    options.load_for(loading, "denoiser", processes=settings.processes_for(plan))
+    options.load_for(loading, "denoiser", kind="image", processes=settings.processes_for(plan))
     folder.end(folder.run_jobs(plan, work, settings), settings)

@@ -15,6 +15,7 @@ from tiny import tiny_denoiser_bundle
 from typer.testing import CliRunner
 
 import edgeae
+import edgeae.bundle
 from edgeae import media
 from edgeae.cli.app import app
 
@@ -252,6 +253,20 @@ def test_a_wav_whose_samples_come_in_parts_is_read_to_its_end(denoiser):
     parts = (data[i : i + 7] for i in range(0, len(data), 7))
     raw, blocks = audio_of(parts, None)
     assert raw.rate_hz == 16_000 and sum(map(len, blocks)) == 1000
+
+
+def test_a_model_is_looked_into_once_before_it_is_loaded(folder, denoiser, monkeypatch):
+    found = []
+
+    def counted(model, find=edgeae.bundle.find):
+        found.append(model)
+        return find(model)
+
+    monkeypatch.setattr(edgeae.bundle, "find", counted)
+    run("denoise", "a.wav", "b.wav", "--model", denoiser)
+    assert found == [denoiser]
+    run("denoise", "a.png", "b.png", "--model", "photo-denoiser")
+    assert found == [denoiser, "photo-denoiser"]
 
 
 def test_of_a_moment_of_sound_no_real_time_factor_is_told(folder, denoiser):

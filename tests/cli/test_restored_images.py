@@ -96,7 +96,7 @@ def test_the_strength_of_sound_and_pictures_through_a_pipe_are_refused(tmp_path,
 def test_a_picture_is_not_given_to_a_model_of_sound(tmp_path, photo):
     sound = tiny.tiny_denoiser_bundle(tmp_path / "sound")
     result = run("fill", photo[0], photo[0], tmp_path / "b.png", "--model", sound)
-    assert result.exit_code == 2 and "is a model of audio, expected one of images" in result.output
+    assert result.exit_code == 2 and "denoiser of 'audio', expected one of 'image'" in result.output
 
 
 def test_a_hole_is_filled_and_the_rest_is_kept(tmp_path, model, photo):
