@@ -29,6 +29,7 @@ from rich.progress import track
 from rich.table import Table
 
 import edgeae
+from benchmarks.losses import Lost, gilbert
 from edgeae.bench.machine import machine, versions
 from edgeae.bundle import Bundle
 from edgeae.media import IMAGE_SUFFIXES, read_audio, read_image
@@ -42,8 +43,6 @@ BLOCK_S = 0.020
 SPEECH_RUNS = 5
 ASSETS = Path(edgeae.__file__).parent / "assets"
 PACKAGES = ("edgeae", "numpy", "onnxruntime")
-
-Lost = NDArray[np.bool_]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,19 +97,6 @@ def hashes(bundle: Bundle) -> list[str]:
     """What a bundle computes with, unlike its id, which a line in its card changes."""
     graphs = [entry.sha256 for forms in bundle.manifest.graphs.values() for entry in forms.values()]
     return [*sorted(graphs), *([bundle.manifest.codec_id] if bundle.manifest.codec_id else [])]
-
-
-def gilbert(count: int, loss: float, burst: float, rng: np.random.Generator) -> Lost:
-    """Which of so many packets are lost: a part `loss` of them, in runs of `burst` on average."""
-    to_good = 1 / burst
-    to_bad = to_good * loss / (1 - loss)
-    lost = np.empty(count, np.bool_)
-    bad = rng.random() < loss
-    for i in range(count):
-        lost[i] = bad
-        # From the same random numbers a higher loss takes these packets and more.
-        bad = rng.random() < (1 - to_good if bad else to_bad)
-    return lost
 
 
 def patterns() -> list[tuple[float, float]]:

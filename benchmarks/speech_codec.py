@@ -30,6 +30,7 @@ import soxr
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.losses import gilbert
 from benchmarks.speech import AUDIO_SUFFIXES, TITLES, Metric, installed_metrics, progress, read_mono
 from benchmarks.speech_codec_peers import FRAME, RATE_HZ, Coded, Mask, Sound, System, codec2, opus
 from edgeae.bench.machine import machine, versions
@@ -244,19 +245,6 @@ def _in_packets(codec: SpeechCodec, quality: float, audio: Sound, lost: Mask) ->
     return Coded(restored, bits, between - began, ended - between)
 
 
-def bursts(frames: int, share: float, seed: int) -> Mask:
-    """Which frames are lost, bool (frames,): bursts of `BURST_FRAMES` on average (Gilbert's model),
-    so often that `share` of all are."""
-    rng = np.random.default_rng(seed)
-    stay = 1 - 1 / BURST_FRAMES
-    begin = share * (1 - stay) / (1 - share)
-    lost, now = np.zeros(frames, bool), False
-    for i, chance in enumerate(rng.random(frames)):
-        now = chance < (stay if now else begin)
-        lost[i] = now
-    return lost
-
-
 def measured(
     system: System, files: Sequence[Path], metrics: dict[str, Metric], loss: float
 ) -> dict[str, Any]:
@@ -273,7 +261,8 @@ def measured(
         row |= {"encode_s": coded.encode_s, "decode_s": coded.decode_s}
         row |= {key: metric(audio, coded.audio) for key, metric in metrics.items()}
         if loss and system.conceals:
-            lost = bursts(-(-len(audio) // FRAME), loss, zlib.crc32(path.name.encode()))
+            rng = np.random.default_rng(zlib.crc32(path.name.encode()))
+            lost = gilbert(-(-len(audio) // FRAME), loss, BURST_FRAMES, rng, opens_well=True)
             with_loss = system.code(audio, lost)
             row |= {"lost": float(lost.mean()), "packet_bits": with_loss.bits}
             row |= {

@@ -8,27 +8,46 @@ import numpy as np
 import pytest
 
 from benchmarks import packet_loss, publish
+from benchmarks.losses import gilbert
 from edgeae.media import write_image
 
 
 @pytest.mark.parametrize("loss", [0.01, 0.1, 0.3])
 @pytest.mark.parametrize("burst", packet_loss.BURSTS)
 def test_losses_are_as_many_and_in_runs_as_long_as_asked(loss, burst):
-    lost = packet_loss.gilbert(200_000, loss, burst, np.random.default_rng(0))
+    lost = gilbert(200_000, loss, burst, np.random.default_rng(0))
     runs = np.count_nonzero(np.diff(lost.astype(int), prepend=0) == 1)
     assert lost.mean() == pytest.approx(loss, rel=0.1)
     assert lost.sum() / runs == pytest.approx(burst, rel=0.1)
 
 
+def test_losses_are_drawn_as_they_were_for_the_published_figures():
+    drawn = {
+        (2, 1): [4, 5, 6, 9, 22, 23, 24, 29, 30, 46, 47, 48],
+        (3,): [0, 1, 20, 28],
+    }
+    for seed, places in drawn.items():
+        lost = gilbert(60, 0.2, 3.0, np.random.default_rng(seed))
+        assert np.flatnonzero(lost).tolist() == places
+
+
+def test_a_link_that_opens_well_loses_its_first_packet_as_one_behind_one_that_came():
+    opened = [
+        gilbert(1, 0.3, 3.0, np.random.default_rng(seed), opens_well=well)[0]
+        for well in (False, True)
+        for seed in range(4000)
+    ]
+    assert np.mean(opened[:4000]) == pytest.approx(0.3, abs=0.02)
+    assert np.mean(opened[4000:]) == pytest.approx(0.3 / 0.7 / 3, abs=0.02)
+
+
 def test_a_higher_loss_takes_the_same_packets_and_more():
-    few, many = (
-        packet_loss.gilbert(5000, loss, 3.0, np.random.default_rng(1)) for loss in (0.05, 0.2)
-    )
+    few, many = (gilbert(5000, loss, 3.0, np.random.default_rng(1)) for loss in (0.05, 0.2))
     assert few.any() and many[few].all() and many.sum() > few.sum()
 
 
 def test_no_loss_loses_nothing():
-    assert not packet_loss.gilbert(1000, 0.0, 1.0, np.random.default_rng(0)).any()
+    assert not gilbert(1000, 0.0, 1.0, np.random.default_rng(0)).any()
 
 
 def test_photos_and_speech_go_through_a_link_of_bursts(tmp_path, monkeypatch, capsys):

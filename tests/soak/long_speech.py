@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 import edgeae
-from benchmarks.speech_codec import bursts
+from benchmarks.losses import gilbert
 from edgeae.media import read_audio
 from edgeae.signal.speech_codec import SpeechCodec
 from edgeae.signal.speech_signal import FRAME_SAMPLES, RATE_HZ
@@ -50,7 +50,8 @@ def long_speech(frames: int, save: Callable[[Section], None], codec: SpeechCodec
     """
     rounds = max(2, frames // ROUND_FRAMES)
     # The same frames are lost in each round: none is easier than another.
-    said, lost = _round(), bursts(ROUND_FRAMES, _LOSS, seed=23)
+    said, rng = _round(), np.random.default_rng(23)
+    lost = gilbert(ROUND_FRAMES, _LOSS, 3.0, rng, opens_well=True)
     sender = codec.stream(quality=QUALITY, packet_frames=1, dtx=True)
     receiver = codec.listen(sender.opening)
     found: list[Section] = []
