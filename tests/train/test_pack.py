@@ -165,11 +165,28 @@ def test_a_pack_of_photos_gives_batches_and_held_out_crops(tmp_path):
         PackedPhotos(tmp_path / "p.pack", dataclasses.replace(data, crop_pixels=64), CPU)
 
 
+def test_crops_of_a_pack_are_drawn_as_before_and_cut_where_they_were_drawn(tmp_path):
+    data = PhotoData(("synthetic",), crop_pixels=32, held_out=2)
+    write_photo_pack(data, tmp_path / "p.pack", crops=5)
+    photos = PackedPhotos(tmp_path / "p.pack", data, CPU)
+    side = photos.index["side"]
+    whole = photos._pixels.reshape(5, side, side, 3).permute(0, 3, 1, 2)
+    rng = np.random.default_rng(4)
+    chosen, places = rng.integers(0, 5, 16), rng.integers(0, side - 31, (2, 16))
+    mirrored = rng.random(16) < 0.5
+    for crop, one, top, left, mirror in zip(
+        photos.batch(np.random.default_rng(4), 16), chosen, *places, mirrored, strict=True
+    ):
+        expected = whole[one, :, top : top + 32, left : left + 32]
+        assert torch.equal(crop, expected.flip(2) if mirror else expected)
+
+
 def test_mirrored_crops_of_a_pack_are_pieces_of_its_crops(tmp_path):
     data = PhotoData(("synthetic",), crop_pixels=48, held_out=2)
     write_photo_pack(data, tmp_path / "p.pack", crops=3)
     photos = PackedPhotos(tmp_path / "p.pack", data, CPU)
-    whole = photos._crops
+    side = photos.index["side"]
+    whole = photos._pixels.reshape(3, side, side, 3).permute(0, 3, 1, 2)
     for crop in photos.batch(np.random.default_rng(1), 8):
         both = [crop, crop.flip(2)]
         places = [

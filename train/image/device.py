@@ -1,4 +1,4 @@
-"""Photographs in a GPU's memory: whole batches of crops are cut there."""
+"""Photographs in a GPU's memory, one after the other: whole batches of crops are cut there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from train.image.data import Photos, Pixels
 
-__all__ = ["ResidentPhotos"]
+__all__ = ["ResidentPhotos", "cut"]
+
+# Numbers or truths, one for each crop: (size,).
+Drawn = NDArray[Any]
 
 # Sizes that every photograph is kept in, up to `max_downscale`: steps of a quarter of an octave.
 _STEPS_PER_OCTAVE = 4
@@ -23,7 +27,7 @@ class ResidentPhotos:
     are a few instead of any, and turned ones, which are mirrored across a diagonal."""
 
     def __init__(self, photos: Photos, device: torch.device) -> None:
-        self._photos, self._device = photos, device
+        self._photos = photos
         self.config = photos.config
         octaves = np.log2(max(1.0, self.config.max_downscale))
         scales = 2.0 ** -np.arange(0, octaves + 1e-6, 1 / _STEPS_PER_OCTAVE)
@@ -60,23 +64,39 @@ class ResidentPhotos:
         top = (rng.random(size) * (height - crop + 1)).astype(np.int64)
         left = (rng.random(size) * (width - crop + 1)).astype(np.int64)
         mirrored, turned = rng.random(size) < 0.5, rng.random(size) < _TURNED
-        # One transfer for all of it.
-        numbers = np.stack(
-            [self._starts[chosen] + 3 * (top * width + left), width, mirrored, turned]
-        )
-        first, width_there, mirror, turn = torch.from_numpy(numbers).to(self._device)
-        steps = torch.arange(crop, device=self._device)
-        across = torch.where(mirror[:, None] > 0, crop - 1 - steps, steps)  # (size, crop)
-        down = steps.expand(size, crop)
-        rows = torch.where(turn[:, None, None] > 0, across[:, None, :], down[:, :, None])
-        columns = torch.where(turn[:, None, None] > 0, down[:, :, None], across[:, None, :])
-        place = first[:, None, None] + 3 * (rows * width_there[:, None, None] + columns)
-        channels = torch.arange(3, device=self._device)[:, None, None]
-        return self._pixels[place[:, None] + channels]
+        first = self._starts[chosen] + 3 * (top * width + left)
+        return cut(self._pixels, crop, first, width, mirrored, turned)
 
     def held_out_crops(self, side: int) -> torch.Tensor:
         """The centre of every held-out image at half size, uint8 (images, 3, side, side)."""
         return self._photos.held_out_crops(side)
+
+
+def cut(
+    pixels: torch.Tensor, crop: int, first: Drawn, width: Drawn, mirrored: Drawn, turned: Drawn
+) -> torch.Tensor:
+    """Crops of images (height, width, 3) that lie in `pixels` one after the other, (size, 3, crop,
+    crop), on the device where those are.
+
+    Args:
+        pixels: all values, uint8 (n,).
+        crop: their side.
+        first: where each crop's upper left value lies in `pixels`.
+        width: of its image.
+        mirrored: whether left becomes right.
+        turned: whether it then is mirrored across its falling diagonal.
+    """
+    # One transfer for all of it.
+    numbers = np.stack([first, width, mirrored, turned])
+    begin, across_image, mirror, turn = torch.from_numpy(numbers).to(pixels.device)
+    steps = torch.arange(crop, device=pixels.device)
+    across = torch.where(mirror[:, None] > 0, crop - 1 - steps, steps)  # (size, crop)
+    down = steps.expand(len(first), crop)
+    rows = torch.where(turn[:, None, None] > 0, across[:, None, :], down[:, :, None])
+    columns = torch.where(turn[:, None, None] > 0, down[:, :, None], across[:, None, :])
+    place = begin[:, None, None] + 3 * (rows * across_image[:, None, None] + columns)
+    channels = torch.arange(3, device=pixels.device)[:, None, None]
+    return pixels[place[:, None] + channels]
 
 
 def _resized(image: Pixels, scale: float) -> Pixels:

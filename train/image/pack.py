@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from train.image.data import PhotoData, Photos
+from train.image.device import cut
 
 __all__ = ["PackedPhotos", "write_pack"]
 
@@ -98,8 +99,8 @@ class PackedPhotos:
                 self.index = json.loads(pack.read("index.json"))
                 if self.index.get("kind") != _KIND:
                     raise ValueError("of another kind")
-                self._crops = _read_sheets(pack, "train", self.index["side"]).to(device)
-                self._held = _read_sheets(pack, "held_out", self.index["held_out_side"]).to(device)
+                crops = _read_sheets(pack, "train", self.index["side"])
+                held = _read_sheets(pack, "held_out", self.index["held_out_side"])
         except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{file} is not a pack of photographs ({error}), expected what train.pack wrote"
@@ -109,7 +110,9 @@ class PackedPhotos:
                 f"{file} holds crops of {self.index['side']} pixels, "
                 f"expected {config.crop_pixels} or more"
             )
-        self.config, self.device = config, device
+        self.config, self._count = config, len(crops)
+        self._pixels = crops.flatten().to(device)
+        self._held = held.permute(0, 3, 1, 2).contiguous().to(device)
 
     def summary(self) -> dict[str, Any]:
         """What there is, for a recipe's `data_summary`."""
@@ -121,19 +124,11 @@ class PackedPhotos:
     def batch(self, rng: np.random.Generator, size: int) -> torch.Tensor:
         """`size` random crops on the device, uint8 (size, 3, crop, crop)."""
         crop, side = self.config.crop_pixels, self.index["side"]
-        chosen = torch.from_numpy(rng.integers(0, len(self._crops), size)).to(self.device)
-        first = torch.from_numpy(rng.integers(0, side - crop + 1, (2, size))).to(self.device)
-        mirrored = torch.from_numpy(rng.random((size, 1)) < 0.5).to(self.device)
-        steps = torch.arange(crop, device=self.device)
-        rows = first[0][:, None] + steps
-        columns = first[1][:, None] + torch.where(mirrored, crop - 1 - steps, steps)
-        found: torch.Tensor = self._crops[
-            chosen[:, None, None, None],
-            torch.arange(3, device=self.device)[None, :, None, None],
-            rows[:, None, :, None],
-            columns[:, None, None, :],
-        ]
-        return found
+        chosen = rng.integers(0, self._count, size)
+        top, left = rng.integers(0, side - crop + 1, (2, size))
+        mirrored, turned = rng.random(size) < 0.5, np.zeros(size, bool)
+        first = 3 * ((chosen * side + top) * side + left)
+        return cut(self._pixels, crop, first, np.full(size, side), mirrored, turned)
 
     def held_out_crops(self, side: int) -> torch.Tensor:
         """The centre of every held-out image, uint8 (images, 3, side, side)."""
@@ -145,9 +140,10 @@ class PackedPhotos:
 
 
 def _read_sheets(pack: zipfile.ZipFile, name: str, side: int) -> torch.Tensor:
+    """Crops (N, side, side, 3)."""
     sheets = []
     for member in sorted(pack.namelist()):
         if member.startswith(f"{name}-"):
             with Image.open(io.BytesIO(pack.read(member)), formats=["JPEG"]) as sheet:
                 sheets.append(np.asarray(sheet.convert("RGB")).reshape(-1, side, side, 3))
-    return torch.from_numpy(np.concatenate(sheets)).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.concatenate(sheets))
