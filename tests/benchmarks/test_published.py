@@ -36,6 +36,19 @@ def test_a_card_and_its_manifest_show_what_was_measured(model):
         assert markdown_table(table) in card
 
 
+def test_parameters_of_a_denoiser_are_those_that_were_trained():
+    # Its graph holds 65 thousand numbers more, zeros for the most part.
+    pytest.importorskip("soxr")
+    from benchmarks import speech_systems
+
+    manifest = json.loads((publish.MODELS / "speech-denoiser" / "manifest.json").read_text())
+    trained = manifest["figures"]["parameters"]
+    assert speech_systems.ours("speech-denoiser").parameters == trained == 628_736
+    for name in ("denoise_dev", "voicebank_dev"):
+        result = json.loads((publish.ROOT / f"benchmarks/results/{name}.json").read_text())
+        assert result["systems"]["edgeae speech-denoiser"]["parameters"] == trained
+
+
 def test_publishing_twice_changes_nothing(tmp_path, monkeypatch):
     names = (*publish.PAGES, "benchmarks/results", "edgeae/models")
     for name in names:
