@@ -18,7 +18,12 @@ __all__ = ["latents", "sample"]
 
 def latents(
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="A .npy file, an image, or a folder of them.")
+        Path,
+        typer.Argument(
+            metavar="IN",
+            help="A .npy file, an image, or a folder of them.",
+            readable=False,  # reading tells
+        ),
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="A .npy or .csv file.")],
     model: Annotated[str, typer.Option(help="An autoencoder's directory.")],

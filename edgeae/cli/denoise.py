@@ -101,7 +101,7 @@ def denoise(
         processes=options.job_count(jobs, threads=threads),
         log=log,
     )
-    kind = _kind(sources, model)
+    kind = _kind(sources, target, model)
     if kind == "image":
         if stream or attenuation_limit is not None or any((rate, channels, pcm)):
             raise UsageError(
@@ -177,9 +177,9 @@ def _series(
     folder.end(folder.run_jobs(plan, work, settings, bar=True), settings)
 
 
-def _kind(sources: list[str], model: str | None) -> str:
+def _kind(sources: list[str], target: str, model: str | None) -> str:
     """The kind of data that a command is about: its model's, or, without one, images if there is
-    one and no audio.
+    one and no audio; what comes from - is what OUT is.
 
     Raises BundleError for a model that is no denoiser, UsageError for one of another kind of data
     than a file's suffix says.
@@ -190,8 +190,8 @@ def _kind(sources: list[str], model: str | None) -> str:
     from edgeae.loading import files_of
 
     if model is None:
-        first = Path(sources[0])
-        files = first.rglob("*") if first.is_dir() else map(Path, sources)
+        first = Path(sources[0] if sources != ["-"] else target)
+        files = first.rglob("*") if first.is_dir() else [first, *map(Path, sources)]
         there = {file.suffix.lower() for file in files}
         pictures = there & media.IMAGE_SUFFIXES and not there & media.AUDIO_SUFFIXES
         return "image" if pictures else "audio"

@@ -33,6 +33,7 @@ __all__ = [
     "Restoring",
     "compress_file",
     "decompress_file",
+    "deep",
     "ratio",
 ]
 
@@ -120,7 +121,13 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
         warning = plain_coding.warning(_rgb(image), len(blob), lambda: _rgb(restore()))
     if warning is None and len(blob) > read_bytes:
         warning = f"the compressed file is larger than the original, {read_bytes:,} bytes"
-    return Done(line, read_bytes, len(blob), warning)
+    notes = [note for note in (deep(found), warning) if note is not None]
+    return Done(line, read_bytes, len(blob), "; ".join(notes) or None)
+
+
+def deep(found: media.Metadata) -> str | None:
+    """What to tell of a file whose samples have more bits than are read."""
+    return None if found.bits <= 8 else f"its {found.bits} bits a sample become 8"
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:

@@ -42,6 +42,7 @@ def fill(
         Path,
         typer.Argument(
             metavar="MASK",
+            readable=False,  # reading tells
             help="An image of the same size, white where IN is to be filled; or a folder of such"
             " with the names of IN's.",
         ),
@@ -60,7 +61,7 @@ def fill(
 ) -> None:
     """Fill the holes of images, scratches or lettering, from what is around them.
 
-    Everything outside of MASK stays exactly as it is.
+    Everything outside of MASK stays exactly as it is, in 8 bits a sample.
     """
     from edgeae.cli import folder, restored_images
     from edgeae.errors import MediaError
@@ -75,10 +76,16 @@ def fill(
     )
     if not mask.exists():
         raise MediaError(f"cannot read {mask}: No such file or directory")
+    if mask.resolve() == Path(target).resolve():
+        raise UsageError(f"OUT {target} is MASK {mask}, expected another {_what(mask)}")
     loading = options.loading(model, precision, provider, device, threads)
     how = restored_images.Filling(loading, mask, Path(source) if Path(source).is_dir() else None)
     work = functools.partial(restored_images.fill_file, how)
     _run([source], target, loading, work, settings)
+
+
+def _what(path: Path) -> str:
+    return "folder" if path.is_dir() else "file"
 
 
 def _run(

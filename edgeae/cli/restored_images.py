@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
+from edgeae.cli.image_files import deep
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.errors import MediaError
 
@@ -96,6 +97,8 @@ def _written(job: Job, image: NDArray[Any], words: str) -> Done:
     """Writes an image with the EXIF, XMP and time of the one it was made from."""
     kept = media.read_image_metadata(job.source)
     notes = media.write_image(job.target, np.ascontiguousarray(image), exif=kept.exif, xmp=kept.xmp)
+    if told := deep(kept):
+        notes = (told, *notes)
     media.keep_time(job.source, job.target)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
     line = f"{job.source} -> {job.target}  {size}, {words}"

@@ -34,6 +34,7 @@ def score(
         Path,
         typer.Argument(
             metavar="IN",
+            readable=False,  # reading tells
             help="A series (.csv .tsv .npy .npz .parquet .wav .hea), an image or a folder of them.",
         ),
     ],

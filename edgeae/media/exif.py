@@ -33,10 +33,12 @@ _XMP_ORIENTATION = re.compile(rb"""tiff:Orientation(\s*=\s*["']|\s*>\s*)([1-8])(
 
 @dataclass(frozen=True)
 class Metadata:
-    """EXIF (from its TIFF header on) and XMP of an image, as bytes; None where there is none."""
+    """EXIF (from its TIFF header on) and XMP of an image, as bytes, None where there is none; and
+    the bits of a sample in its file, of which reading gives 8."""
 
     exif: bytes | None = None
     xmp: bytes | None = None
+    bits: int = 8
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,14 +114,15 @@ def read_image_metadata(source: Source) -> Metadata:
     """EXIF and XMP of an image as bytes, made true of what `read_image` gives back.
 
     The orientation is set to 1 and the color space to sRGB, since both are applied. What cannot be
-    read is None. MediaError as `read_image`, except for damage that only decoding shows.
+    read is None. `bits` tells of a sample that has more than 8 in a PNG, TIFF or PNM. MediaError
+    as `read_image`, except for damage that only decoding shows.
     """
     data = _image_bytes(source)
     with _decoding(source):
         found, image = _open(source, data)
         if found.tiff is not None:
             found = replace(found, metadata=_tiff_metadata(source, found))
-        return exif.neutral(_metadata_of(found, image))
+        return replace(exif.neutral(_metadata_of(found, image)), bits=_bits(found, image))
 
 
 @contextlib.contextmanager
@@ -291,8 +292,11 @@ def _metadata_of(found: ImageParts, image: Image.Image) -> Metadata:
     """What the parts hold, or else what Pillow found."""
     if found.metadata != Metadata():
         return found.metadata
-    values = (image.info.get(key) for key in ("exif", "xmp"))
-    return Metadata(*(value if isinstance(value, bytes) and value else None for value in values))
+    exif_found, xmp = (
+        value if isinstance(value := image.info.get(key), bytes) and value else None
+        for key in ("exif", "xmp")
+    )
+    return Metadata(exif_found, xmp)
 
 
 def _tiff_metadata(source: Source, found: ImageParts) -> Metadata:
@@ -357,7 +361,7 @@ def _eight_bits(
 ) -> tuple[Image.Image, NDArray[np.uint8] | None]:
     """The image as L, RGB or CMYK, and its transparency if anything shines through."""
     page = found.tiff
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
+    if _is_deep_gray(image):
         levels = np.asarray(image).astype(np.uint32)
         if page is not None and page.bits < 16:
             levels = levels * 65535 // ((1 << page.bits) - 1)
@@ -416,6 +420,28 @@ def _low_bytes(found: ImageParts, image: Image.Image) -> NDArray[np.uint8] | Non
     if image.format not in ("PNG", "TIFF") or image.mode not in ("RGB", "RGBA"):
         return None
     again = _pillow_open(found.data, (image.format,))
+    tiles = _turned_tiles(again)
+    if tiles is None:
+        return None
+    again.tile = tiles
+    again.load()
+    return np.asarray(again)
+
+
+def _is_deep_gray(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+
+
+def _bits(found: ImageParts, image: Image.Image) -> int:
+    """Of a sample of an image whose pixels are not loaded yet."""
+    if _is_deep_gray(image):
+        return 16 if found.tiff is None else found.tiff.bits
+    return 8 if _turned_tiles(image) is None else 16
+
+
+def _turned_tiles(again: Any) -> list[Any] | None:
+    """What an image that is not loaded reads, with the bytes of its 16-bit colors the other way
+    round; None if it has none."""
     turned = {"16B": "16L", "16L": "16B", "16N": "16B" if _LITTLE else "16L"}
     tiles = []
     for tile in again.tile:
@@ -427,9 +453,7 @@ def _low_bytes(found: ImageParts, image: Image.Image) -> NDArray[np.uint8] | Non
         swapped = f"{color_mode};{turned[order]}"
         rest = swapped if isinstance(arguments, str) else (swapped, *arguments[1:])
         tiles.append(tile._replace(args=rest))
-    again.tile = tiles
-    again.load()
-    return np.asarray(again)
+    return tiles or None
 
 
 _LITTLE = bool(np.little_endian)

@@ -78,6 +78,7 @@ def run(*arguments, code=0, data=None):
             2,
             "--channels is 65, expected 1 to 64",
         ),
+        (["-", "b.png"], 2, "images are read from files and written to files, not -"),
         (["-", "new/", "--rate", "16000"], 2, "OUT is the folder new/, expected a file"),
         (["-", "b.wav", "--rate", "16000", "--log", "l.csv"], 2, "not for sound through -"),
         (["a.wav", "-", "--skip-existing"], 2, "not for sound through -"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import tiny
+from PIL import Image
 from typer.testing import CliRunner
 
 from edgeae import media
@@ -91,6 +94,36 @@ def test_the_strength_of_sound_and_pictures_through_a_pipe_are_refused(tmp_path,
     assert sound.exit_code == 2 and "--strength is for images" in sound.output
     pipe = run("denoise", "-", tmp_path / "b.png", "--model", model)
     assert pipe.exit_code == 2 and "not -" in pipe.output
+
+
+def test_of_16_bits_it_is_told_that_they_become_8(tmp_path, model):
+    deep = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40) * 60
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    scratched(tmp_path)
+    for told in (
+        ok("denoise", tmp_path / "deep.png", tmp_path / "a.png", "--model", model),
+        ok("fill", tmp_path / "deep.png", tmp_path / "mask.png", tmp_path / "b.png"),
+        ok("compress", tmp_path / "deep.png", tmp_path / "c.eae", "--lossless"),
+    ):
+        assert told.stderr == f"edgeae: {tmp_path / 'deep.png'}: its 16 bits a sample become 8\n"
+
+
+def test_a_mask_is_not_written_over(tmp_path, model, photo):
+    file, _ = photo
+    scratched(tmp_path)
+    before = (tmp_path / "mask.png").read_bytes()
+    for mask, out, what in (("mask.png", "mask.png", "file"), (".", ".", "folder")):
+        result = run(*("fill", file, tmp_path / mask, tmp_path / out, "--model", model, "--force"))
+        assert result.exit_code == 2 and f"expected another {what}" in result.output
+    assert (tmp_path / "mask.png").read_bytes() == before
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads all")
+def test_a_mask_that_may_not_be_read_is_told_as_any_file(tmp_path, model, photo):
+    scratched(tmp_path)
+    (tmp_path / "mask.png").chmod(0)
+    result = run("fill", photo[0], tmp_path / "mask.png", tmp_path / "b.png", "--model", model)
+    assert result.exit_code == 1 and "mask.png: Permission denied" in result.output
 
 
 def test_a_picture_is_not_given_to_a_model_of_sound(tmp_path, photo):

@@ -196,6 +196,37 @@ def test_metadata_survive_with_nothing_readable_in_them() -> None:
     assert media.read_image_metadata(png()) == Metadata(None, None)
 
 
+@pytest.mark.parametrize(
+    ("suffix", "color", "bits"),
+    [("png", 0, 16), ("png", 2, 16), ("png", 6, 16), ("png", 2, 8), ("tif", 0, 16), ("pgm", 0, 16)],
+)
+def test_bits_of_a_sample_are_told(suffix: str, color: int, bits: int) -> None:
+    if suffix == "png":
+        data = png_of(color, bits)
+    elif suffix == "pgm":
+        data = b"P5 2 2 65535\n" + bytes(8)
+    else:
+        buffer = io.BytesIO()
+        Image.fromarray(np.zeros((2, 2), np.uint16)).save(buffer, "TIFF")
+        data = buffer.getvalue()
+    assert media.read_image_metadata(data).bits == bits
+    assert media.read_image(data).dtype == np.uint8
+
+
+def png_of(color: int, bits: int) -> bytes:
+    """A PNG of 2 x 2 pixels of a color type."""
+    row = b"\0" + bytes(2 * {0: 1, 2: 3, 6: 4}[color] * bits // 8)
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 2, bits, color, 0, 0, 0)),
+        (b"IDAT", zlib.compress(2 * row)),
+        (b"IEND", b""),
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+
+
 def test_png_text_of_other_kinds_is_not_taken_for_metadata() -> None:
     info = PngImagePlugin.PngInfo()
     info.add_text("Comment", 'tiff:Orientation="6"')
