@@ -144,7 +144,8 @@ for _verb in (
     link.subscribe,
     bench.bench,
 ):
-    app.command()(_verb)
+    # The list of verbs would break their first sentences where the source does.
+    app.command(short_help=" ".join((_verb.__doc__ or "").split("\n\n")[0].split()))(_verb)
 
 
 def main() -> None:

@@ -38,7 +38,13 @@ def score(
             help="A series (.csv .tsv .npy .npz .parquet .wav .hea), an image or a folder of them.",
         ),
     ],
-    model: Annotated[str, typer.Option(help="A bundled detector or a directory.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="A bundled detector, such as beat-detector, or the directory of your own, as"
+            " images need."
+        ),
+    ],
     threshold: Annotated[
         float | None,
         typer.Option(help="Flag scores above it; by default the model's own.", show_default=False),
