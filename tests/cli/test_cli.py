@@ -568,15 +568,6 @@ def test_an_unknown_model_is_named(tmp_path):
     assert "'nope'" in fails(1, "verify", "nope")
 
 
-def test_the_list_of_verbs_has_a_sentence_without_breaks_for_each():
-    from typer.main import get_command
-
-    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "240", "TERM": "dumb"}).output
-    for name, verb in get_command(app).commands.items():
-        told = " ".join(verb.help.split("\n\n")[0].split())
-        assert f" {name} " in shown and told in shown, name
-
-
 def test_help_and_version_are_quick_and_load_nothing_heavy():
     code = (
         "import sys; from edgeae.cli.app import app\n"

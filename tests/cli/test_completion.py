@@ -1,4 +1,4 @@
-"""The shell completes verbs and options of the command."""
+"""The shell completes verbs and options of the command, and --help lists its verbs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from edgeae.cli.app import app
 
 PROGRAM = "from edgeae.cli.app import app; app(prog_name='edgeae')"
 
@@ -42,3 +46,10 @@ def test_options_are_completed():
 def test_every_shell_gets_a_script(shell):
     script = edgeae("--show-completion", shell, _TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION="1")
     assert "_EDGEAE_COMPLETE" in script and f"complete_{shell}" in script
+
+
+def test_the_list_of_verbs_has_a_sentence_without_breaks_for_each():
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "240", "TERM": "dumb"}).output
+    for name, verb in get_command(app).commands.items():
+        told = " ".join(verb.help.split("\n\n")[0].split())
+        assert f" {name} " in shown and told in shown, name
