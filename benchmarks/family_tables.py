@@ -199,7 +199,9 @@ def held_out_codec_rows(result: Mapping[str, Any]) -> list[Row]:
     """A row for each codec's weights on held-out recordings and each quality."""
     rows = []
     for judged in result["checkpoints"]:
-        for means in judged["means"]["qualities"]:
+        all_means = judged["means"]
+        for means in all_means["qualities"]:
+            last = means is all_means["qualities"][-1]
             rows.append(
                 {
                     "weights": judged["checkpoint"],
@@ -208,6 +210,7 @@ def held_out_codec_rows(result: Mapping[str, Any]) -> list[Row]:
                     "PESQ-WB": number(means["pesq"], 2),
                     "STOI": number(means["stoi"], 3),
                     "PESQ-WB, 10 % lost": number(means["lossy_pesq"], 2),
+                    "PESQ-WB, color made flat": number(all_means["flat_pesq"], 2) if last else "-",
                 }
             )
     return rows

@@ -191,6 +191,7 @@ def test_recordings_are_judged_in_time_with_the_original():
     assert low["bit_per_s"] == pytest.approx(50 * 100 * 25 / 64)
     assert high["bit_per_s"] == pytest.approx(50 * 100 * 50 / 64)
     assert set(figures["means"]["bands_db"].values()) == {0.0}
+    assert figures["means"]["flat_pesq"] == pytest.approx(1)
     assert len(figures["recordings"]) == 8
 
 
@@ -201,6 +202,17 @@ def test_a_band_that_is_louder_is_told():
     found = held_out_codec.bands_db(low + high + rest, low + 2 * high + rest)
     assert found["400-600"] == pytest.approx(6.02, abs=0.1)
     assert found["100-150"] == pytest.approx(0, abs=0.01) and found["6000-8000"] == 0
+
+
+def test_a_color_is_made_flat():
+    audio = np.random.default_rng(0).normal(size=(2, 2 * RATE_HZ)).astype(np.float32)
+    spectrum = np.fft.rfft(audio, axis=1)
+    hz = np.fft.rfftfreq(audio.shape[1], 1 / RATE_HZ)
+    colored = np.fft.irfft(spectrum * (1 + np.exp(-(np.log2((hz + 1) / 500) ** 2))), axis=1)
+    found = held_out_codec.flattened(colored, held_out_codec.bands_db(audio, colored))
+    before, after = (held_out_codec.bands_db(audio, each) for each in (colored, found))
+    assert before["400-600"] > 5
+    assert max(map(abs, after.values())) < 0.5
 
 
 # --- the command ------------------------------------------------------------------------------
