@@ -307,7 +307,9 @@ def test_a_run_without_an_adversary_starts_from_the_codec_that_ships():
     config = read_config(CONFIGS / "speech-codec.toml")
     network = SpeechCodec(config.network)
     before = load_start(network, find_checkpoint("speech-codec"), config)
-    assert [run["step"] for run in before] == [4497, 1511, 4000, 1600]
+    assert [run["step"] for run in before] == [4497, 1511, 4000, 1600, 4800, 0]
+    # What ships is a mean of runs.
+    assert sum(part["share"] for part in before[-1]["mean"]) == pytest.approx(1)
     saved = load_checkpoint(find_checkpoint("speech-codec"))[1]["averaged"]
     assert set(saved) - set(network.state_dict()) == {n for n in saved if "discriminator" in n}
     assert torch.equal(network.log_steps, saved["log_steps"])
