@@ -204,7 +204,8 @@ def _calibration_inputs(
         if network.config.smooth_holes:
             filled = smooth_fill(torch.from_numpy(pixels), torch.from_numpy(known))
             pixels = filled.numpy()
-        inputs.append({"pixels": pixels, "level": blind if i % 2 else level, "known": known})
+        guessed = i % 2 and level.any()
+        inputs.append({"pixels": pixels, "level": blind if guessed else level, "known": known})
     return inputs
 
 

@@ -132,6 +132,37 @@ def test_a_network_of_smooth_holes_begins_with_them():
     assert not torch.equal(one, other)
 
 
+def test_a_wider_network_begins_as_the_narrower_one():
+    narrow = PhotoDenoiser(DenoiserNetwork(channels=(8, 8), blocks=(1, 1), level_channels=8))
+    wide = PhotoDenoiser(
+        DenoiserNetwork(channels=(12, 10), blocks=(1, 1), inner=14, level_channels=8)
+    )
+    lively(narrow)
+    wide.load_state_dict(wide.widened(narrow.state_dict()))
+    pixels, known = torch.rand(2, 3, 32, 32), torch.ones(2, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            wide.restore(pixels, 0.1 * known, known), narrow.restore(pixels, 0.1 * known, known)
+        )
+    # What is new learns from the first step on.
+    wide.restore(pixels, 0.1 * known, known).square().sum().backward()
+    assert wide.leave.weight.grad[:, 8:].any() and wide.down[0].weight.grad[:8, 8:].any()
+
+
+def test_of_too_many_channels_inside_a_block_the_least_go():
+    sizes = DenoiserNetwork(channels=(8, 8), blocks=(1, 1), level_channels=8)
+    whole, part = PhotoDenoiser(sizes), PhotoDenoiser(dataclasses.replace(sizes, inner=6))
+    block = lively(whole).down_blocks[1][0]
+    with torch.no_grad():
+        block.second.weight[:, [1, 4]] = 0
+    part.load_state_dict(part.widened(whole.state_dict()))
+    pixels, known = torch.rand(1, 3, 32, 32), torch.ones(1, 1, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            part.restore(pixels, 0 * known, known), whole.restore(pixels, 0 * known, known)
+        )
+
+
 def test_training_and_package_fill_holes_alike():
     rng = np.random.default_rng(0)
     for height, width in ((40, 57), (128, 128), (1, 9)):
@@ -197,6 +228,29 @@ def test_holes_are_there_and_leave_enough():
     shares = [hole_mask((128, 128), np.random.default_rng(seed)).mean() for seed in range(60)]
     assert min(shares) > 0 and max(shares) < 0.8
     assert 0.02 < np.mean(shares) < 0.3
+
+
+def test_more_drawings_hide_more_but_never_nearly_all():
+    one, many = (
+        [hole_mask((128, 128), np.random.default_rng(seed), n).mean() for seed in range(60)]
+        for n in (1, 8)
+    )
+    assert np.mean(many) > 1.3 * np.mean(one) and max(many) < 0.8
+
+
+def test_clean_images_with_holes_are_told_that_there_is_no_noise():
+    config = smoke(batch_size=8)
+    damage = Damage(holes=0.5, clean_holes=1.0)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, damage=damage),
+        loss=dataclasses.replace(config.loss, estimated=1.0),
+    )
+    recipe = DenoiserRecipe(config, CPU)
+    *_, known, _, estimated = recipe.batch(np.random.default_rng(0))
+    whole = (known == 1).all(dim=3).all(dim=2)[:, 0]
+    assert whole.any() and not whole.all()
+    assert torch.equal(estimated[:, 0, 0, 0], whole)
 
 
 def test_levels_are_spread_over_their_squares():

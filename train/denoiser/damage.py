@@ -19,6 +19,9 @@ Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.uint8]
 
+# Nothing more is drawn over such a share of an image.
+_MUCH_HIDDEN = 0.25
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -26,7 +29,8 @@ class Damage:
 
     `highest_level` is the largest standard deviation of noise, in 8-bit values. Sensor noise grows
     with brightness; camera noise went through a camera's own processing too. `gray` images have
-    the same noise in all colors.
+    the same noise in all colors. `holes` are drawn up to `hole_drawings` times over one another:
+    the more is hidden, the more a network learns from an image.
     """
 
     highest_level: float = 55.0
@@ -35,6 +39,7 @@ class Damage:
     jpeg: float = 0.08
     holes: float = 0.25
     clean_holes: float = 0.6
+    hole_drawings: int = 1
     gray: float = 0.06
 
 
@@ -56,7 +61,8 @@ def damaged(image: Pixels, rng: np.random.Generator, config: Damage) -> tuple[Fl
     known = np.ones(clean.shape[:2], np.bool_)
     with_hole = rng.random() < config.holes
     if with_hole:
-        known = ~hole_mask(clean.shape[:2], rng)
+        times = int(rng.integers(1, config.hole_drawings + 1)) if config.hole_drawings > 1 else 1
+        known = ~hole_mask(clean.shape[:2], rng, times)
     if with_hole and rng.random() < config.clean_holes:
         return clean, Damaged(clean, np.zeros(clean.shape[:2], np.float32), known)
     pixels, level = _noisy(clean, rng, config, gray=gray)
@@ -235,16 +241,20 @@ def _constant(clean: Floats, value: np.float32) -> Floats:
     return np.full(clean.shape[:2], value, np.float32)
 
 
-def hole_mask(shape: tuple[int, int], rng: np.random.Generator) -> Mask:
+def hole_mask(shape: tuple[int, int], rng: np.random.Generator, times: int = 1) -> Mask:
     """What is missing, (H, W): scratches, text, dead pixels, blocks up to 64 pixels, or a mix; at
-    most about half of the image."""
+    most about half of the image. Drawn `times` times, or until much is hidden; pixels and blocks
+    once."""
     drawn = Image.new("L", (shape[1], shape[0]))
     pen = ImageDraw.Draw(drawn)
     kind = rng.integers(5)
-    if kind in (0, 4):
-        _scratches(pen, shape, rng)
-    if kind in (1, 4):
-        _text(pen, shape, rng)
+    for _ in range(times):
+        if kind in (0, 4):
+            _scratches(pen, shape, rng)
+        if kind in (1, 4):
+            _text(pen, shape, rng)
+        if np.asarray(drawn).mean() > 255 * _MUCH_HIDDEN:
+            break
     if kind == 2:
         _blocks(pen, shape, rng)
     mask = np.asarray(drawn) > 127

@@ -29,12 +29,15 @@ class DenoiserNetwork:
 
     `channels` are those at 1/2, 1/4, 1/8, ... of the resolution and `blocks` the residual blocks
     there on the way down; on the way up there are as many, but for the coarsest level.
-    `level_channels` are those of the network that estimates the noise level. With `smooth_holes`
-    the network is given holes filled smoothly and adds what lacks; without, it sees nothing there.
+    `inner` are the channels inside the blocks of the coarsest level, 0 for as many as around them:
+    most of the weights are there. `level_channels` are those of the network that estimates the
+    noise level. With `smooth_holes` the network is given holes filled smoothly and adds what lacks;
+    without, it sees nothing there.
     """
 
     channels: tuple[int, ...] = (32, 80, 128)
     blocks: tuple[int, ...] = (1, 1, 2)
+    inner: int = 0
     level_channels: int = 32
     smooth_holes: bool = False
 
@@ -62,18 +65,18 @@ class DenoiserNetwork:
 class Residual(nn.Module):
     """x + conv(ReLU(conv(x))), dense and 3x3; begins as the identity."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, inner: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.first = nn.Conv2d(channels, inner, 3, padding=1)
+        self.second = nn.Conv2d(inner, channels, 3, padding=1)
         begin_at_zero(self.second)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.second(torch.relu(self.first(x)))
 
 
-def _blocks(channels: int, count: int) -> nn.Sequential:
-    return nn.Sequential(*(Residual(channels) for _ in range(count)))
+def _blocks(channels: int, count: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(*(Residual(channels, inner) for _ in range(count)))
 
 
 class PhotoDenoiser(nn.Module):
@@ -85,7 +88,8 @@ class PhotoDenoiser(nn.Module):
         widths = config.channels
         # Three colors, the noise level and what is known, of each 2x2 square.
         self.enter = nn.Conv2d(5 * 4, widths[0], 3, padding=1)
-        self.down_blocks = nn.ModuleList(map(_blocks, widths, config.blocks))
+        inner = (*widths[:-1], config.inner or widths[-1])
+        self.down_blocks = nn.ModuleList(map(_blocks, widths, config.blocks, inner))
         self.down = nn.ModuleList(
             nn.Conv2d(fine, coarse, 2, stride=2)
             for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
@@ -94,7 +98,7 @@ class PhotoDenoiser(nn.Module):
             nn.Conv2d(coarse, 4 * fine, 1)
             for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
         )
-        self.up_blocks = nn.ModuleList(map(_blocks, widths[:-1], config.blocks[:-1]))
+        self.up_blocks = nn.ModuleList(map(_blocks, widths[:-1], config.blocks[:-1], widths[:-1]))
         self.leave = nn.Conv2d(widths[0], 3 * 4, 3, padding=1)
         begin_at_zero(self.leave)
         self.estimator = LevelEstimator(config.level_channels)
@@ -118,6 +122,30 @@ class PhotoDenoiser(nn.Module):
         found = self.estimator(pixels * known + 0.5 * (1 - known)).float()
         told = torch.where(estimated, found.detach(), level * wrong)
         return self.restore(pixels, spread_level(told), known), found
+
+    @torch.no_grad()
+    def widened(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The weights of a network with fewer channels, or more inside of blocks, for this one.
+
+        With more channels it does the same at first: what listens to new ones does not hear them
+        yet. Of too many inside of a block, those that matter least to its sum go.
+        """
+        own = self.state_dict()
+        given = dict(state)
+        for name, weight in state.items():
+            block = name.removesuffix(".first.weight")
+            if block == name or name not in own or len(weight) <= len(own[name]):
+                continue
+            second = state[f"{block}.second.weight"]
+            reach = weight.flatten(1).norm(dim=1) * second.transpose(0, 1).flatten(1).norm(dim=1)
+            kept = reach.argsort(descending=True)[: len(own[name])].sort().values
+            given[name] = weight[kept]
+            given[f"{block}.first.bias"] = state[f"{block}.first.bias"][kept]
+            given[f"{block}.second.weight"] = second[:, kept]
+        return {
+            name: _grown(weight, own[name], name) if name in own else weight
+            for name, weight in given.items()
+        }
 
     def blind_level(self, pixels: torch.Tensor) -> torch.Tensor:
         """The estimated level of every pixel, (N, 1, H, W)."""
@@ -150,6 +178,21 @@ class PhotoDenoiser(nn.Module):
             x = skipped[i] + F.pixel_shuffle(self.up[i](x), 2)
             x = self.up_blocks[i](x)
         return seen + 0.5 + F.pixel_shuffle(self.leave(torch.relu(x)), 2)
+
+
+def _grown(weight: torch.Tensor, new: torch.Tensor, name: str) -> torch.Tensor:
+    """A weight in the corner of a larger one. New units of entries, of ways down and inside of
+    blocks begin as `new` does; all other new weights are 0."""
+    smaller = weight.ndim == new.ndim and all(
+        a <= b for a, b in zip(weight.shape, new.shape, strict=True)
+    )
+    if weight.shape == new.shape or not smaller:
+        return weight
+    grown = torch.zeros_like(new)
+    if name.startswith(("enter.", "down.")) or ".first." in name:
+        grown[len(weight) :] = new[len(weight) :]
+    grown[tuple(slice(side) for side in weight.shape)] = weight
+    return grown
 
 
 def spread_level(level: torch.Tensor) -> torch.Tensor:

@@ -20,8 +20,9 @@ from train.image.pack import PackedPhotos, write_pack
 
 # Validation: Gaussian noise of these standard deviations in 8-bit values.
 LEVELS = (15, 25, 50)
-# Errors below one 8-bit value count as such.
-_FLOOR = (1 / 255) ** 2
+# Errors below one 8-bit value count as such; in holes those below 8, as what is smooth is filled
+# well already and would have most of the gradient.
+_FLOOR, _HOLE_FLOOR = (1 / 255) ** 2, (8 / 255) ** 2
 # Of so many batches, a unit that none turns on is dead.
 _REVIVAL_BATCHES = 8
 
@@ -101,6 +102,8 @@ class DenoiserRecipe:
         # Some users know the level only roughly.
         wrong = np.exp(rng.normal(0, 0.05, (size, 1, 1, 1))).astype(np.float32)
         estimated = rng.random((size, 1, 1, 1)) < self.config.loss.estimated
+        # Holes of clean images are filled as such, whatever the estimator takes their edges for.
+        estimated &= (level.amax((1, 2, 3)) > 0).numpy()[:, None, None, None]
         return (
             clean,
             pixels,
@@ -129,7 +132,7 @@ class DenoiserRecipe:
         in_hole = (square * hole).mean((1, 2, 3)) / area.clamp_min(1e-6)
         rest = (square * known).mean((1, 2, 3)) / (1 - area).clamp_min(1e-6)
         share = with_hole * (1 - 0.5 * noisy)
-        each = share * (in_hole + _FLOOR).log() + (1 - share) * (rest + _FLOOR).log()
+        each = share * (in_hole + _HOLE_FLOOR).log() + (1 - share) * (rest + _FLOOR).log()
         # Holes hide the noise of what was there.
         seen = F.avg_pool2d(known, LEVEL_STRIDE)
         off = ((found - level).abs() * seen).sum() / seen.sum().clamp_min(1)
