@@ -236,7 +236,8 @@ def _prepared(
         before = load_start(network, start_from, config, take=take)
         if take and hasattr(recipe, "complete"):
             recipe.complete(take)
-        if hasattr(recipe, "revive"):
+        # With a part frozen the others are to fit it as it is.
+        if hasattr(recipe, "revive") and not config.optimize.freeze:
             recipe.revive()
     run = new_run(config, network, data)
     run.before = before

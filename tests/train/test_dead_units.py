@@ -103,6 +103,11 @@ def test_a_validation_counts_dead_units_and_a_run_begun_from_them_revives_them(t
     made = re.search(r"dead units made anew: (\d+)", capsys.readouterr().out)
     assert made and int(made[1]) >= 16
     assert again["history"][-1]["dead_units"] <= alive
+    # What is frozen stays as it is, dead units and all.
+    frozen = smoke(precision="float32", freeze=("enter", "down", "up", "leave"))
+    kept = train(frozen, tmp_path / "third", start_from=file)["averaged"]
+    assert "made anew" not in capsys.readouterr().out
+    assert (kept["down_blocks.1.0.first.bias"] == -100).all()
 
 
 def test_a_validation_counts_a_block_that_answers_to_nothing():

@@ -289,6 +289,18 @@ def test_the_loss_falls(tmp_path):
     assert losses[-1] < losses[0] - 0.5
 
 
+def test_a_level_told_too_low_costs_more_than_one_too_high():
+    recipe = DenoiserRecipe(smoke(), CPU)
+    clean = torch.full((1, 3, 16, 16), 0.5)
+    level, known = torch.full((1, 1, 2, 2), 0.1), torch.ones(1, 1, 16, 16)
+    batch = (clean, clean, level, known, known[:, :, :1, :1], known[:, :, :1, :1] > 0)
+    low, high = (
+        recipe.loss(lambda *_, found=level + off: (clean, found), batch, 0) for off in (-0.02, 0.02)
+    )
+    assert float(low[0] - high[0]) == pytest.approx(20 * 0.02, rel=1e-4)
+    assert float(low[1]["level_error"]) == pytest.approx(float(high[1]["level_error"]), rel=1e-4)
+
+
 @pytest.mark.parametrize("shape", [(24, 24), (16, 90), (70, 20)])
 def test_muon_makes_matrices_orthogonal(shape):
     matrix = torch.randn(shape, dtype=torch.float64) * torch.logspace(0, -1.5, shape[1]).double()

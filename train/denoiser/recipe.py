@@ -135,8 +135,12 @@ class DenoiserRecipe:
         each = share * (in_hole + _HOLE_FLOOR).log() + (1 - share) * (rest + _FLOOR).log()
         # Holes hide the noise of what was there.
         seen = F.avg_pool2d(known, LEVEL_STRIDE)
-        off = ((found - level).abs() * seen).sum() / seen.sum().clamp_min(1)
-        loss = each.mean() + 20 * off
+        error = found - level
+        counted = seen / seen.sum().clamp_min(1)
+        off = (error.abs() * counted).sum()
+        # A level told too low leaves noise, which costs more than detail that one too high takes.
+        low = (error.clamp_max(0).abs() * counted).sum()
+        loss = each.mean() + 20 * (off + low)
         plain = (1 - with_hole) * noisy
         count = plain.sum().clamp_min(1)
         return loss, {
