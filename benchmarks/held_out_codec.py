@@ -147,7 +147,7 @@ def flattened(audio: Audio, bands: Mapping[str, float]) -> Audio:
     frequency_hz = np.fft.rfftfreq(audio.shape[1], 1 / SAMPLE_RATE_HZ)
     octaves, middles = np.log2(np.maximum(frequency_hz, 1)), np.log2(middles_hz)
     gain = 10 ** (-np.interp(octaves, middles, levels_db) / 20)
-    flat: Audio = np.fft.irfft(np.fft.rfft(audio, axis=1) * gain, n=audio.shape[1], axis=1)
+    flat = np.fft.irfft(np.fft.rfft(audio, axis=1) * gain, n=audio.shape[1], axis=1)
     return flat.astype(np.float32)
 
 
