@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from benchmarks.held_out_denoiser import mean_of, shown
+from benchmarks.figures import mean_of, shown
+from benchmarks.losses import Lost, gilbert
 from benchmarks.speech import Metric
 from train.speech.codec_data import CodecSpeech, SpeechPieces
 from train.speech.codec_network import DELAY_SAMPLES, SpeechCodec, SpeechCodecNetwork
 from train.speech.codec_signal import FRAME_SAMPLES, SAMPLE_RATE_HZ
-from train.speech.data import _speech_segment
+from train.speech.data import speech_segment
 
 Audio = npt.NDArray[np.float32]
 
@@ -43,7 +44,7 @@ class HeldOut:
 
     found: Mapping[str, Any]
     audio: Audio
-    lost: npt.NDArray[np.bool_]
+    lost: Lost
 
 
 def read(data: CodecSpeech) -> HeldOut:
@@ -52,28 +53,14 @@ def read(data: CodecSpeech) -> HeldOut:
     rng = np.random.default_rng(5)
     samples = SECONDS * SAMPLE_RATE_HZ
     audio = np.stack(
-        [_speech_segment(pieces.held_out, samples, rng, lead_chance=0.0) for _ in range(RECORDINGS)]
+        [speech_segment(pieces.held_out, samples, rng, lead_chance=0.0) for _ in range(RECORDINGS)]
     )
     audio *= LEVEL / np.maximum(np.sqrt((audio**2).mean(axis=1, keepdims=True)), 1e-6)
-    return HeldOut(
-        {"speech": pieces.summary()["speech"]},
-        audio,
-        lost_frames(RECORDINGS, samples // FRAME_SAMPLES, np.random.default_rng(9)),
+    frames, rng = samples // FRAME_SAMPLES, np.random.default_rng(9)
+    lost = np.stack(
+        [gilbert(frames, LOST_SHARE, BURST_FRAMES, rng, opens_well=True) for _ in range(RECORDINGS)]
     )
-
-
-def lost_frames(count: int, frames: int, rng: np.random.Generator) -> npt.NDArray[np.bool_]:
-    """Which frames are lost, bool (count, frames), by Gilbert's model: `LOST_SHARE` of them, in
-    bursts of `BURST_FRAMES` on average."""
-    ends = 1 / BURST_FRAMES
-    begins = ends * LOST_SHARE / (1 - LOST_SHARE)
-    out = np.zeros((count, frames), np.bool_)
-    for row in out:
-        now = False
-        for t, drawn in enumerate(rng.random(frames)):
-            now = drawn >= ends if now else drawn < begins
-            row[t] = now
-    return out
+    return HeldOut({"speech": pieces.summary()["speech"]}, audio, lost)
 
 
 def network(config: SpeechCodecNetwork, weights: dict[str, torch.Tensor]) -> SpeechCodec:

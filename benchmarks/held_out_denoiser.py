@@ -9,7 +9,7 @@ speed how much is kept by projection, in dB, mean and worst. Mixes are drawn fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from benchmarks.figures import mean_of, shown
 from benchmarks.speech import Metric
 from train.speech.corpus import SAMPLE_RATE_HZ
 from train.speech.data import (
     Source,
     SpeechData,
     SpeechMixer,
-    _at_speed,
-    _crop,
-    _speech_segment,
+    at_speed,
+    crop,
     noise_gain,
+    speech_segment,
 )
 from train.speech.loss import audio_of, spectrum_of
 from train.speech.network import SpeechDenoiser, SpeechNetwork
@@ -75,11 +76,11 @@ def read(data: SpeechData) -> HeldOut:
     speech, noise, samples = mixer.held_speech, mixer.held_noise, SECONDS * SAMPLE_RATE_HZ
     rng = np.random.default_rng(77)
     clean = _leveled(
-        [_speech_segment(speech, samples, rng, lead_chance=LATE_START_CHANCE) for _ in range(MIXES)]
+        [speech_segment(speech, samples, rng, lead_chance=LATE_START_CHANCE) for _ in range(MIXES)]
     )
     noisy = clean.copy()
     for i in range(MIXES):
-        disturbing = _crop(noise.corpus.clip(noise.draw(rng)), samples, rng)
+        disturbing = crop(noise.corpus.clip(noise.draw(rng)), samples, rng)
         snr_db = LOWEST_SNR_DB + SNR_RANGE_DB * i / (MIXES - 1)
         noisy[i] += disturbing * noise_gain(clean[i], disturbing, snr_db=snr_db)
     fast = _leveled(
@@ -95,7 +96,7 @@ def _leveled(voices: list[Audio]) -> Audio:
 
 
 def _fast(speech: Source, speed: float, samples: int, rng: np.random.Generator) -> Audio:
-    return _at_speed(_speech_segment(speech, int(samples * speed) + 1, rng), speed, samples)
+    return at_speed(speech_segment(speech, int(samples * speed) + 1, rng), speed, samples)
 
 
 def _rumbling(clean: Audio, noisy: Audio) -> Audio:
@@ -159,17 +160,6 @@ def judged(
         means[f"kept_{speed:g}_worst_db"] = round(float(some.min()), 4)
     told = [{key: mean_of([value]) for key, value in row.items()} for row in rows]
     return {"means": means, "mixes": told}
-
-
-def mean_of(values: Iterable[float]) -> float | None:
-    """The mean of those that are finite, as PESQ is not where it finds no speech; None of none."""
-    numbers = [value for value in values if np.isfinite(value)]
-    return round(float(np.mean(numbers)), 4) if numbers else None
-
-
-def shown(value: float | None, places: int) -> str:
-    """A figure with so many decimal places, or - for none."""
-    return "-" if value is None else f"{value:,.{places}f}"
 
 
 def _streamed(denoiser: SpeechDenoiser, noisy: Audio) -> Audio:

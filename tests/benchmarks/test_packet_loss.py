@@ -14,8 +14,9 @@ from edgeae.media import write_image
 
 @pytest.mark.parametrize("loss", [0.01, 0.1, 0.3])
 @pytest.mark.parametrize("burst", packet_loss.BURSTS)
-def test_losses_are_as_many_and_in_runs_as_long_as_asked(loss, burst):
-    lost = gilbert(200_000, loss, burst, np.random.default_rng(0))
+@pytest.mark.parametrize("well", [False, True])
+def test_losses_are_as_many_and_in_runs_as_long_as_asked(loss, burst, well):
+    lost = gilbert(200_000, loss, burst, np.random.default_rng(0), opens_well=well)
     runs = np.count_nonzero(np.diff(lost.astype(int), prepend=0) == 1)
     assert lost.mean() == pytest.approx(loss, rel=0.1)
     assert lost.sum() / runs == pytest.approx(burst, rel=0.1)

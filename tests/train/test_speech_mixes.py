@@ -13,9 +13,9 @@ from speech_data import MADE
 
 from train.speech.data import (
     SpeechMixer,
-    _at_speed,
     _rumble,
     _subsonic,
+    at_speed,
     noise_gain,
 )
 
@@ -111,7 +111,7 @@ def test_a_folder_without_recordings_is_refused(tmp_path):
 def test_noise_at_another_speed_has_another_pitch_and_its_length():
     tone = np.sin(2 * np.pi * 500 * np.arange(16_001) / 16_000).astype(np.float32)
     for speed in (0.5, 1.4):
-        played = _at_speed(tone[: int(8_000 * speed) + 1], speed, 8_000)
+        played = at_speed(tone[: int(8_000 * speed) + 1], speed, 8_000)
         assert played.shape == (8_000,)
         peak_hz = np.argmax(np.abs(np.fft.rfft(played))) * 2
         assert peak_hz == pytest.approx(500 * speed, rel=0.02)

@@ -120,7 +120,7 @@ def test_speech_is_played_within_the_speeds_of_the_config(monkeypatch):
         drawn.append(speed)
         return audio[:length] if len(audio) >= length else np.pad(audio, (0, length - len(audio)))
 
-    monkeypatch.setattr("train.speech.data._at_speed", at_speed)
+    monkeypatch.setattr("train.speech.data.at_speed", at_speed)
     config = SpeechData(
         **MADE, speech_speed_chance=1.0, noise_speed_chance=0.0, speech_speeds=(0.7, 1.6)
     )

@@ -13,13 +13,13 @@ from train.speech.codec_signal import FRAME_SAMPLES
 from train.speech.corpus import SAMPLE_RATE_HZ, held_out_split, read_corpus
 from train.speech.data import (
     Source,
-    _at_speed,
-    _crop,
     _narrow_band,
-    _speech_segment,
     _summary,
     _tone,
+    at_speed,
+    crop,
     noise_gain,
+    speech_segment,
 )
 from train.speech.pack import read_pack
 
@@ -117,7 +117,7 @@ class SpeechPieces:
         out = np.fft.irfft(spectrum, n=length, axis=1).astype(np.float32)
         for i in range(size):
             if self.noise is not None and rng.random() < config.noise_chance:
-                noise = _crop(self.noise.corpus.clip(self.noise.draw(rng)), length, rng)
+                noise = crop(self.noise.corpus.clip(self.noise.draw(rng)), length, rng)
                 snr_db = rng.uniform(config.snr_db[0], config.snr_db[1])
                 out[i] += noise * noise_gain(out[i], noise, snr_db=snr_db)
             level = float(np.sqrt(np.mean(np.square(out[i]))))
@@ -146,7 +146,7 @@ class SpeechPieces:
         rng = np.random.default_rng(20_261_127)
         count, length = self.config.validation_pieces, 4 * SAMPLE_RATE_HZ
         found = np.stack(
-            [_speech_segment(self.held_out, length, rng, lead_chance=0.0) for _ in range(count)]
+            [speech_segment(self.held_out, length, rng, lead_chance=0.0) for _ in range(count)]
         )
         level = np.sqrt(np.mean(np.square(found), axis=1, keepdims=True))
         return (found * (0.05 / np.maximum(level, 1e-6))).astype(np.float32)
@@ -154,6 +154,6 @@ class SpeechPieces:
     def _piece(self, length: int, rng: np.random.Generator) -> Audio:
         config = self.config
         if rng.random() >= config.speed_chance:
-            return _speech_segment(self.speech, length, rng)
+            return speech_segment(self.speech, length, rng)
         speed = rng.uniform(config.speeds[0], config.speeds[1])
-        return _at_speed(_speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
+        return at_speed(speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)

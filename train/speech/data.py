@@ -193,9 +193,9 @@ class SpeechMixer:
         noisy = np.empty((count, length), np.float32)
         clean = np.empty((count, length), np.float32)
         for i in range(count):
-            clean[i] = _speech_segment(self.held_speech, length, rng, lead_chance=0.0)
+            clean[i] = speech_segment(self.held_speech, length, rng, lead_chance=0.0)
             clean[i] *= 0.05 / max(np.sqrt(np.mean(np.square(clean[i]))), 1e-6)
-            noise = _crop(self.held_noise.corpus.clip(self.held_noise.draw(rng)), length, rng)
+            noise = crop(self.held_noise.corpus.clip(self.held_noise.draw(rng)), length, rng)
             snr_db = -5.0 + 20.0 * i / max(count - 1, 1)
             noisy[i] = clean[i] + noise * noise_gain(clean[i], noise, snr_db=snr_db)
         return noisy, clean
@@ -215,10 +215,10 @@ class SpeechMixer:
 
     def _speech_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.config.speech_speed_chance:
-            return _speech_segment(self.speech, length, rng)
+            return speech_segment(self.speech, length, rng)
         # Other heights of voice, from children to giants, and other paces.
         speed = rng.uniform(self.config.speech_speeds[0], self.config.speech_speeds[1])
-        return _at_speed(_speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
+        return at_speed(speech_segment(self.speech, int(length * speed) + 1, rng), speed, length)
 
     def _noise_segment(self, length: int, rng: np.random.Generator) -> np.ndarray:
         config = self.config
@@ -246,7 +246,7 @@ class SpeechMixer:
         """Two to twelve talkers, half the time in a room like that of a restaurant."""
         out = np.zeros(length, np.float32)
         for _ in range(int(rng.integers(2, 13))):
-            talker = _crop(self.speech.corpus.clip(self.speech.draw(rng)), length, rng)
+            talker = crop(self.speech.corpus.clip(self.speech.draw(rng)), length, rng)
             out += talker * unit_gain(talker) * np.float32(rng.uniform(0.2, 1.0))
         if rng.random() < 0.5:
             room = np.fft.rfft(_room(length, rng))
@@ -256,10 +256,10 @@ class SpeechMixer:
     def _recorded_noise(self, length: int, rng: np.random.Generator) -> np.ndarray:
         clip = self.noise.corpus.clip(self.noise.draw(rng))
         if rng.random() >= self.config.noise_speed_chance:
-            return _crop(clip, length, rng)
+            return crop(clip, length, rng)
         # A motor twice as large, a room of smaller children: kinds that were not recorded.
         speed = 2 ** rng.uniform(-1.0, 0.7)
-        return _at_speed(_crop(clip, int(length * speed) + 1, rng), speed, length)
+        return at_speed(crop(clip, int(length * speed) + 1, rng), speed, length)
 
 
 def noise_gain(speech: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.float32:
@@ -271,7 +271,7 @@ def noise_gain(speech: np.ndarray, noise: np.ndarray, *, snr_db: float) -> np.fl
     return np.float32(np.sqrt(power_speech / power_noise / 10 ** (snr_db / 10)))
 
 
-def _crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
+def crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
     """`length` samples from a random place, the clip repeated where it is too short."""
     if len(clip) > length:
         start = int(rng.integers(len(clip) - length + 1))
@@ -283,7 +283,7 @@ def _crop(clip: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray
     return piece.astype(np.float32) / np.float32(32768)
 
 
-def _speech_segment(
+def speech_segment(
     source: Source, length: int, rng: np.random.Generator, *, lead_chance: float = 0.25
 ) -> np.ndarray:
     """`length` samples of one speaker: clips with pauses between, at times a late start."""
@@ -302,7 +302,7 @@ def _speech_segment(
     return out
 
 
-def _at_speed(audio: np.ndarray, speed: float, length: int) -> np.ndarray:
+def at_speed(audio: np.ndarray, speed: float, length: int) -> np.ndarray:
     """`length` samples of audio played `speed` times as fast; a lack at the end is silence."""
     out = np.zeros(length, np.float32)
     played = soxr.resample(audio, speed, 1.0, quality="LQ")[:length]
