@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
 from edgeae.cli import pipes, terminal
-from edgeae.cli.options import in_words_of_the_command
+from edgeae.cli.options import Pcm, Raw, in_words_of_the_command
 from edgeae.errors import MediaError
 from edgeae.media import AudioInfo
 from edgeae.media.files import Source
@@ -140,7 +140,7 @@ def denoise_to_pipe(how: Cleaning, path: Path, sample: str) -> None:
         terminal.complain(f"{path} -> stdout  {timing}")
 
 
-def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
+def denoise_pipe(how: Cleaning, target: Path, asked: Raw) -> None:
     """Denoises audio that comes through stdin, raw samples or a WAV, until it ends.
 
     Ctrl-C, TERM and HUP are its end; what came before is kept. `asked` says what raw samples are;
@@ -158,7 +158,7 @@ def denoise_pipe(how: Cleaning, target: Path, asked: RawAudio | None) -> None:
     with pipes.live_input(stopped) as data:
         raw, blocks = audio_of(data, asked)
         timing = _Timing(AudioInfo(raw.rate_hz, raw.channels, None, "RAW", raw.subtype))
-        stream = _stream(how, timing, "--rate" if asked else OWN_RATE)
+        stream = _stream(how, timing, OWN_RATE if asked.rate is None else "--rate")
         with told_at_the_end(blocks) as blocks:
             if how.live:
                 blocks = _of_length(blocks, _live_samples(raw.rate_hz))
@@ -262,7 +262,7 @@ class _Timing:
 # --- raw samples ------------------------------------------------------------------------------
 
 
-def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, Iterator[Block]]:
+def audio_of(data: Iterator[bytes], asked: Raw) -> tuple[RawAudio, Iterator[Block]]:
     """What samples come, by the header of a WAV or by what is asked for, and their blocks.
 
     Raises MediaError and UnknownSamples as `denoise_pipe`.
@@ -278,19 +278,29 @@ def audio_of(data: Iterator[bytes], asked: RawAudio | None) -> tuple[RawAudio, I
         raw, head, size = _wave_header(head, data)
         if 0 < size < _LEAST_PLACEHOLDER_BYTES:
             data, head = _limited(data, len(head), size), head[:size]
-        if asked is not None and asked != raw:
-            raise MediaError(
-                f"the WAV that came through - holds {raw.sample} at {raw.rate_hz} Hz in"
-                f" {terminal.count(raw.channels, 'channel')}, the options say {asked.sample} at"
-                f" {asked.rate_hz} Hz in {asked.channels}"
-            )
-    elif asked is None:
+        _check_as_asked(raw, asked)
+    elif asked.rate is None:
         raise UnknownSamples("raw PCM from - needs --rate, or the header of a WAV")
     elif not head:
         raise MediaError("no audio came through -")
     else:
-        raw = asked
+        raw = RawAudio(asked.rate, asked.channels or 1, asked.pcm or Pcm.s16le)
     return raw, _blocks(head, data, raw)
+
+
+def _check_as_asked(raw: RawAudio, asked: Raw) -> None:
+    """MediaError where a WAV says otherwise than an option that was given."""
+    pairs = {
+        "--rate": (asked.rate, raw.rate_hz),
+        "--channels": (asked.channels, raw.channels),
+        "--pcm": (asked.pcm, raw.sample),
+    }
+    wrong = [f"{option} {said}" for option, (said, own) in pairs.items() if said not in (None, own)]
+    if wrong:
+        raise MediaError(
+            f"the WAV that came through - holds {raw.sample} at {raw.rate_hz} Hz in"
+            f" {terminal.count(raw.channels, 'channel')}, the options say {' '.join(wrong)}"
+        )
 
 
 @contextmanager

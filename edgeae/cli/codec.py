@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgeae.cli import options, terminal
-from edgeae.cli.options import Pcm, UsageError
+from edgeae.cli.options import Pcm, Raw, UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading, Plan
@@ -115,7 +115,7 @@ def compress(
     if quality is not None and max_bytes is not None:
         raise UsageError("--quality and --max-bytes exclude each other")
     items = options.is_autoencoder(model)
-    raw = speech.Raw(rate, channels, pcm)
+    raw = Raw(rate, channels, pcm)
     talk = not items and speech.is_speech(sources, model, raw)
     if (dtx or packet_ms) and not (talk and sources == ["-"] and target == "-"):
         raise UsageError("--dtx and --packet-ms are for speech that goes live from - to -")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgeae.cli import image_restoration, options
-from edgeae.cli.options import Pcm, UsageError
+from edgeae.cli.options import Pcm, Raw, UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading
@@ -93,7 +93,8 @@ def denoise(
 
     options.refuse_empty(*sources, target)
     raw_in, raw_out = sources == ["-"], target == "-"
-    _check_pipes(sources, target, rate=rate, channels=channels, pcm=pcm)
+    raw = Raw(rate, channels, pcm)
+    _check_pipes(sources, target, raw)
     settings = folder.Settings(
         force=force,
         skip_existing=skip_existing,
@@ -103,7 +104,7 @@ def denoise(
     )
     kind = _kind(sources, target, model)
     if kind == "image":
-        if stream or attenuation_limit is not None or any((rate, channels, pcm)):
+        if stream or attenuation_limit is not None or raw.given:
             raise UsageError(
                 "--stream, --attenuation-limit, --rate, --channels and --pcm are for audio"
             )
@@ -127,7 +128,7 @@ def denoise(
     )
     if raw_in or raw_out:
         settings.refuse_pipe()
-        _through_pipe(how, sources, target, rate=rate, channels=channels, pcm=pcm, force=force)
+        _through_pipe(how, sources, target, raw, force=force)
         return
     plan = options.checked(
         batch.plan,
@@ -214,19 +215,13 @@ def _kind(sources: list[str], target: str, model: str | None) -> str:
     return kind
 
 
-def _check_pipes(
-    sources: list[str],
-    target: str,
-    *,
-    rate: int | None,
-    channels: int | None,
-    pcm: Pcm | None,
-) -> None:
+def _check_pipes(sources: list[str], target: str, raw: Raw) -> None:
     from edgeae.signal.denoiser import MAX_RATE_HZ
     from edgeae.signal.samples import MAX_CHANNELS
     from edgeae.signal.spec import MIN_RATE_HZ
 
     raw_in, raw_out = sources == ["-"], target == "-"
+    rate, channels = raw.rate, raw.channels
     if "-" in sources and len(sources) > 1:
         raise UsageError("- is one input of several, expected it alone")
     if not raw_in and (rate is not None or channels is not None):
@@ -237,7 +232,7 @@ def _check_pipes(
         raise UsageError(f"--channels is {channels}, expected 1 to {MAX_CHANNELS}")
     if rate is None and channels is not None:
         raise UsageError("--channels is given without --rate")
-    if not (raw_in or raw_out) and pcm is not None:
+    if not (raw_in or raw_out) and raw.pcm is not None:
         raise UsageError("--pcm is for raw PCM: IN or OUT must be -")
     if raw_out and len(sources) > 1:
         raise UsageError("several inputs cannot go to -")
@@ -249,32 +244,21 @@ def _check_pipes(
         raise UsageError("- is a terminal, expected audio from a pipe")
 
 
-def _through_pipe(
-    how: Cleaning,
-    sources: list[str],
-    target: str,
-    *,
-    rate: int | None,
-    channels: int | None,
-    pcm: Pcm | None,
-    force: bool,
-) -> None:
+def _through_pipe(how: Cleaning, sources: list[str], target: str, raw: Raw, *, force: bool) -> None:
     from edgeae import media
     from edgeae.cli import audio_files, folder
 
     out = Path(target)
-    sample = (pcm or Pcm.s16le).value
     if sources != ["-"]:
         options.load_for(how.loading, "denoiser")
-        audio_files.denoise_to_pipe(how, Path(sources[0]), sample)
+        audio_files.denoise_to_pipe(how, Path(sources[0]), raw.pcm or Pcm.s16le)
         return
     if out != Path("-"):
         options.refuse_folder(target)
         options.checked(media.audio_subtype, out, "PCM_16")
         folder.refuse_existing(out, force=force)
-    asked = None if rate is None else audio_files.RawAudio(rate, channels or 1, sample)
     options.load_for(how.loading, "denoiser")
     try:
-        audio_files.denoise_pipe(how, out, asked)
+        audio_files.denoise_pipe(how, out, raw)
     except audio_files.UnknownSamples as error:
         raise UsageError(str(error)) from None

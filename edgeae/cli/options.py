@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_THREADS",
     "Pcm",
+    "Raw",
     "UsageError",
     "asked_providers",
     "checked",
@@ -49,6 +51,20 @@ class Pcm(StrEnum):
     s24le = "s24le"
     s32le = "s32le"
     f32le = "f32le"
+
+
+@dataclass(frozen=True)
+class Raw:
+    """What the options say of raw samples: None of what they do not."""
+
+    rate: int | None = None
+    channels: int | None = None
+    pcm: Pcm | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether they say anything."""
+        return any(part is not None for part in (self.rate, self.channels, self.pcm))
 
 
 Sources = Annotated[

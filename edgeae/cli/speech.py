@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeae.cli import options
-from edgeae.cli.options import Pcm, UsageError
+from edgeae.cli.options import Pcm, Raw, UsageError
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading
 
 __all__ = [
     "Live",
-    "Raw",
     "check_pipes",
     "compress_pipe",
     "compress_work",
@@ -25,20 +24,6 @@ __all__ = [
     "default_model",
     "is_speech",
 ]
-
-
-@dataclass(frozen=True)
-class Raw:
-    """What the options say of raw samples."""
-
-    rate: int | None
-    channels: int | None
-    pcm: Pcm | None
-
-    @property
-    def given(self) -> bool:
-        """Whether they say anything."""
-        return any(part is not None for part in (self.rate, self.channels, self.pcm))
 
 
 @dataclass(frozen=True)
@@ -119,16 +104,12 @@ def compress_pipe(
         if out.suffix.lower() != ".eae":
             raise UsageError(f"OUT is {out}, expected a name that ends in .eae")
         folder.refuse_existing(out, force=force)
-    asked = None
-    if raw.rate is not None:
-        sample = (raw.pcm or Pcm.s16le).value
-        asked = audio_files.RawAudio(raw.rate, raw.channels or 1, sample)
     options.load_for(loading, "codec", kind="audio")
     how = speech_files.Compression(
         loading, quality, max_bytes, packet_frames=live.packet_ms // 20, dtx=live.dtx
     )
     try:
-        speech_files.compress_pipe(how, out, asked)
+        speech_files.compress_pipe(how, out, raw)
     except audio_files.UnknownSamples as error:
         raise UsageError(str(error)) from None
 

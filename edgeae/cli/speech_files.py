@@ -21,7 +21,7 @@ from edgeae.bundle import bundled_with_codec_id
 from edgeae.cli import pipes, terminal
 from edgeae.cli.audio_files import RawAudio, audio_of, raw_samples, told_at_the_end
 from edgeae.cli.file_kinds import check_kind
-from edgeae.cli.options import in_words_of_the_command
+from edgeae.cli.options import Raw, in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
 from edgeae.errors import BitstreamError, MediaError
 from edgeae.loading import file_codec_id, file_info
@@ -98,7 +98,7 @@ def compress_file(how: Compression, job: Job, tick: Tick) -> Done:
     return Done(line, read_bytes, len(blob), "; ".join(about.notes) or None)
 
 
-def compress_pipe(how: Compression, target: Path, asked: RawAudio | None) -> None:
+def compress_pipe(how: Compression, target: Path, asked: Raw) -> None:
     """Compresses audio that comes through stdin, raw samples or a WAV, until it ends.
 
     To a file as a whole; to stdout live, of 16 kHz, in packets. Ctrl-C, TERM and HUP are

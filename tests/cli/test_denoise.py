@@ -18,6 +18,7 @@ import edgeae
 import edgeae.bundle
 from edgeae import media
 from edgeae.cli.app import app
+from edgeae.cli.options import Raw
 
 COMMAND = [sys.executable, "-m", "edgeae"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)}
@@ -94,7 +95,34 @@ def test_what_cannot_be_is_told_in_one_line(folder, arguments, code, message):
 def test_the_rate_of_a_wav_that_is_not_the_one_asked_for_is_told_in_words(folder, denoiser):
     there = "denoise", "-", "b.wav", "--model", denoiser, "--rate", "48000"
     found = run(*there, code=1, data=(folder / "a.wav").read_bytes())
-    assert "holds s16le at 16000 Hz in 1 channel, the options say" in found.stderr
+    told = "holds s16le at 16000 Hz in 1 channel, the options say --rate 48000\n"
+    assert found.stderr.endswith(told) and not Path("b.wav").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        (["--rate", "16000"], None),
+        (["--rate", "16000", "--channels", "2"], None),
+        (["--rate", "16000", "--pcm", "f32le"], None),
+        (["--pcm", "f32le"], None),
+        (["--rate", "16000", "--channels", "1"], "--channels 1"),
+        (["--rate", "8000", "--pcm", "s16le"], "--rate 8000 --pcm s16le"),
+        (["--pcm", "s16le"], "--pcm s16le"),
+    ],
+)
+def test_a_wav_in_a_pipe_must_be_what_is_given_of_it_and_no_more(folder, denoiser, given, wrong):
+    file = io.BytesIO()
+    media.write_audio(
+        file, np.stack([tone(900)] * 2, axis=1), 16_000, format="wav", subtype="FLOAT"
+    )
+    there = "denoise", "-", "b.wav", "--model", denoiser, *given
+    found = run(*there, code=0 if wrong is None else 1, data=file.getvalue())
+    if wrong is None:
+        info = media.audio_info("b.wav")
+        assert (info.rate_hz, info.channels, info.subtype) == (16_000, 2, "FLOAT")
+    else:
+        assert found.stderr.endswith(f"in 2 channels, the options say {wrong}\n")
 
 
 @pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="no /dev/stdin")
@@ -252,7 +280,7 @@ def test_a_wav_whose_samples_come_in_parts_is_read_to_its_end(denoiser):
     media.write_audio(file, tone(1000), 16_000, format="wav")
     data = file.getvalue() + b"LIST"
     parts = (data[i : i + 7] for i in range(0, len(data), 7))
-    raw, blocks = audio_of(parts, None)
+    raw, blocks = audio_of(parts, Raw())
     assert raw.rate_hz == 16_000 and sum(map(len, blocks)) == 1000
 
 
