@@ -7,18 +7,16 @@ import struct
 import subprocess
 import sys
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
+from command import COMMAND, ENVIRONMENT, run
 from tiny import tiny_denoiser_bundle
-from typer.testing import CliRunner
 
 import edgeae
 from edgeae import bundle, media
-from edgeae.cli.app import app
 from edgeae.errors import ProviderError
 from edgeae.image import file as image_file
 from edgeae.image.header import Header, Limits
@@ -82,26 +80,11 @@ def denoiser(tmp_path_factory):
     return str(tiny_denoiser_bundle(tmp_path_factory.mktemp("bundle") / "tiny", gain=0.5))
 
 
-def run(*arguments, **options):
-    try:
-        runner = CliRunner(mix_stderr=False)  # as click up to 8.1 wants it
-    except TypeError:
-        runner = CliRunner()
-    return runner.invoke(app, [str(argument) for argument in arguments], **options)
-
-
-def ok(*arguments, **options):
-    result = run(*arguments, **options)
-    assert result.exit_code == 0, result.output
-    return result
-
-
-def fails(code, *arguments, **options):
+def fails(code, *arguments):
     """The one line on stderr of a command that fails with this code."""
-    result = run(*arguments, **options)
-    assert result.exit_code == code, result.output
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("edgeae: "), result.stderr
+    said = run(*arguments, code=code).stderr
+    lines = said.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("edgeae: "), said
     return lines[0]
 
 
@@ -126,20 +109,20 @@ def files(folder):
 
 def test_a_photo_goes_there_and_back(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
-    said = ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8, "--psnr").stdout
+    said = run("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8, "--psnr").stdout
     size = (tmp_path / "a.eae").stat().st_size
     assert f"{size:,} bytes" in said and f"{8 * size / (24 * 40):.3f} bit/pixel" in said
     assert "PSNR inf dB" in said and len(said.splitlines()) == 1
-    said = ok("decompress", tmp_path / "a.eae", tmp_path / "b.webp", "--model", "mine").stdout
+    said = run("decompress", tmp_path / "a.eae", tmp_path / "b.webp", "--model", "mine").stdout
     assert "40x24 pixels" in said
     assert np.array_equal(media.read_image(tmp_path / "b.webp"), photo())
 
 
 def test_a_region_is_written_alone(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
-    ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
+    run("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
     given = ("decompress", tmp_path / "a.eae", tmp_path / "b.png", "--model", "mine", "--force")
-    assert "30x9 pixels" in ok(*given, "--region", "3,5,9,30").stdout
+    assert "30x9 pixels" in run(*given, "--region", "3,5,9,30").stdout
     assert np.array_equal(media.read_image(tmp_path / "b.png"), photo()[3:12, 5:35])
     for text in ("3,5,9", "a,b,c,d", "1,2,3,4,5", ""):
         assert "expected TOP,LEFT,HEIGHT,WIDTH" in fails(2, *given, "--region", text)
@@ -147,32 +130,32 @@ def test_a_region_is_written_alone(tmp_path):
 
 def test_only_who_asks_gets_a_picture_far_larger_than_its_bytes(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
-    ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
+    run("compress", tmp_path / "a.png", tmp_path / "a.eae", "--quality", 8)
     given = ("decompress", tmp_path / "a.eae", tmp_path / "b.png", "--model", "mine", "--force")
-    ok(*given)
-    ok(*given, "--large")
+    run(*given)
+    run(*given, "--large")
     usual, large = StoringCodec.limits
     assert usual == Limits() and large.pixels_per_byte * 100 > Limits().pixels
 
 
 def test_gray_stays_gray(tmp_path):
     media.write_image(tmp_path / "g.png", photo()[:, :, :1])
-    ok("compress", tmp_path / "g.png", tmp_path / "g.eae", "--quality", 9)
-    ok("decompress", tmp_path / "g.eae", tmp_path / "h.png", "--model", "mine")
+    run("compress", tmp_path / "g.png", tmp_path / "g.eae", "--quality", 9)
+    run("decompress", tmp_path / "g.eae", tmp_path / "h.png", "--model", "mine")
     assert np.array_equal(media.read_image(tmp_path / "h.png"), photo()[:, :, :1])
 
 
 def test_quality_and_max_bytes_reach_the_codec_and_exclude_each_other(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
     media.write_image(tmp_path / "a.png", noise)
-    ok("compress", tmp_path / "a.png", tmp_path / "s.eae", "--max-bytes", 6000)
+    run("compress", tmp_path / "a.png", tmp_path / "s.eae", "--max-bytes", 6000)
     assert 0 < (tmp_path / "s.eae").stat().st_size <= 6000
     sizes = []
     for quality in (1, 5, 8):
-        ok("compress", tmp_path / "a.png", tmp_path / f"{quality}.eae", "--quality", quality)
+        run("compress", tmp_path / "a.png", tmp_path / f"{quality}.eae", "--quality", quality)
         sizes.append((tmp_path / f"{quality}.eae").stat().st_size)
     assert sizes == sorted(sizes)
-    ok("compress", tmp_path / "a.png", tmp_path / "default.eae")
+    run("compress", tmp_path / "a.png", tmp_path / "default.eae")
     assert (tmp_path / "default.eae").read_bytes() == (tmp_path / "5.eae").read_bytes()
     both = "--quality", 3, "--max-bytes", 9
     assert "exclude each other" in fails(
@@ -183,7 +166,7 @@ def test_quality_and_max_bytes_reach_the_codec_and_exclude_each_other(tmp_path):
 
 def test_load_options_reach_the_model(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
-    ok(
+    run(
         *("compress", tmp_path / "a.png", tmp_path / "a.eae", "--model", "mine"),
         *("--precision", "fp32", "--threads", 3, "--provider", "A", "--provider", "B"),
     )
@@ -205,7 +188,7 @@ def test_an_existing_output_is_refused_and_replaced_by_force(tmp_path):
     assert "a.eae exists: --force replaces it" in line
     assert (tmp_path / "a.eae").read_bytes() == b"precious"
     assert StoringCodec.loads == []  # said before the model was loaded
-    ok("compress", tmp_path / "a.png", tmp_path / "a.eae", "--force")
+    run("compress", tmp_path / "a.png", tmp_path / "a.eae", "--force")
     assert (tmp_path / "a.eae").read_bytes().startswith(b"\x89e")
 
 
@@ -227,11 +210,11 @@ def test_a_folder_is_mirrored(tmp_path):
     for name in ("b.png", "a.JPG", "deep/er/c.webp", ".hidden/d.png", ".e.png"):
         media.write_image(photos / name, photo())
     (photos / "notes.txt").write_text("not a photo")
-    result = ok("compress", photos, tmp_path / "out", "--quality", 8)
+    result = run("compress", photos, tmp_path / "out", "--quality", 8)
     assert files(tmp_path / "out") == ["a.eae", "b.eae", "deep/er/c.eae"]
     assert len(result.stdout.splitlines()) == 4 and "3 files  " in result.stdout
     assert f"edgeae: left out: {photos / 'notes.txt'}: no image" in result.stderr
-    ok("decompress", tmp_path / "out", tmp_path / "back", "--to", "bmp", "--model", "mine")
+    run("decompress", tmp_path / "out", tmp_path / "back", "--to", "bmp", "--model", "mine")
     assert files(tmp_path / "back") == ["a.bmp", "b.bmp", "deep/er/c.bmp"]
     assert np.array_equal(media.read_image(tmp_path / "back" / "b.bmp"), photo())
     assert len(StoringCodec.loads) == 2  # one model for a whole folder
@@ -243,8 +226,7 @@ def test_one_bad_file_in_a_folder_is_told_at_the_end_and_the_rest_are_done(tmp_p
     for name in ("a.png", "c.png"):
         media.write_image(photos / name, photo())
     (photos / "b.png").write_bytes((photos / "a.png").read_bytes()[:60])
-    result = run("compress", photos, tmp_path / "out")
-    assert result.exit_code == 1
+    result = run("compress", photos, tmp_path / "out", code=1)
     assert files(tmp_path / "out") == ["a.eae", "c.eae"]
     bad, count = result.stderr.splitlines()[-2:]
     assert bad.startswith("edgeae: cannot read") and "b.png" in bad
@@ -256,8 +238,7 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
     photos.mkdir()
     media.write_image(photos / "a.png", photo())
     media.write_image(photos / "a.bmp", photo(8, 8))
-    result = run("compress", photos, tmp_path / "out", "--force")
-    assert result.exit_code == 1
+    result = run("compress", photos, tmp_path / "out", "--force", code=1)
     assert "a.png would take the place of" in result.stderr and "a.bmp" in result.stderr
     header = image_file.read_header((tmp_path / "out" / "a.eae").read_bytes())
     assert (header.height, header.width) == (8, 8)
@@ -265,17 +246,17 @@ def test_two_photos_of_one_name_do_not_overwrite_each_other(tmp_path):
 
 def test_an_output_folder_inside_the_input_is_not_its_own_input(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
-    ok("compress", tmp_path, tmp_path / "out", "--quality", 8)
-    ok("decompress", tmp_path / "out", tmp_path / "out", "--model", "mine")
+    run("compress", tmp_path, tmp_path / "out", "--quality", 8)
+    run("decompress", tmp_path / "out", tmp_path / "out", "--model", "mine")
     assert files(tmp_path / "out") == ["a.eae", "a.png"]
-    ok("compress", tmp_path, tmp_path / "out", "--force")
+    run("compress", tmp_path, tmp_path / "out", "--force")
     assert files(tmp_path / "out") == ["a.eae", "a.png"]
 
 
 def test_a_file_goes_into_a_folder_that_exists(tmp_path):
     media.write_image(tmp_path / "a.png", photo())
     (tmp_path / "out").mkdir()
-    ok("compress", tmp_path / "a.png", tmp_path / "out")
+    run("compress", tmp_path / "a.png", tmp_path / "out")
     assert files(tmp_path / "out") == ["a.eae"]
 
 
@@ -374,7 +355,7 @@ def test_usage_errors_are_one_line_and_exit_2(tmp_path, monkeypatch, arguments):
 def test_a_recording_keeps_its_rate_channels_length_and_subtype(tmp_path, denoiser, rate, channels):
     x = tone(rate + 17, channels, rate)
     media.write_audio(tmp_path / "a.wav", x, rate, subtype="PCM_24")
-    said = ok("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser).stdout
+    said = run("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser).stdout
     assert f"{rate} Hz" in said and "real-time factor" in said
     back, _ = media.read_audio(tmp_path / "b.wav")
     assert media.audio_info(tmp_path / "b.wav") == media.audio_info(tmp_path / "a.wav")
@@ -384,8 +365,7 @@ def test_a_recording_keeps_its_rate_channels_length_and_subtype(tmp_path, denois
 
 def test_a_rate_that_a_file_says_is_not_called_an_option(tmp_path, denoiser):
     media.write_audio(tmp_path / "a.wav", tone(7000, 1, 7777), 7777)
-    result = run("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser)
-    assert result.exit_code == 1
+    result = run("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser, code=1)
     assert "its sample rate is 7777, expected 8000 to" in result.stderr
     assert "--rate" not in result.stderr
 
@@ -393,8 +373,8 @@ def test_a_rate_that_a_file_says_is_not_called_an_option(tmp_path, denoiser):
 def test_whole_streamed_and_library_results_are_equal(tmp_path, denoiser):
     x = tone(40_000, rate=22_050) + np.random.default_rng(0).normal(0, 0.05, 40_000)
     media.write_audio(tmp_path / "a.wav", x.astype(np.float32), 22_050, subtype="FLOAT")
-    ok("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser)
-    said = ok(
+    run("denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser)
+    said = run(
         "denoise", tmp_path / "a.wav", tmp_path / "c.wav", "--model", denoiser, "--stream"
     ).stdout
     assert "delay" in said and "10 ms" in said
@@ -406,7 +386,7 @@ def test_whole_streamed_and_library_results_are_equal(tmp_path, denoiser):
 def test_an_attenuation_limit_of_zero_gives_the_input_back(tmp_path, denoiser):
     media.write_audio(tmp_path / "a.wav", tone(8000), 16_000, subtype="FLOAT")
     there = "denoise", tmp_path / "a.wav", tmp_path / "b.wav", "--model", denoiser
-    ok(*there, "--attenuation-limit", "0")
+    run(*there, "--attenuation-limit", "0")
     back, _ = media.read_audio(tmp_path / "b.wav")
     assert np.abs(back - tone(8000)).max() < 1e-6
 
@@ -418,8 +398,7 @@ def test_a_folder_of_recordings_is_mirrored_and_bad_ones_are_told(tmp_path, deno
     whole = (tmp_path / "in" / "deep" / "b.wav").read_bytes()
     (tmp_path / "in" / "cut.wav").write_bytes(whole[:-1000])
     soundfile.write(tmp_path / "in" / "nan.wav", np.full(900, np.nan), 16_000, subtype="FLOAT")
-    result = run("denoise", tmp_path / "in", tmp_path / "out", "--model", denoiser)
-    assert result.exit_code == 1
+    result = run("denoise", tmp_path / "in", tmp_path / "out", "--model", denoiser, code=1)
     assert files(tmp_path / "out") == ["a.flac", "deep/b.wav"]
     assert "1,000 bytes more than are there" in result.stderr and "NaN" in result.stderr
     assert result.stderr.endswith("2 of 4 files failed\n")
@@ -441,10 +420,10 @@ def test_a_cut_recording_leaves_the_old_output(tmp_path, denoiser):
 def edgeae_command(*arguments, **options):
     """The command in a process of its own, as a user runs it."""
     return subprocess.run(
-        [sys.executable, "-m", "edgeae", *map(str, arguments)],
+        [*COMMAND, *map(str, arguments)],
         capture_output=True,
         timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)},
+        env=ENVIRONMENT,
         **options,
     )
 
@@ -500,16 +479,12 @@ def test_a_bar_goes_to_a_terminal_on_stderr_and_nothing_else_to_stdout(tmp_path,
     media.write_audio(tmp_path / "a.wav", tone(400_000), 16_000)
     ours, theirs = pty.openpty()
     done = subprocess.run(
-        [sys.executable, "-m", "edgeae", "denoise", "a.wav", "b.wav", "--model", denoiser],
+        [*COMMAND, "denoise", "a.wav", "b.wav", "--model", denoiser],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=theirs,
         timeout=120,
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(edgeae.__file__).parent.parent),
-            "TERM": "xterm",
-        },
+        env={**ENVIRONMENT, "TERM": "xterm"},
     )
     os.close(theirs)
     shown = b""
@@ -527,27 +502,27 @@ def test_a_bar_goes_to_a_terminal_on_stderr_and_nothing_else_to_stdout(tmp_path,
 
 
 def test_info_shows_a_bundle(denoiser):
-    said = ok("info", denoiser, env={"COLUMNS": "200"}).stdout
+    said = run("info", denoiser, env={"COLUMNS": "200"}).stdout
     for part in ("tiny-denoiser 0.1.0", "step.fp32.onnx", "kind audio", "sample_rate_hz 16000"):
         assert part in said
 
 
 @pytest.mark.parametrize("model", ["photo-codec", "speech-denoiser"])
 def test_info_of_a_bundled_model_tells_its_data_and_their_licences(model):
-    assert "--card tells its data and licences" in ok("info", model).stdout
-    said = ok("info", model, "--card").stdout
+    assert "--card tells its data and licences" in run("info", model).stdout
+    said = run("info", model, "--card").stdout
     assert "## Data" in said and "CC-BY" in said
 
 
 def test_info_shows_an_eae_file(tmp_path):
     blob = StoringCodec().compress(photo(), quality=8)
     (tmp_path / "a.eae").write_bytes(blob)
-    said = ok("info", tmp_path / "a.eae", env={"COLUMNS": "200"}).stdout
+    said = run("info", tmp_path / "a.eae", env={"COLUMNS": "200"}).stdout
     assert "40x24 pixels, RGB" in said and f"{len(blob):,}" in said and CODEC_ID[:4].hex() in said
 
 
 def test_verify_says_what_it_checked(denoiser):
-    said = ok("verify", denoiser).stdout.splitlines()
+    said = run("verify", denoiser).stdout.splitlines()
     assert "the size and sha256 of 1 file are" in said[0] and "1 graph: weights inside" in said[1]
     assert "nodes on CPUExecutionProvider" in said[2]
     assert said[-1].endswith("4 checks, all well")
@@ -576,15 +551,14 @@ def test_help_and_version_are_quick_and_load_nothing_heavy():
         "heavy = {'numpy', 'onnxruntime', 'soundfile', 'PIL', 'torch'} & set(sys.modules)\n"
         "print('heavy:', heavy, file=sys.stderr)"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+        [sys.executable, "-c", code], capture_output=True, text=True, env=ENVIRONMENT, timeout=60
     )
     assert done.stderr == "heavy: set()\n"
     for command in ("demo", "models", "info", "verify", "compress", "decompress", "denoise"):
         assert command in done.stdout
-    assert "denoise" in ok().stdout
-    assert ok("--version").stdout == f"edgeae {edgeae.__version__}\n"
+    assert "denoise" in run().stdout
+    assert run("--version").stdout == f"edgeae {edgeae.__version__}\n"
 
 
 def test_a_process_of_its_own_fails_in_one_line_without_a_traceback(tmp_path):

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import COMMAND, ENVIRONMENT, run
 from tiny import tiny_denoiser_bundle
-from typer.testing import CliRunner
 
 import edgeae
 import edgeae.bundle
 from edgeae import media
-from edgeae.cli.app import app
 from edgeae.cli.options import Raw
 
-COMMAND = [sys.executable, "-m", "edgeae"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)}
 FLOATS = ["--rate", "16000", "--pcm", "f32le"]
 
 
@@ -41,12 +36,6 @@ def folder(tmp_path, monkeypatch):
 
 def tone(frames):
     return (0.4 * np.sin(2 * np.pi * 300 * np.arange(frames) / 16_000)).astype(np.float32)
-
-
-def run(*arguments, code=0, data=None):
-    found = CliRunner().invoke(app, list(map(str, arguments)), input=data)
-    assert found.exit_code == code, found.output
-    return found
 
 
 @pytest.mark.parametrize(

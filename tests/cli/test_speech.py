@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command import run
 
 import edgeae
 from edgeae import media
 from edgeae.bench.speech_codec import made_talk
-from edgeae.cli.app import app
 from edgeae.signal.speech_pipe import MAGIC, PacketSplitter, framed
 
 BUNDLE = str(Path(__file__).parent.parent / "golden" / "tiny-speech-codec")
@@ -29,12 +28,6 @@ def codec():
 def talk():
     """Half a second, int16 (8,001,)."""
     return np.rint(32767 * made_talk(8_001)).astype(np.int16)
-
-
-def run(*arguments, data=None, code=0):
-    found = CliRunner().invoke(app, list(map(str, arguments)), input=data)
-    assert found.exit_code == code, found.output
-    return found
 
 
 def test_a_file_goes_there_and_back(tmp_path, codec, talk):

@@ -10,12 +10,12 @@ import struct
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import tiny
+from command import COMMAND, ENVIRONMENT
 from PIL import Image
 from processes import default_signals
 from typer.testing import CliRunner
@@ -26,8 +26,6 @@ from edgeae.cli import terminal
 from edgeae.cli.app import app
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and descriptors are POSIX")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(edgeae.__file__).parent.parent)}
-COMMAND = [sys.executable, "-m", "edgeae"]
 
 
 @pytest.fixture(scope="module")
