@@ -163,9 +163,10 @@ class ImageDenoiser:
         Args:
             image: uint8 or uint16, (H, W, 3), (H, W, 4) whose transparency is kept exactly,
                 (H, W, 1) or (H, W).
-            strength: standard deviation of the noise to take away, in 8-bit values whatever the
-                dtype: 0 to `highest_level` of the manifest's layout. None estimates it from the
-                image, from place to place.
+            strength: standard deviation of the noise that is in the image, in 8-bit values
+                whatever the dtype: 0, which gives a copy, to `highest_level` of the manifest's
+                layout. None estimates it from the image, from place to place. It says what there
+                is, not how much of it to take away: told less, a model may still take most of it.
 
         Raises:
             TypeError: the image is no such array, or `strength` no number.
@@ -173,8 +174,10 @@ class ImageDenoiser:
         """
         colors, _, _ = parts(image, dtypes=DTYPES)
         checked = self._checked_strength(strength)
-        level = self._level(colors) if checked is None else checked / _UNIT
         restored = image.copy()
+        if checked == 0:
+            return restored
+        level = self._level(colors) if checked is None else checked / _UNIT
         for tile, planes, padded_level in self._seen(colors, level):
             found = self._restored(tile, planes, padded_level, np.ones_like(planes[:, :1]))
             rows, columns = _inside(tile, self._spec.stride, image)
@@ -191,7 +194,7 @@ class ImageDenoiser:
 
         Args:
             image: as for `denoise`; what is in holes does not matter.
-            mask: bool (H, W), True in holes.
+            mask: bool (H, W), True in holes; without any the image comes back as it is.
 
         Raises:
             TypeError: the image is no such array, or the mask not bool.
@@ -263,9 +266,12 @@ class ImageDenoiser:
             return None
         most = self._spec.highest_level
         try:
+            if isinstance(strength, str | bytes):
+                raise TypeError
             value = float(strength)
         except (TypeError, ValueError):
-            raise TypeError(f"strength is {strength!r}, expected None or a number") from None
+            kind = type(strength).__name__
+            raise TypeError(f"strength is of type {kind}, expected None or a number") from None
         except OverflowError:  # an integer beyond every float
             value = math.inf
         if not 0 <= value <= most:
@@ -379,7 +385,9 @@ def _check_ports(graph: Graph, channels: tuple[int, ...]) -> None:
 def _checked_mask(mask: Mask, image: Pixels) -> Mask:
     if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
         found = f"dtype {mask.dtype}" if isinstance(mask, np.ndarray) else type(mask).__name__
-        raise TypeError(f"mask is {found}, expected a bool array (H, W), True in holes")
+        raise TypeError(
+            f"mask is {found}, expected a bool array (H, W), True in holes: such as values > 127"
+        )
     if mask.shape != image.shape[:2]:
         raise ValueError(f"mask has shape {mask.shape}, expected {image.shape[:2]}")
     if mask.all():

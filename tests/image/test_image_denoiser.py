@@ -75,9 +75,9 @@ def test_gray_is_the_same_with_and_without_an_axis_of_channels(blur):
 def test_sixteen_bits_are_finer_than_eight(blur):
     image = np.full((32, 32, 3), 30_001, np.uint16)
     image[:, ::2] = 30_000
-    found = blur.denoise(image, strength=0)[8:-8, 8:-8]
-    # Five columns hold two or three of each.
-    assert set(np.unique(found)) == {30_000, 30_001}
+    found = blur.denoise(image, strength=1)[8:-8, 8:-8]
+    # Five columns hold two or three of each, and the model darkens them by the strength.
+    assert set(np.unique(found)) == {30_000 - 257, 30_001 - 257}
 
 
 @pytest.mark.parametrize("size", [(70, 150), (128, 96), (33, 33)])
@@ -100,8 +100,16 @@ def test_tiles_leave_no_seams(tmp_path, blur, size, tile):
 def test_a_halo_that_is_too_small_would_be_seen(tmp_path, blur):
     short = tiny.tiny_image_denoiser_bundle(tmp_path / "short", tile=32, halo=0)
     image = picture((70, 150, 3))
-    seams = ImageDenoiser.load(short).denoise(image, strength=0)
-    assert np.abs(seams.astype(int) - blur.denoise(image, strength=0)).max() > 1
+    seams = ImageDenoiser.load(short).denoise(image, strength=1)
+    assert np.abs(seams.astype(int) - blur.denoise(image, strength=1)).max() > 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_noise_to_take_away_leaves_a_copy(blur, dtype):
+    image = picture((40, 56, 3), dtype)
+    found = blur.denoise(image, strength=0)
+    np.testing.assert_array_equal(found, image)
+    assert not np.shares_memory(found, image)
 
 
 def test_strength_is_told_in_eight_bit_values_whatever_the_dtype(blur):
@@ -240,7 +248,13 @@ def test_what_is_no_image_is_refused(blur, image, error, words):
 
 @pytest.mark.parametrize(
     ("strength", "error"),
-    [(-1, ValueError), (61, ValueError), (float("nan"), ValueError), ("much", TypeError)],
+    [
+        (-1, ValueError),
+        (61, ValueError),
+        (float("nan"), ValueError),
+        ("much", TypeError),
+        ("25", TypeError),
+    ],
 )
 def test_a_strength_out_of_range_is_refused(blur, strength, error):
     with pytest.raises(error, match="strength is .*, expected (0 to 60|None or a number)"):
