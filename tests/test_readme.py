@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import edgeae
+from edgeae import media
 from edgeae.cli.app import app
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +26,22 @@ def test_there_are_three_examples() -> None:
 def test_an_example_runs_as_it_stands(number: int, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {"__name__": "readme"})
+
+
+def test_the_example_of_the_page_about_images_runs_as_it_stands(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    photo = media.read_image(ROOT / "edgeae" / "assets" / "photo.webp")[:64, :80]
+    media.write_image("photo.png", photo)
+    mask = np.zeros((64, 80), np.uint8)
+    mask[20:24] = 255
+    media.write_image("scratches.png", mask)
+    page = (ROOT / "docs" / "images.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    there = {"__name__": "images"}
+    exec(compile(example, "docs/images.md", "exec"), there)
+    assert there["whole"].shape == photo.shape and there["level"].shape == (64, 80)
+    (mix,) = re.findall(r"`(np\.rint\(.*\))`", page)
+    assert eval(mix, there).dtype == np.uint8
 
 
 @pytest.mark.parametrize(

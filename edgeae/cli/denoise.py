@@ -47,8 +47,8 @@ def denoise(
         float | None,
         typer.Option(
             min=0.0,
-            help="Of images: the noise's standard deviation in 8-bit values. By default it is"
-            " estimated.",
+            help="Of images: the standard deviation of the noise that is in them, in 8-bit values,"
+            " 0 to 60 with photo-denoiser. By default it is estimated.",
             show_default=False,
         ),
     ] = None,
@@ -137,12 +137,11 @@ def denoise(
         suffixes=audio_files.SUFFIXES,
         new_suffix=None,
         into_folder=options.into_folder(sources, target),
-        why_not=lambda path: "no audio file",
+        why_not=_why_no_audio,
     )
     if not plan.many:
         options.checked(media.audio_subtype, plan.jobs[0].target, "PCM_16")
-        if not skip_existing:
-            folder.refuse_existing(plan.jobs[0].target, force=force)
+    folder.refuse_target(plan, settings)
     options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(audio_files.denoise_file, how)
     folder.end(folder.run_jobs(plan, work, settings, bar=True), settings)
@@ -170,8 +169,7 @@ def _series(
     )
     for job in plan.jobs:
         series_files.check_target(job.target)
-    if not plan.many and not settings.skip_existing:
-        folder.refuse_existing(plan.jobs[0].target, force=settings.force)
+    folder.refuse_target(plan, settings)
     how = series_files.Cleaning(loading, attenuation_limit_db)
     options.load_for(how.loading, "denoiser", processes=settings.processes_for(plan))
     work = functools.partial(series_files.denoise_file, how)
@@ -180,20 +178,26 @@ def _series(
 
 def _kind(sources: list[str], target: str, model: str | None) -> str:
     """The kind of data that a command is about: its model's, or, without one, images if there is
-    one and no audio; what comes from - is what OUT is.
+    one and no audio; what comes from -, or has a name that says neither, is what OUT is.
 
     Raises BundleError for a model that is no denoiser, UsageError for one of another kind of data
-    than a file's suffix says.
+    than a file's suffix says, MediaError for a folder of neither without a model.
     """
     from edgeae import media
     from edgeae.bundle import find
     from edgeae.cli import series_files
+    from edgeae.errors import MediaError
     from edgeae.loading import files_of
 
     if model is None:
         first = Path(sources[0] if sources != ["-"] else target)
         files = first.rglob("*") if first.is_dir() else [first, *map(Path, sources)]
         there = {file.suffix.lower() for file in files}
+        if not there & (media.IMAGE_SUFFIXES | media.AUDIO_SUFFIXES):
+            if first.is_dir():
+                known = " ".join(sorted(media.IMAGE_SUFFIXES | media.AUDIO_SUFFIXES))
+                raise MediaError(f"{first} holds no audio and no image file: none ends in {known}")
+            there = {Path(target).suffix.lower()}
         pictures = there & media.IMAGE_SUFFIXES and not there & media.AUDIO_SUFFIXES
         return "image" if pictures else "audio"
     bundle = find(model)
@@ -213,6 +217,13 @@ def _kind(sources: list[str], target: str, model: str | None) -> str:
                 f" for {source}"
             )
     return kind
+
+
+def _why_no_audio(path: Path) -> str:
+    from edgeae import media
+
+    is_image = path.suffix.lower() in media.IMAGE_SUFFIXES
+    return "an image, in a folder with audio" if is_image else "no audio file"
 
 
 def _check_pipes(sources: list[str], target: str, raw: Raw) -> None:

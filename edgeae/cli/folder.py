@@ -16,7 +16,7 @@ from edgeae.cli.pipes import PIPE
 from edgeae.cli.run_log import LOG_SUFFIXES, RunLog, refuse_harm
 from edgeae.errors import MediaError
 
-__all__ = ["Settings", "Tally", "end", "refuse_existing", "run_jobs"]
+__all__ = ["Settings", "Tally", "end", "refuse_existing", "refuse_target", "run_jobs"]
 
 # More names than a screen holds tell less: --log has them all.
 MOST_NAMED = 20
@@ -66,6 +66,18 @@ def refuse_existing(target: Path, *, force: bool) -> None:
     """MediaError if there is a file at `target` and `force` is not set."""
     if target.exists() and not force:
         raise MediaError(f"{target} exists: --force replaces it")
+
+
+def refuse_target(plan: Plan, settings: Settings) -> None:
+    """MediaError, before any work, where the only file of a plan cannot be written: it exists, or
+    there is no folder for it. Those of several fail one by one."""
+    if plan.many:
+        return
+    target = plan.jobs[0].target
+    if not settings.skip_existing:
+        refuse_existing(target, force=settings.force)
+    if not (plan.makes_folders or target.resolve().parent.is_dir()):
+        raise MediaError(f"cannot write {target}: there is no folder {target.parent}")
 
 
 def _say(job: Job, done: Done) -> None:

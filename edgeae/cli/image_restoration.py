@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ def denoise_images(
 
     how = restored_images.Cleaning(loading, strength)
     work = functools.partial(restored_images.denoise_file, how)
-    _run(sources, target, loading, work, settings)
+    _run(sources, target, loading, work, settings, strength=strength)
 
 
 def fill(
@@ -43,8 +44,8 @@ def fill(
         typer.Argument(
             metavar="MASK",
             readable=False,  # reading tells
-            help="An image of the same size, white where IN is to be filled; or a folder of such"
-            " with the names of IN's.",
+            help="An image of the same size, white where IN is to be filled, black elsewhere; or a"
+            " folder of such with the names of IN's.",
         ),
     ],
     target: Annotated[str, typer.Argument(metavar="OUT", help="An image or a folder.")],
@@ -61,7 +62,8 @@ def fill(
 ) -> None:
     """Fill the holes of images, scratches or lettering, from what is around them.
 
-    Everything outside of MASK stays exactly as it is, in 8 bits a sample.
+    Everything outside of MASK stays exactly as it is, in 8 bits a sample; .jpg and .avif as OUT are
+    not exact.
     """
     from edgeae.cli import folder, restored_images
     from edgeae.errors import MediaError
@@ -94,6 +96,8 @@ def _run(
     loading: Loading,
     work: Callable[[Job, Tick], Done],
     settings: Settings,
+    *,
+    strength: float | None = None,
 ) -> None:
     from edgeae import batch, media
     from edgeae.cli import folder, restored_images
@@ -109,9 +113,26 @@ def _run(
         into_folder=options.into_folder(sources, target),
         why_not=lambda path: "no image file",
     )
+    if plan.output is not None:
+        plan = dataclasses.replace(plan, jobs=list(map(_writable, plan.jobs)))
     if not plan.many:
         options.checked(media.image_writer, plan.jobs[0].target)
-        if not settings.skip_existing:
-            folder.refuse_existing(plan.jobs[0].target, force=settings.force)
-    options.load_for(loading, "denoiser", kind="image", processes=settings.processes_for(plan))
+    folder.refuse_target(plan, settings)
+    processes = settings.processes_for(plan)
+    bundle = options.load_for(loading, "denoiser", kind="image", processes=processes)
+    most = bundle.manifest.layout["highest_level"]
+    # Here, since it would be wrong of each file.
+    if strength is not None and not strength <= most:
+        raise UsageError(f"--strength is {strength:g}, expected 0 to {most:g}")
     folder.end(folder.run_jobs(plan, work, settings), settings)
+
+
+def _writable(job: Job) -> Job:
+    """A job into a folder, as PNG where its name is of a format that is only read."""
+    from edgeae import media
+
+    try:
+        media.image_writer(job.target)
+    except ValueError:
+        return dataclasses.replace(job, target=job.target.with_suffix(".png"))
+    return job

@@ -16,6 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from edgeae.batch import Loading
+    from edgeae.bundle import Bundle
     from edgeae.providers import Provider
 
 __all__ = [
@@ -166,9 +167,9 @@ def loading(
     return Loading(model, precision, None if asked is None else tuple(asked), device, threads)
 
 
-def load_for(how: Loading, task: str, *, kind: str | None = None, processes: int = 1) -> None:
+def load_for(how: Loading, task: str, *, kind: str | None = None, processes: int = 1) -> Bundle:
     """Loads the model here or in so many processes, so that what is wrong with it is told once and
-    before the first file.
+    before the first file; gives its bundle.
 
     Raises BundleError if it is of another task than the verb is for, UsageError if it is of another
     kind of data than the files are, and what loading raises.
@@ -186,6 +187,7 @@ def load_for(how: Loading, task: str, *, kind: str | None = None, processes: int
     except BaseException:
         batch.forget()
         raise
+    return bundle
 
 
 def is_autoencoder(model: str | None) -> bool:

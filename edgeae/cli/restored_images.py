@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgeae import media
 from edgeae.batch import Done, Job, Loading, Tick, loaded
+from edgeae.cli import terminal
 from edgeae.cli.image_files import deep
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.errors import MediaError
@@ -65,16 +66,31 @@ def fill_file(how: Filling, job: Job, tick: Tick) -> Done:
     and MediaError if the mask is not there or of another size."""
     image = media.read_image(job.source)
     file = _mask_file(how, job.source)
-    mask = media.read_image(file)[..., :3].mean(axis=2) > _MIDDLE_GRAY
+    brightness = media.read_image(file)[..., :3].mean(axis=2)
+    mask = brightness > _MIDDLE_GRAY
     if mask.shape != image.shape[:2]:
+        turned = " when it is upright" if mask.T.shape == image.shape[:2] else ""
         raise MediaError(
             f"{file} has {mask.shape[1]}x{mask.shape[0]} pixels, "
-            f"expected {image.shape[1]}x{image.shape[0]} as {job.source} has"
+            f"expected {image.shape[1]}x{image.shape[0]} as {job.source} has{turned}"
         )
     if mask.all():
         raise MediaError(f"{file} is white everywhere, expected something to fill from")
     filled = loaded(how.loading).fill(image, mask)
-    return _written(job, filled, f"{mask.mean():.1%} filled")
+    warning = None
+    if not mask.any():
+        warning = (
+            f"nothing is filled: the brightest pixel of {file} is {brightness.max():.0f}, "
+            f"holes are above {_MIDDLE_GRAY} of 255"
+        )
+    return _written(job, filled, _filled(mask), warning)
+
+
+def _filled(mask: NDArray[np.bool_]) -> str:
+    """How much of an image a mask is, in words."""
+    share = f"{mask.mean():.1%}"
+    count = int(mask.sum())
+    return f"{share} filled" if share != "0.0%" else f"{terminal.count(count, 'pixel')} filled"
 
 
 def _mask_file(how: Filling, source: Path) -> Path:
@@ -88,17 +104,16 @@ def _mask_file(how: Filling, source: Path) -> Path:
         if file.stem == source.stem and file.suffix.lower() in SUFFIXES
     )
     if len(found) != 1:
-        named = ", ".join(file.name for file in found) or "none"
-        raise MediaError(f"{source} has {named} for a mask in {folder}, expected one of its name")
+        named = ", ".join(file.name for file in found) or "no mask"
+        raise MediaError(f"{folder} has {named} for {source}, expected one of its name")
     return found[0]
 
 
-def _written(job: Job, image: NDArray[Any], words: str) -> Done:
+def _written(job: Job, image: NDArray[Any], words: str, warning: str | None = None) -> Done:
     """Writes an image with the EXIF, XMP and time of the one it was made from."""
     kept = media.read_image_metadata(job.source)
     notes = media.write_image(job.target, np.ascontiguousarray(image), exif=kept.exif, xmp=kept.xmp)
-    if told := deep(kept):
-        notes = (told, *notes)
+    notes = tuple(note for note in (warning, deep(kept), *notes) if note is not None)
     media.keep_time(job.source, job.target)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
     line = f"{job.source} -> {job.target}  {size}, {words}"

@@ -68,6 +68,7 @@ def tone(frames):
             2,
             "--channels is 65, expected 1 to 64",
         ),
+        (["a.wav", "no/b.wav"], 1, "cannot write no/b.wav: there is no folder no"),
         (["-", "b.png"], 2, "images are read from files and written to files, not -"),
         (["-", "new/", "--rate", "16000"], 2, "OUT is the folder new/, expected a file"),
         (["-", "b.wav", "--rate", "16000", "--log", "l.csv"], 2, "not for sound through -"),

@@ -68,11 +68,14 @@ def test_a_folder_of_pictures_is_denoised(tmp_path, model, photo):
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["x.png", "y.png"]
 
 
-def test_a_strength_beyond_the_model_names_the_option(tmp_path, model, photo):
-    result = run("denoise", photo[0], tmp_path / "b.png", "--model", model, "--strength", 90)
-    assert result.exit_code == 1
-    assert "--strength is 90, expected 0 to 60" in result.output
-    assert not (tmp_path / "b.png").exists()
+def test_a_strength_beyond_the_model_is_told_once_and_names_the_option(tmp_path, model, photo):
+    media.write_image(tmp_path / "b.png", photo[1])
+    out = tmp_path / "out"
+    for sources in ([photo[0]], [photo[0], tmp_path / "b.png"], [tmp_path]):
+        result = run("denoise", *sources, f"{out}/", "--model", model, "--strength", 90)
+        assert result.exit_code == 2
+        assert result.stderr == "edgeae: --strength is 90, expected 0 to 60\n"
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,8 @@ def test_a_folder_has_a_folder_of_masks(tmp_path, model, photo):
     result = run(
         "fill", tmp_path / "photos", tmp_path / "masks", tmp_path / "out", "--model", model
     )
-    assert result.exit_code == 1 and "z.png has none for a mask" in result.output
+    masks, z = tmp_path / "masks", tmp_path / "photos" / "z.png"
+    assert result.exit_code == 1 and f"{masks} has no mask for {z}, expected" in result.output
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.png")) == ["x.png", "y.png"]
     found = media.read_image(tmp_path / "out" / "x.png")
     np.testing.assert_array_equal(found[~mask], photo[1][~mask])
@@ -175,3 +179,100 @@ def test_out_is_not_replaced_and_a_mask_must_be_there(tmp_path, model, photo):
     lost = run("fill", photo[0], tmp_path / "no.png", tmp_path / "c.png", "--model", model)
     assert lost.exit_code == 1 and "no.png" in lost.output
     assert (tmp_path / "b.png").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("brightest", [0, 1, 127])
+def test_a_mask_without_a_hole_is_told(tmp_path, model, photo, brightest):
+    file, pixels = photo
+    dark = np.zeros((24, 40, 1), np.uint8)
+    dark[5, 6] = brightest
+    media.write_image(tmp_path / "mask.png", dark)
+    log = tmp_path / "log.csv"
+    asked = file, tmp_path / "mask.png", tmp_path / "b.png", "--model", model, "--log", log
+    told = ok("fill", *asked)
+    why = f"nothing is filled: the brightest pixel of {tmp_path / 'mask.png'} is {brightest}, "
+    assert told.stderr == f"edgeae: {file}: {why}holes are above 127 of 255\n"
+    assert why in log.read_text()
+    np.testing.assert_array_equal(media.read_image(tmp_path / "b.png"), pixels)
+
+
+def test_a_hole_of_few_pixels_is_counted(tmp_path, model):
+    media.write_image(tmp_path / "a.png", np.full((64, 64, 3), 90, np.uint8))
+    mask = np.zeros((64, 64), np.uint8)
+    for number, words in ((1, "1 pixel filled"), (2, "2 pixels filled"), (3, "0.1% filled")):
+        mask[number, number] = 255
+        media.write_image(tmp_path / "mask.png", mask)
+        asked = tmp_path / "a.png", tmp_path / "mask.png", tmp_path / "b.png"
+        told = ok("fill", *asked, "--model", model, "--force")
+        assert f"64x64 pixels, {words}\n" in told.output and told.stderr == ""
+
+
+def test_a_mask_drawn_over_the_stored_side_of_a_turned_photo_is_told_so(tmp_path, model):
+    turned = Image.Exif()
+    turned[0x112] = 6
+    Image.fromarray(np.zeros((40, 24, 3), np.uint8)).save(tmp_path / "a.jpg", exif=turned)
+    scratched(tmp_path, (40, 24))
+    result = run(
+        "fill", tmp_path / "a.jpg", tmp_path / "mask.png", tmp_path / "b.png", "--model", model
+    )
+    assert result.exit_code == 1
+    assert f"24x40 pixels, expected 40x24 as {tmp_path / 'a.jpg'} has when it is" in result.stderr
+
+
+def test_pictures_of_formats_that_are_only_read_become_png(tmp_path, model, photo):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.fromarray(photo[1]).save(folder / "x.gif")
+    Image.fromarray(photo[1]).save(folder / "y.jp2")
+    media.write_image(folder / "z.bmp", photo[1])
+    scratched(tmp_path)
+    ok("denoise", folder, tmp_path / "clean", "--model", model)
+    ok("fill", folder, tmp_path / "mask.png", tmp_path / "whole", "--model", model)
+    ok("denoise", folder / "x.gif", folder / "z.bmp", f"{tmp_path}/two/", "--model", model)
+    for out, names in (
+        ("clean", ["x.png", "y.png", "z.bmp"]),
+        ("whole", ["x.png", "y.png", "z.bmp"]),
+        ("two", ["x.png", "z.bmp"]),
+    ):
+        assert sorted(p.name for p in (tmp_path / out).iterdir()) == names
+    alone = run("denoise", folder / "x.gif", tmp_path / "x.gif", "--model", model)
+    assert alone.exit_code == 2 and "expected a name that ends in .png" in alone.stderr
+    media.write_image(folder / "x.png", photo[1])
+    both = run("denoise", folder, tmp_path / "both", "--model", model)
+    assert both.exit_code == 1 and "would take the place of" in both.stderr
+
+
+def test_that_there_is_no_folder_for_out_is_told_before_any_work(tmp_path, photo):
+    scratched(tmp_path)
+    out = tmp_path / "no" / "b.png"
+    for verb in (["denoise", photo[0]], ["fill", photo[0], tmp_path / "mask.png"]):
+        # Nor is the model looked at.
+        result = run(*verb, out, "--model", "photo-denoiser", "--device", "gpu")
+        assert result.exit_code == 1
+        assert result.stderr == f"edgeae: cannot write {out}: there is no folder {out.parent}\n"
+
+
+def test_a_name_that_says_nothing_is_of_the_kind_that_out_is(tmp_path, photo):
+    (tmp_path / "photo.raw").write_bytes(photo[0].read_bytes())
+    ok("denoise", tmp_path / "photo.raw", tmp_path / "b.png")
+    assert media.read_image(tmp_path / "b.png").shape == (24, 40, 3)
+
+
+def test_a_folder_of_neither_kind_is_told_both(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "notes.txt").write_text("neither")
+    result = run("denoise", tmp_path / "in", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"{tmp_path / 'in'} holds no audio and no image file" in result.stderr
+    assert " .png " in result.stderr and " .wav " in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_in_a_folder_of_audio_is_named(tmp_path, photo):
+    sound = tiny.tiny_denoiser_bundle(tmp_path / "sound")
+    (tmp_path / "in").mkdir()
+    media.write_audio(tmp_path / "in" / "a.wav", np.zeros(800, np.float32), 16_000)
+    media.write_image(tmp_path / "in" / "b.png", photo[1])
+    told = ok("denoise", tmp_path / "in", tmp_path / "out", "--model", sound)
+    left = f"left out: {tmp_path / 'in' / 'b.png'}: an image, in a folder with audio"
+    assert left in told.stderr
