@@ -362,8 +362,8 @@ PUBLISHED = (
     ),
     Published(
         "providers.json",
-        "**Where the speech denoiser's graph runs**, likewise, here on a faint hop, 30 dB down;"
-        " measured with the graph of 0.1.0, which had no filter and 136 nodes;"
+        "**Where the speech denoiser's graph runs**, likewise, here on a hop of a pause, of which"
+        " hardly anything is left;"
         " `step.portable` computes the same with operators that NNAPI, CoreML and QNN have.",
         _MATRIX,
         functools.partial(target_rows, model="speech-denoiser"),
