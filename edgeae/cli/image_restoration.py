@@ -62,8 +62,7 @@ def fill(
 ) -> None:
     """Fill the holes of images, scratches or lettering, from what is around them.
 
-    Everything outside of MASK stays exactly as it is, in 8 bits a sample; .jpg and .avif as OUT are
-    not exact.
+    Everything outside of MASK stays exactly as it is, unless OUT is a .jpg or .avif.
     """
     from edgeae.cli import folder, restored_images
     from edgeae.errors import MediaError

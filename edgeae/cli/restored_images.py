@@ -48,7 +48,7 @@ class Filling:
 
 def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
     """Denoises the image in one file. Raises what reading, the denoiser and writing raise."""
-    image = media.read_image(job.source)
+    image = media.read_image(job.source, keep_16_bits=True)
     model = loaded(how.loading)
     told = how.strength
     with in_words_of_the_command():
@@ -64,7 +64,7 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
 def fill_file(how: Filling, job: Job, tick: Tick) -> Done:
     """Fills the holes of the image in one file. Raises what reading, filling and writing raise,
     and MediaError if the mask is not there or of another size."""
-    image = media.read_image(job.source)
+    image = media.read_image(job.source, keep_16_bits=True)
     file = _mask_file(how, job.source)
     brightness = media.read_image(file)[..., :3].mean(axis=2)
     mask = brightness > _MIDDLE_GRAY
@@ -113,7 +113,10 @@ def _written(job: Job, image: NDArray[Any], words: str, warning: str | None = No
     """Writes an image with the EXIF, XMP and time of the one it was made from."""
     kept = media.read_image_metadata(job.source)
     notes = media.write_image(job.target, np.ascontiguousarray(image), exif=kept.exif, xmp=kept.xmp)
-    notes = tuple(note for note in (warning, deep(kept), *notes) if note is not None)
+    told = deep(kept) if image.dtype == np.uint8 else None
+    if told is not None:
+        told += ", as its colors become sRGB"
+    notes = tuple(note for note in (warning, told, *notes) if note is not None)
     media.keep_time(job.source, job.target)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
     line = f"{job.source} -> {job.target}  {size}, {words}"

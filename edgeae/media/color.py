@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 __all__ = ["ADOBE_RGB", "SRGB_PRIMARIES", "Space", "UnreadableColor", "from_code_points"]
-__all__ += ["from_png_chunks", "profile_to_srgb", "to_srgb"]
+__all__ += ["from_png_chunks", "profile_is_srgb", "profile_to_srgb", "to_srgb"]
 
 # x, y of white, red, green and blue.
 Primaries = tuple[float, float, float, float, float, float, float, float]
@@ -161,6 +161,17 @@ def _srgb_decode(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _srgb_encode(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 0.0031308, x * 12.92, 1.055 * x ** (1 / 2.4) - 0.055)
+
+
+def profile_is_srgb(profile: bytes) -> bool:
+    """Whether an ICC profile is sRGB's own by any name; not if it cannot be read."""
+    from PIL import Image
+
+    probe = Image.new("RGB", (1, 1))
+    try:
+        return profile_to_srgb(probe, profile) is probe
+    except UnreadableColor:
+        return False
 
 
 def profile_to_srgb(image: Image.Image, profile: bytes) -> Image.Image:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeae.errors import MediaError
+from edgeae.media import sixteen_bits
 from edgeae.media.files import Target, atomic_write, first_line, named, unwritable
 
 if TYPE_CHECKING:
@@ -45,20 +46,21 @@ TIFF_FOLDERS = (34665, 34853)
 
 def write_image(
     target: Target,
-    image: NDArray[np.uint8],
+    image: NDArray[Any],
     *,
     format: str | None = None,
     exif: bytes | None = None,
     xmp: bytes | None = None,
 ) -> tuple[str, ...]:
-    """Write uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), in sRGB, format by suffix.
+    """Write uint8 or uint16 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W), in sRGB, format by suffix.
 
     To a path atomically, or to a binary file object with the suffix in `format` ("png"). Without
     loss as .png .webp .tif .bmp .ppm; as .jpg or .avif at quality 95 without chroma subsampling.
+    Uint16 keeps its 16 bits a sample as .png and .tif; in other formats they become 8.
     `exif` and `xmp` as `read_image_metadata` gives them go along where the format has room.
 
     Returns:
-        A sentence for each of them that was left out.
+        A sentence for each of them that was left out, and for 16 bits that became 8.
 
     Raises:
         ValueError: any other suffix, shape or dtype.
@@ -71,24 +73,31 @@ def write_image(
     plane = image[:, :, 0] if getattr(image, "shape", ())[2:] == (1,) else image
     if (
         not isinstance(plane, np.ndarray)
-        or plane.dtype != np.uint8
+        or plane.dtype not in (np.uint8, np.uint16)
         or not (plane.ndim == 2 or (plane.ndim == 3 and plane.shape[2] in (3, 4)))
         or plane.size == 0
     ):
         came = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
         raise ValueError(
-            f"image is {came}, expected uint8 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
+            f"image is {came}, expected uint8 or uint16 (H, W, 3), (H, W, 4), (H, W, 1) or (H, W)"
         )
     if plane.shape[2:] == (4,) and format_name not in _WITH_TRANSPARENCY:
         raise unwritable(target, f"{format_name} has no transparency, .png .webp .tif .avif have")
-    pillow_image = Image.fromarray(np.ascontiguousarray(plane))
     notes: list[str] = []
+    deep = plane.dtype == np.uint16 and format_name in sixteen_bits.FORMATS
+    written = sixteen_bits.stand_in(plane, format_name) if deep else plane
+    if plane.dtype == np.uint16 and not deep:
+        written = sixteen_bits.narrowed(plane)
+        notes.append(f"its 16 bits a sample become 8: {format_name} has no more here")
+    pillow_image = Image.fromarray(np.ascontiguousarray(written))
     carried = {"EXIF": exif, "XMP": xmp}
     for name, value in carried.items():
         if value and format_name not in _WITH_METADATA:
             notes.append(f"{name} is left out: {format_name} has no room for it")
             carried[name] = None
     data = _encoded(target, pillow_image, format_name, options, carried, notes)
+    if deep:
+        data = sixteen_bits.exchanged(data, plane, format_name)
     if isinstance(target, str | os.PathLike):
         atomic_write(target, data)
     else:

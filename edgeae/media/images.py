@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from edgeae.media.files import (
 )
 from edgeae.media.image_parts import BROKEN_PROFILE, DamagedImage, ImageParts, parts
 from edgeae.media.image_writing import IMAGE_WRITERS, TIFF_DESCRIPTION, TIFF_FOLDERS
+from edgeae.media.sixteen_bits import narrowed
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFile
@@ -83,13 +84,24 @@ IMAGE_SUFFIXES = frozenset(
 # --- reading ----------------------------------------------------------------------------------
 
 
-def read_image(source: Source) -> NDArray[np.uint8]:
+@overload
+def read_image(source: Source, *, keep_16_bits: Literal[False] = ...) -> NDArray[np.uint8]: ...
+
+
+@overload
+def read_image(source: Source, *, keep_16_bits: bool) -> NDArray[Any]: ...
+
+
+def read_image(source: Source, *, keep_16_bits: bool = False) -> NDArray[Any]:
     """The image as uint8 (H, W, 3) in sRGB, (H, W, 1) if it is gray, upright.
 
     `source` is a path, bytes or a binary file object. Transparency that shows makes it (H, W, 4),
     not premultiplied; an alpha channel that is opaque everywhere is left out. The orientation of
     EXIF or XMP is applied; ICC profiles, PNG's cICP, gAMA and cHRM, AVIF's and HEIF's nclx and
-    cameras' Adobe RGB are converted to sRGB; 16 bits become 8. HEIC takes `edgeae[heic]`.
+    cameras' Adobe RGB are converted to sRGB. HEIC takes `edgeae[heic]`.
+
+    16 bits become 8. With `keep_16_bits` samples of more than 8 bits come as uint16, 0 to 65535,
+    from a PNG, TIFF, PGM or gray JPEG 2000 whose colors need no conversion; all else stays uint8.
 
     Raises:
         MediaError: it is no image, damaged, cut off (every PNG chunk's checksum and the end of a
@@ -103,7 +115,7 @@ def read_image(source: Source) -> NDArray[np.uint8]:
         image.load()
         if found.scan is not None:
             _check_scan(found, image, found.scan)
-        pixels, alpha = _to_srgb(source, found, image)
+        pixels, alpha = _to_srgb(source, found, image, keep_16_bits)
     turned = exif.orientation(_metadata_of(found, image))
     if alpha is not None:
         pixels = np.dstack([np.broadcast_to(pixels, (*pixels.shape[:2], 3)), alpha])
@@ -320,7 +332,7 @@ def _tiff_metadata(source: Source, found: ImageParts) -> Metadata:
         return Metadata(None, found.metadata.xmp)
 
 
-def _upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
+def _upright(pixels: NDArray[Any], turned: int) -> NDArray[Any]:
     """The image (H, W, C) as an orientation of TIFF 6.0, 1 to 8, says it is to be seen."""
     if turned >= 5:
         pixels = pixels.transpose(1, 0, 2)
@@ -335,14 +347,20 @@ def _upright(pixels: NDArray[np.uint8], turned: int) -> NDArray[np.uint8]:
 
 
 def _to_srgb(
-    source: Source, found: ImageParts, image: Image.Image
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """uint8 (H, W, 1 or 3) in sRGB, and (H, W) of transparency if anything shines through."""
+    source: Source, found: ImageParts, image: Image.Image, keep_16_bits: bool
+) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    """uint8, or uint16 that is to be kept, (H, W, 1 or 3) in sRGB, and (H, W) of transparency if
+    anything shines through."""
     profile = found.profile
     if profile is None and found.space is None:
         profile = image.info.get("icc_profile") or None
     if profile == BROKEN_PROFILE:
         raise color.UnreadableColor("its ICC profile is broken; convert it to sRGB first")
+    if keep_16_bits and _is_srgb(found, profile):
+        levels = _sixteen_bits(found, image)
+        if levels is not None:
+            colors, transparency = _parted(levels, found.key_16)
+            return colors.reshape(*colors.shape[:2], -1), _shown(transparency)
     opaque, alpha = _eight_bits(source, found, image)
     if opaque.mode == "CMYK" and profile is None:
         raise unreadable(
@@ -360,18 +378,14 @@ def _eight_bits(
     source: Source, found: ImageParts, image: Image.Image
 ) -> tuple[Image.Image, NDArray[np.uint8] | None]:
     """The image as L, RGB or CMYK, and its transparency if anything shines through."""
+    from PIL import Image as PillowImage
+
     page = found.tiff
-    if _is_deep_gray(image):
-        levels = np.asarray(image).astype(np.uint32)
-        if page is not None and page.bits < 16:
-            levels = levels * 65535 // ((1 << page.bits) - 1)
-        if page is not None and page.photometric == 0:
-            levels = 65535 - levels
-        return _from_sixteen(levels, found.key_16)
-    low = _low_bytes(found, image)
-    if low is not None:
-        levels = np.asarray(image).astype(np.uint32) * 256 + low
-        return _from_sixteen(levels, found.key_16)
+    levels = _sixteen_bits(found, image)
+    if levels is not None:
+        colors, transparency = _parted(levels, found.key_16)
+        shown = None if transparency is None else _shown(narrowed(transparency))
+        return PillowImage.fromarray(narrowed(colors)), shown
     if image.mode == "1":
         image = image.convert("L") if not image.has_transparency_data else image
     alpha = None
@@ -394,22 +408,45 @@ def _eight_bits(
     return image, alpha
 
 
-def _from_sixteen(
-    levels: NDArray[np.uint32], key: tuple[int, ...] | None
-) -> tuple[Image.Image, NDArray[np.uint8] | None]:
-    """uint32 (H, W) or (H, W, 3 or 4) of 0 to 65535 in 8 bits, less the transparent level `key`."""
-    from PIL import Image
+def _is_srgb(found: ImageParts, profile: bytes | None) -> bool:
+    """Whether the colors of a file need no conversion."""
+    if profile is not None:
+        return color.profile_is_srgb(profile)
+    return found.space is None or found.space.is_srgb
 
-    eight = ((levels + 128) // 257).astype(np.uint8)  # 65535 / 257 = 255
-    alpha = None
+
+def _sixteen_bits(found: ImageParts, image: Image.Image) -> NDArray[np.uint16] | None:
+    """(H, W) or (H, W, 3 or 4) of 0 to 65535; None of an image that has no more than 8 bits."""
+    page = found.tiff
+    if _is_deep_gray(image):
+        levels = np.asarray(image).astype(np.uint32)
+        if page is not None and page.bits < 16:
+            levels = levels * 65535 // ((1 << page.bits) - 1)
+        if page is not None and page.photometric == 0:
+            levels = 65535 - levels
+        return levels.astype(np.uint16)
+    low = _low_bytes(found, image)
+    if low is None:
+        return None
+    return np.asarray(image).astype(np.uint16) * np.uint16(256) + low
+
+
+def _parted(
+    levels: NDArray[np.uint16], key: tuple[int, ...] | None
+) -> tuple[NDArray[np.uint16], NDArray[np.uint16] | None]:
+    """Colors (H, W) or (H, W, 3), and transparency (H, W) if there is any: a fourth channel, or
+    the transparent level `key`."""
     if levels.ndim == 3 and levels.shape[2] == 4:
-        alpha = eight[:, :, 3]
-        eight = np.ascontiguousarray(eight[:, :, :3])
-    elif key is not None:
-        hit = levels == key[0] if levels.ndim == 2 else (levels == np.array(key)).all(axis=2)
-        alpha = np.where(hit, np.uint8(0), np.uint8(255))
-    shows = alpha is not None and alpha.min() < 255
-    return Image.fromarray(eight), alpha if shows else None
+        return np.ascontiguousarray(levels[:, :, :3]), levels[:, :, 3]
+    if key is None:
+        return levels, None
+    hit = levels == key[0] if levels.ndim == 2 else (levels == np.array(key)).all(axis=2)
+    return levels, np.where(hit, np.uint16(0), np.uint16(65535))
+
+
+def _shown(alpha: NDArray[Any] | None) -> NDArray[Any] | None:
+    """Transparency, if anything shines through."""
+    return alpha if alpha is not None and alpha.min() < np.iinfo(alpha.dtype).max else None
 
 
 def _low_bytes(found: ImageParts, image: Image.Image) -> NDArray[np.uint8] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -99,16 +101,56 @@ def test_the_strength_of_sound_and_pictures_through_a_pipe_are_refused(tmp_path,
     assert pipe.exit_code == 2 and "not -" in pipe.output
 
 
-def test_of_16_bits_it_is_told_that_they_become_8(tmp_path, model):
-    deep = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40) * 60
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    scratched(tmp_path)
-    for told in (
-        ok("denoise", tmp_path / "deep.png", tmp_path / "a.png", "--model", model),
-        ok("fill", tmp_path / "deep.png", tmp_path / "mask.png", tmp_path / "b.png"),
-        ok("compress", tmp_path / "deep.png", tmp_path / "c.eae", "--lossless"),
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_kept(tmp_path, model, channels, suffix):
+    pixels = np.random.default_rng(0).integers(0, 65536, (24, 40, channels), np.uint16)
+    file = tmp_path / f"deep.{suffix}"
+    media.write_image(file, pixels)
+    mask = scratched(tmp_path)
+    told = ok("denoise", file, tmp_path / f"a.{suffix}", "--model", model, "--strength", 12)
+    assert told.stderr == ""
+    told = ok("fill", file, tmp_path / "mask.png", tmp_path / f"b.{suffix}", "--model", model)
+    assert told.stderr == ""
+    loaded = ImageDenoiser.load(model)
+    for name, expected in (
+        ("a", loaded.denoise(pixels, strength=12)),
+        ("b", loaded.fill(pixels, mask)),
     ):
-        assert told.stderr == f"edgeae: {tmp_path / 'deep.png'}: its 16 bits a sample become 8\n"
+        found = media.read_image(tmp_path / f"{name}.{suffix}", keep_16_bits=True)
+        assert found.dtype == np.uint16
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_where_16_bits_become_8_that_is_told(tmp_path, model):
+    deep = np.arange(24 * 40, dtype=np.uint16).reshape(24, 40) * 60
+    file = tmp_path / "deep.png"
+    Image.fromarray(deep).save(file)
+    linear = tmp_path / "linear.png"
+    body = b"gAMA" + struct.pack(">I", 100_000)
+    data = file.read_bytes()
+    chunk = struct.pack(">I", 4) + body + struct.pack(">I", zlib.crc32(body))
+    linear.write_bytes(data[:33] + chunk + data[33:])
+    scratched(tmp_path)
+    for source, told, reason in (
+        (
+            file,
+            ok("denoise", file, tmp_path / "a.webp", "--model", model),
+            ": WEBP has no more here",
+        ),
+        (
+            file,
+            ok("fill", file, tmp_path / "mask.png", tmp_path / "b.bmp"),
+            ": BMP has no more here",
+        ),
+        (
+            linear,
+            ok("denoise", linear, tmp_path / "b.png", "--model", model),
+            ", as its colors become sRGB",
+        ),
+        (file, ok("compress", file, tmp_path / "c.eae", "--lossless"), ""),
+    ):
+        assert told.stderr == f"edgeae: {source}: its 16 bits a sample become 8{reason}\n"
 
 
 def test_a_mask_is_not_written_over(tmp_path, model, photo):
