@@ -11,6 +11,8 @@ import pytest
 import tiny
 
 import edgeae
+from edgeae import media
+from edgeae.bench.image_denoiser import workloads
 from edgeae.bundle import bundled_names
 from edgeae.errors import BundleError
 from edgeae.image.denoiser import ImageDenoiser
@@ -373,3 +375,14 @@ def test_the_shipped_model_has_no_seams(precision):
     for one, other in zip(whole, (model.denoise(image), model.fill(image, hole)), strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
         assert (one != other).mean() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 1), (15, 4), (40, 24)])
+def test_the_smallest_photo_can_be_timed(tmp_path, blur, size):
+    media.write_image(tmp_path / "a.png", picture((*size, 3)))
+    found = workloads(blur, source=tmp_path / "a.png")
+    assert [workload.name for workload in found] == ["denoise", "fill"][: 2 if size[0] > 1 else 1]
+    for workload in found:
+        with blur.graphs["denoiser"].watched() as runs:
+            workload.call()
+        assert runs
