@@ -253,6 +253,14 @@ def decompress(
         bool,
         typer.Option("--large", help="Take an image far larger than its bytes let expect."),
     ] = False,
+    conceal: Annotated[
+        bool,
+        typer.Option(
+            "--conceal",
+            help="Restore what is left of a damaged or cut image, make up the rest smoothly, and"
+            " tell how much.",
+        ),
+    ] = False,
     pcm: Annotated[
         Pcm | None,
         typer.Option(help="Speech as raw PCM to -, live if it comes so.", show_default=False),
@@ -285,6 +293,7 @@ def decompress(
         loading,
         region=None if region is None else _region(region),
         large=large,
+        conceal=conceal,
         to=suffix,
     )
     plan = _plan(
@@ -299,24 +308,25 @@ def decompress(
     items = options.is_autoencoder(model)
     series = not items and shown.suffix.lower() in signal_files.WRITTEN
     talk = not items and (pcm is not None or shown.suffix.lower() in media.AUDIO_SUFFIXES)
+    of_images = region is not None or large or conceal
     work: functools.partial[Any]
     if items:
-        if region is not None or large:
-            raise UsageError("--region and --large are for a codec's images")
+        if of_images:
+            raise UsageError("--region, --large and --conceal are for a codec's images")
         autoencoder_files.check_items_name(shown)
         restoring_items = autoencoder_files.Restoring(loading, to=suffix)
         work = functools.partial(autoencoder_files.decompress_file, restoring_items)
     elif talk:
-        if region is not None or large:
-            raise UsageError("--region and --large are for images")
+        if of_images:
+            raise UsageError("--region, --large and --conceal are for images")
         if sources == ["-"] or target == "-":
             settings.refuse_pipe()
             speech.decompress_pipe(loading, sources[0], target, pcm, force=force)
             return
         work = speech.decompress_work(loading, shown, pcm)
     elif series:
-        if region is not None or large:
-            raise UsageError("--region and --large are for images")
+        if of_images:
+            raise UsageError("--region, --large and --conceal are for images")
         restoring = signal_files.Restoring(loading, to=suffix)
         work = functools.partial(signal_files.decompress_file, restoring)
     else:

@@ -11,9 +11,15 @@ __all__ = ["check_kind"]
 _KINDS = {"image": ("an image", "png"), "signal": ("a series", "csv"), "audio": ("speech", "wav")}
 
 
-def check_kind(blob: bytes, *kinds: str) -> None:
-    """BitstreamError if a file, or a live stream that was kept, holds another kind of data."""
-    kind = file_info(blob)["kind"]
+def check_kind(blob: bytes, *kinds: str, damaged: bool = False) -> None:
+    """BitstreamError if a file, or a live stream that was kept, holds another kind of data, or none
+    that can be told; what may be `damaged` need not tell."""
+    try:
+        kind = file_info(blob)["kind"]
+    except BitstreamError:
+        if damaged:
+            return
+        raise
     if kind in kinds or kind not in _KINDS:
         return
     what, suffix = _KINDS[kind]

@@ -23,7 +23,8 @@ from edgeae.cli import pipes, plain_coding
 from edgeae.cli.file_kinds import check_kind
 from edgeae.cli.options import in_words_of_the_command
 from edgeae.coding.rate import DEFAULT_QUALITY
-from edgeae.image.file import read_metadata
+from edgeae.errors import BitstreamError
+from edgeae.image.file import read_metadata, salvage
 from edgeae.image.header import Metadata
 from edgeae.loading import file_codec_id, file_info
 
@@ -69,6 +70,7 @@ class Restoring:
     loading: Loading
     region: tuple[int, int, int, int] | None = None
     large: bool = False
+    conceal: bool = False
     to: str = ".png"
 
 
@@ -131,21 +133,38 @@ def deep(found: media.Metadata) -> str | None:
 
 
 def decompress_file(how: Restoring, job: Job, tick: Tick) -> Done:
-    """Restores the image in one .eae file, or from stdin, with its EXIF, XMP and time.
+    """Restores the image in one .eae file, or from stdin, with its EXIF, XMP and time; with
+    `conceal` what is left of a damaged one.
 
     Raises what reading, `ImageCodec.decompress` and writing raise.
     """
     blob = pipes.read_bytes(job.source)
-    check_kind(blob, "image")
-    loading, codec_id = how.loading, file_codec_id(blob)
+    check_kind(blob, "image", damaged=how.conceal)
+    options: dict[str, Any] = {"limits": _limits(large=how.large)}
+    if how.conceal:
+        options["errors"] = "conceal"
+    loading, codec_id = how.loading, file_codec_id(blob, **options)
     decompress = edgeae.decompress
     if codec_id or loading.model is not None:
         if loading.model is None:
             loading = dataclasses.replace(loading, model=_bundled_name(codec_id))
         decompress = loaded(loading).decompress
     with in_words_of_the_command():
-        image = decompress(blob, region=how.region, limits=_limits(large=how.large))
-    written, warning = _write(job.target, image, how.to, read_metadata(blob))
+        image = decompress(blob, region=how.region, **options)
+    damage = None
+    try:
+        metadata = read_metadata(blob)
+    except BitstreamError as error:
+        if not how.conceal:
+            raise
+        metadata = salvage(blob, options["limits"]).metadata
+        damage = str(error)
+    if how.conceal:
+        image, mask = image
+        if damage is not None:
+            damage += f": {mask.mean():.1%} of the pixels may be wrong"
+    written, warning = _write(job.target, image, how.to, metadata)
+    warning = "; ".join(filter(None, (damage, warning))) or None
     _keep_time(job)
     size = f"{image.shape[1]}x{image.shape[0]} pixels"
     line = f"{pipes.name(job.source, 'stdin')} -> {pipes.name(job.target, 'stdout')}  {size}"
