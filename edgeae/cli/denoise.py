@@ -84,6 +84,7 @@ def denoise(
 ) -> None:
     """Remove the noise from speech, from images, or from a sensor's series with a model of it.
 
+    Images keep their transparency and, as PNG or TIFF, 16 bits a sample.
     Speech may have any sample rate and any channels; long files take little memory.
     A recording that comes in through - ends at Ctrl-C, and what came before is kept; it goes to -
     as raw PCM of the same samples.

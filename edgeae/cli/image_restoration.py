@@ -77,8 +77,9 @@ def fill(
     )
     if not mask.exists():
         raise MediaError(f"cannot read {mask}: No such file or directory")
-    if mask.resolve() == Path(target).resolve():
-        raise UsageError(f"OUT {target} is MASK {mask}, expected another {_what(mask)}")
+    for name, other in (("IN", source), ("OUT", target)):
+        if mask.resolve() == Path(other).resolve():
+            raise UsageError(f"{name} {other} is MASK {mask}, expected another {_what(mask)}")
     loading = options.loading(model, precision, provider, device, threads)
     how = restored_images.Filling(loading, mask, Path(source) if Path(source).is_dir() else None)
     work = functools.partial(restored_images.fill_file, how)

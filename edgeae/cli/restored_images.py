@@ -54,7 +54,8 @@ def denoise_file(how: Cleaning, job: Job, tick: Tick) -> Done:
     with in_words_of_the_command():
         if told is None:
             level = float(model.noise_level(image).mean())
-            words = f"noise of {level:.1f} found"
+            more = " or more" if level > model.highest_level - 0.05 else ""
+            words = f"noise of {level:.1f}{more} found"
         else:
             words = f"noise of {told:g} taken away"
         clean = model.denoise(image, strength=told)

@@ -163,6 +163,22 @@ def test_a_mask_is_not_written_over(tmp_path, model, photo):
     assert (tmp_path / "mask.png").read_bytes() == before
 
 
+def test_a_picture_is_no_mask_of_itself(tmp_path, photo):
+    for one in (photo[0], tmp_path):
+        result = run("fill", one, one, tmp_path / "b.png")
+        assert result.exit_code == 2 and f"IN {one} is MASK {one}, expected" in result.stderr
+    assert not (tmp_path / "b.png").exists()
+
+
+def test_noise_beyond_what_the_model_knows_is_told_as_that_or_more(tmp_path):
+    low = tiny.tiny_image_denoiser_bundle(tmp_path / "low")
+    tiny.change_manifest(low, lambda manifest: manifest["layout"].update(highest_level=5))
+    for value, words in ((40, "noise of 4.0 found"), (200, "noise of 5.0 or more found")):
+        media.write_image(tmp_path / "a.png", np.full((16, 16, 3), value, np.uint8))
+        told = ok("denoise", tmp_path / "a.png", tmp_path / "b.png", "--model", low, "--force")
+        assert words in told.output
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root reads all")
 def test_a_mask_that_may_not_be_read_is_told_as_any_file(tmp_path, model, photo):
     scratched(tmp_path)
@@ -173,7 +189,8 @@ def test_a_mask_that_may_not_be_read_is_told_as_any_file(tmp_path, model, photo)
 
 def test_a_picture_is_not_given_to_a_model_of_sound(tmp_path, photo):
     sound = tiny.tiny_denoiser_bundle(tmp_path / "sound")
-    result = run("fill", photo[0], photo[0], tmp_path / "b.png", "--model", sound)
+    scratched(tmp_path)
+    result = run("fill", photo[0], tmp_path / "mask.png", tmp_path / "b.png", "--model", sound)
     assert result.exit_code == 2 and "denoiser of 'audio', expected one of 'image'" in result.output
 
 
