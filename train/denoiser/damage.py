@@ -21,6 +21,9 @@ Pixels = npt.NDArray[np.uint8]
 
 # Nothing more is drawn over such a share of an image.
 _MUCH_HIDDEN = 0.25
+# A camera's own pixels are softer than those of photographs that were scaled down: of so many
+# images with its noise a part is enlarged, up to so many times.
+_ENLARGED, _MOST_ENLARGED = 0.7, 2.5
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,9 @@ class Damaged:
 
 def damaged(image: Pixels, rng: np.random.Generator, config: Damage) -> tuple[Floats, Damaged]:
     """The clean pixels, which may have lost their color, and what is left of them."""
+    kind = rng.random()
+    if kind < config.camera and rng.random() < _ENLARGED:
+        image = _enlarged(image, rng)
     clean = image.astype(np.float32) / np.float32(255)
     gray = rng.random() < config.gray
     if gray:
@@ -65,14 +71,24 @@ def damaged(image: Pixels, rng: np.random.Generator, config: Damage) -> tuple[Fl
         known = ~hole_mask(clean.shape[:2], rng, times)
     if with_hole and rng.random() < config.clean_holes:
         return clean, Damaged(clean, np.zeros(clean.shape[:2], np.float32), known)
-    pixels, level = _noisy(clean, rng, config, gray=gray)
+    pixels, level = _noisy(clean, rng, config, kind, gray=gray)
     return clean, Damaged(pixels, level, known)
 
 
+def _enlarged(image: Pixels, rng: np.random.Generator) -> Pixels:
+    """A part of an image as large as the image was."""
+    height, width = image.shape[:2]
+    ratio = np.exp(rng.uniform(0, np.log(_MOST_ENLARGED)))
+    rows, columns = (max(1, round(side / ratio)) for side in (height, width))
+    top, left = rng.integers(0, height - rows + 1), rng.integers(0, width - columns + 1)
+    part = Image.fromarray(image[top : top + rows, left : left + columns])
+    return np.asarray(part.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def _noisy(
-    clean: Floats, rng: np.random.Generator, config: Damage, *, gray: bool
+    clean: Floats, rng: np.random.Generator, config: Damage, kind: float, *, gray: bool
 ) -> tuple[Floats, Floats]:
-    kind = rng.random()
+    """Noisy pixels and their level; `kind`, of 0 to 1, says of what kind."""
     sigma = np.float32(rng.uniform(0, config.highest_level) / 255)
     if kind < config.camera:
         return _camera(clean, rng, sigma)
@@ -126,7 +142,7 @@ def _camera(clean: Floats, rng: np.random.Generator, sigma: np.float32) -> tuple
         np.float32(1 / 2.2) * (linear + np.float32(1e-3)) ** np.float32(1 / 2.2 - 1), np.float32(3)
     )
     noise *= slope
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         noise = _smoothed_by_camera(noise, rng)
     noise *= wanted / max(np.float32(1e-6), _rms(noise))
     pixels = (clean + noise).clip(0, 1)
@@ -179,17 +195,22 @@ def _color_matrix(rng: np.random.Generator) -> npt.NDArray[np.float32]:
 
 
 def _smoothed_by_camera(noise: Floats, rng: np.random.Generator) -> Floats:
-    """Noise (H, W, 3) whose light is smoothed a little and sharpened, and whose color more."""
+    """Noise (H, W, 3) whose light is smoothed a little and sharpened, and whose color so much that
+    coarse spots are left of it."""
     light = noise @ np.array([0.3, 0.6, 0.1], np.float32)
     color = noise - light[:, :, None]
-    left, spread = np.float32(rng.uniform(0.1, 1)), rng.uniform(0.5, 2.5)
+    left = np.float32(rng.uniform(0, 1) ** 2)
+    spread = np.exp(rng.uniform(np.log(0.5), np.log(5)))
     for channel in range(3):
         smooth = _smeared(color[:, :, channel], spread)
         color[:, :, channel] = left * color[:, :, channel] + (1 - left) * smooth
+    color *= np.float32(rng.uniform(0.3, 1))
+    # What takes noise away takes the fine of it first.
+    coarse = _smeared(light, rng.uniform(1.5, 4))
     smooth = _smeared(light, rng.uniform(0.3, 1.2))
     # Above 1 sharpens.
-    kept = np.float32(rng.uniform(0.2, 1.5))
-    light = smooth + kept * (light - smooth)
+    kept = np.float32(rng.uniform(0, 1.4))
+    light = smooth + kept * (light - smooth) + np.float32(rng.uniform(0, 1.5)) * coarse
     return light[:, :, None] + color
 
 

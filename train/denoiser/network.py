@@ -120,7 +120,7 @@ class PhotoDenoiser(nn.Module):
             estimated: whether the estimated level takes its place, bool (N, 1, 1, 1).
         """
         found = self.estimator(pixels * known + 0.5 * (1 - known)).float()
-        told = torch.where(estimated, found.detach(), level * wrong)
+        told = torch.where(estimated, found, level * wrong)
         return self.restore(pixels, spread_level(told), known), found
 
     @torch.no_grad()
