@@ -24,6 +24,9 @@ _MUCH_HIDDEN = 0.25
 # A camera's own pixels are softer than those of photographs that were scaled down: of so many
 # images with its noise a part is enlarged, up to so many times.
 _ENLARGED, _MOST_ENLARGED = 0.7, 2.5
+# Images of one color, which photographs hold few of, and those without noise, which are to stay as
+# they are: a share, and by how much drawn levels may be below 0.
+_FLAT, _WITHOUT_NOISE = 0.02, 4.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ def damaged(image: Pixels, rng: np.random.Generator, config: Damage) -> tuple[Fl
     kind = rng.random()
     if kind < config.camera and rng.random() < _ENLARGED:
         image = _enlarged(image, rng)
+    if rng.random() < _FLAT:
+        image = np.broadcast_to(rng.integers(0, 256, 3).astype(np.uint8), image.shape)
     clean = image.astype(np.float32) / np.float32(255)
     gray = rng.random() < config.gray
     if gray:
@@ -89,7 +94,7 @@ def _noisy(
     clean: Floats, rng: np.random.Generator, config: Damage, kind: float, *, gray: bool
 ) -> tuple[Floats, Floats]:
     """Noisy pixels and their level; `kind`, of 0 to 1, says of what kind."""
-    sigma = np.float32(rng.uniform(0, config.highest_level) / 255)
+    sigma = np.float32(max(0.0, rng.uniform(-_WITHOUT_NOISE, config.highest_level)) / 255)
     if kind < config.camera:
         return _camera(clean, rng, sigma)
     kind -= config.camera
