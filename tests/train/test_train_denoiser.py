@@ -279,7 +279,10 @@ def test_a_resumed_run_goes_on_exactly(tmp_path, algorithm):
 
 
 def test_the_loss_falls(tmp_path):
-    recipe = DenoiserRecipe(smoke(), torch.device("cpu"))
+    config = smoke()
+    plain = Damage(sensor=0, camera=0, jpeg=0, holes=0)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, damage=plain))
+    recipe = DenoiserRecipe(config, torch.device("cpu"))
     batch = recipe.batch(np.random.default_rng(1))
     network, optimizer = recipe.network, Muon(recipe.network.parameters(), lr=3e-3)
     losses = []
