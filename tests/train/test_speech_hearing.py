@@ -47,7 +47,9 @@ def test_loudness_forgives_level_and_tilt_but_not_speech_that_is_missing(voice):
     assert float(loudness_shortfall(0.3 * voice, voice)) < 1e-3
     tilted = voice - 0.4 * torch.roll(voice, 1, dims=1)
     assert float(loudness_shortfall(tilted, voice)) < 0.01
-    assert float(loudness_shortfall(tilted, voice, forgive_tilt=False)) > 0.1
+    minded = [float(loudness_shortfall(tilted, voice, forgiven_db=db)) for db in (0, 1, 2, 20)]
+    assert minded[0] > 0.1
+    assert minded[0] > minded[1] > minded[2] > minded[3]
     gap = voice.clone()
     gap[:, : gap.shape[1] // 4] *= 0.01
     assert float(loudness_shortfall(gap, voice)) > 0.2

@@ -23,8 +23,8 @@ _BANDS = 49
 # Mean power of bins within 350 to 3250 Hz, where levels are made equal (P.862, section 10.1). The
 # value is that for which the model follows PESQ best.
 _TELEPHONE_HZ, _LISTENING_POWER = (350, 3250), 1e6
-# Of long-term spectra: powers ahead of their ratio, and its bounds (P.862, section 10.2.4).
-_TILT_POWER, _TILT_BOUNDS = 1e3, (1e-2, 1e2)
+# Of long-term spectra: powers ahead of their ratio (P.862, section 10.2.4), which is bounded.
+_TILT_POWER = 1e3
 # Of gains from frame to frame, likewise, and how much of one comes from its own frame (10.2.5).
 _GAIN_POWER, _GAIN_BOUNDS, _GAIN_SHARE = 5e3, (3e-4, 5.0), 0.8
 # Frames with so much power are speech, counting bands so far above the threshold in quiet.
@@ -43,15 +43,15 @@ _SYMMETRIC, _ASYMMETRIC = 0.1, 0.0309
 
 
 def loudness_shortfall(
-    estimate: torch.Tensor, reference: torch.Tensor, *, forgive_tilt: bool = True
+    estimate: torch.Tensor, reference: torch.Tensor, *, forgiven_db: float = 20.0
 ) -> torch.Tensor:
     """Opinion scores lost, float32 (batch,), about 0 to 5, differentiable: 0 for equal audio.
 
     Args:
         estimate, reference: audio, float32 (batch, samples) at 16 kHz; a row of the reference that
             is silent counts as 0.
-        forgive_tilt: as PESQ does, which does not mind another color of the whole. A codec would
-            take that for leave to have any.
+        forgiven_db: by how much bands of the whole may be louder or softer without being minded,
+            0 to 20. PESQ forgives 20 dB, which a codec would take for leave to have any color.
     """
     bands, width = _bands(reference.device, reference.dtype)
     window = torch.hann_window(_WINDOW, dtype=reference.dtype, device=reference.device)
@@ -68,8 +68,8 @@ def loudness_shortfall(
         (spectrum * (_LISTENING_POWER / level)[:, None, None]) @ bands
         for spectrum, level in zip(spectra, levels, strict=True)
     )
-    if forgive_tilt:
-        power_r = power_r * _tilt(power_e, power_r)
+    most = 10 ** (forgiven_db / 10)
+    power_r = power_r * _tilt(power_e, power_r).clamp(1 / most, most)
     audible = _audible(power_r).sum(-1)
     power_e = power_e * _gains(_audible(power_e).sum(-1), audible)[..., None]
     loudness_e, loudness_r = (_loudness(power) for power in (power_e, power_r))
@@ -98,7 +98,7 @@ def _tilt(power_e: torch.Tensor, power_r: torch.Tensor) -> torch.Tensor:
     speech = (heard_r.sum(-1, keepdim=True) > _SPEECH_POWER).to(power_r.dtype)
     count = speech.sum(1, keepdim=True).clamp_min(1)
     mean_e, mean_r = ((h * speech).sum(1, keepdim=True) / count for h in (heard_e, heard_r))
-    return ((mean_e + _TILT_POWER) / (mean_r + _TILT_POWER)).clamp(*_TILT_BOUNDS)
+    return (mean_e + _TILT_POWER) / (mean_r + _TILT_POWER)
 
 
 def _gains(power_e: torch.Tensor, power_r: torch.Tensor) -> torch.Tensor:
