@@ -32,6 +32,17 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
                 if "pesq_lossy" in found
                 else "-"
             ),
+            **(
+                {
+                    "gaps filled late": (
+                        f"{found['pesq_late']:.2f} / {found['stoi_late']:.3f}"
+                        if "pesq_late" in found
+                        else "-"
+                    )
+                }
+                if any("pesq_late" in told for told in result["systems"].values())
+                else {}
+            ),
             "kbit/s in such packets": (
                 f"{found['packet_bit_per_s'] / 1000:.2f}" if "packet_bit_per_s" in found else "-"
             ),

@@ -8,7 +8,8 @@ pystoi), ViSQOL (speech mode, package visqol-python with its lattice) and DNSMOS
 (package speechmos), these two without losses, are means over the files; bits a second are those of
 whole files (ours, headers included) or of packets (Opus), measured. Losses come in bursts
 of 3 frames of 20 ms on average, the same frames for every system, whose packets hold one frame
-each; there the bits of ours include three bytes around each packet. Speed is seconds of audio per
+each; there the bits of ours include three bytes around each packet. Gaps are filled at once, and
+"late" when the next packet is there, as a voice message's are. Speed is seconds of audio per
 CPU second of one thread. Opus is PyAV's libopus; Codec 2 is c2enc, where it is installed. What is
 missing is listed. `--add-to` codes the same files again for the metrics that a record lacks, and
 leaves its times.
@@ -234,15 +235,19 @@ def _in_packets(codec: SpeechCodec, quality: float, audio: Sound, lost: Mask) ->
     began = time.process_time()
     packets = [*sender.send(audio), *sender.end()]
     between = time.process_time()
-    receiver = codec.listen(sender.opening)
+    receiver, late = codec.listen(sender.opening), codec.listen(sender.opening)
+    gone = [i < len(lost) and lost[i] for i in range(len(packets))]
     said = [
-        receiver.lost() if i < len(lost) and lost[i] else receiver.receive(packet)
-        for i, packet in enumerate(packets)
+        receiver.lost() if gap else receiver.receive(packet)
+        for gap, packet in zip(gone, packets, strict=True)
     ]
     ended = time.process_time()
-    restored = np.concatenate(said)[FRAME:][: len(audio)]
+    filled = [late.receive(packet) for gap, packet in zip(gone, packets, strict=True) if not gap]
+    if gone[-1]:
+        filled.append(late.lost(gone[::-1].index(False)))
+    restored, other = (np.concatenate(parts)[FRAME:][: len(audio)] for parts in (said, filled))
     bits = 8 * sum(map(len, packets))
-    return Coded(restored, bits, between - began, ended - between)
+    return Coded(restored, bits, between - began, ended - between, other)
 
 
 def measured(
@@ -265,15 +270,17 @@ def measured(
             lost = gilbert(-(-len(audio) // FRAME), loss, BURST_FRAMES, rng, opens_well=True)
             with_loss = system.code(audio, lost)
             row |= {"lost": float(lost.mean()), "packet_bits": with_loss.bits}
+            heard = {"lossy": with_loss.audio, "late": with_loss.late}
             row |= {
-                f"{key}_lossy": metric(audio, with_loss.audio)
+                f"{key}_{how}": metric(audio, sound)
+                for how, sound in heard.items()
                 for key, metric in metrics.items()
-                if key not in _SLOW
+                if key not in _SLOW and sound is not None
             }
         rows.append({k: v if isinstance(v, str) else round(float(v), 5) for k, v in row.items()})
     seconds = sum(row["seconds"] for row in rows)
     told: dict[str, Any] = {"bit_per_s": round(sum(row["bits"] for row in rows) / seconds)}
-    for key in (*metrics, *(f"{key}_lossy" for key in metrics)):
+    for key in (*metrics, *(f"{key}_{how}" for how in ("lossy", "late") for key in metrics)):
         if key in rows[0]:
             told[key] = round(float(np.nanmean([row[key] for row in rows])), 4)
     if "packet_bits" in rows[0]:
@@ -291,9 +298,17 @@ def table(report: dict[str, Any]) -> Table:
         out.add_column(title, no_wrap=True)
     systems = report["systems"]
     keys = [key for key in TITLES if any(key in told for told in systems.values())]
-    lossy = [f"{key}_lossy" for key in keys if any(f"{key}_lossy" in t for t in systems.values())]
+    lossy = [
+        f"{key}_{how}"
+        for how in ("lossy", "late")
+        for key in keys
+        if any(f"{key}_{how}" in told for told in systems.values())
+    ]
     titles = [TITLES[key] for key in keys]
-    titles += [f"{TITLES[key.removesuffix('_lossy')]} {report['loss']:.0%} lost" for key in lossy]
+    for key in lossy:
+        metric, how = key.rsplit("_", 1)
+        filled = ", filled late" if how == "late" else ""
+        titles.append(f"{TITLES[metric]} {report['loss']:.0%} lost{filled}")
     for title in (*titles, "encode x", "decode x"):
         out.add_column(title, justify="right")
     for name, told in systems.items():

@@ -33,12 +33,14 @@ _CODEC2_RATE_HZ = 8000
 @dataclass(frozen=True)
 class Coded:
     """What a codec made of a recording: its audio, as long as it was and aligned with it, the bits
-    it took, and the CPU seconds of both ends."""
+    it took, and the CPU seconds of both ends. `late` is the audio when gaps are filled once the
+    frame behind them is there, by a codec that then does otherwise."""
 
     audio: Sound
     bits: int
     encode_s: float
     decode_s: float
+    late: Sound | None = None
 
 
 @dataclass(frozen=True)

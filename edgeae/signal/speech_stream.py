@@ -35,6 +35,8 @@ Ints = npt.NDArray[np.int64]
 
 # Frames that are concealed at full strength, and after how many more all is silent: a syllable.
 _CONCEALED, _FADING = 6, 8
+# The longest gap, in frames, over which speech goes from what was before it to what comes after.
+_BRIDGED = 6
 # Below 70 dB under full scale nothing has to fade.
 _FAINT = 3e-4
 # What comes 80 dB below full scale, as a root mean square, is silence; spoken on, it has no more
@@ -140,6 +142,8 @@ class Speaker:
         self._voice = Voice()
         self._decoder = _Steps(model.decoder, model.decoder_state)
         self._gain, self._missing, self._silent = 1.0, 0, True
+        # Pitch and latents of the last frame, if it came.
+        self._last: tuple[int, Floats] | None = None
 
     def speak(self, symbols: Symbols) -> Floats:
         """The audio, (n, 320), of symbols (channels, n).
@@ -147,18 +151,39 @@ class Speaker:
         Raises BitstreamError for a pitch that no writer hears, EdgeaeError if the graph fails or
         gives no finite numbers.
         """
-        pitches = symbols[0].astype(np.int64) + MIDDLE_PITCH
-        if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
-            raise BitstreamError("a frame has a pitch that no writer hears")
+        pitches, latents = self._coded(symbols)
         self._missing = 0
-        latents = (symbols[1:].T * self._steps[1:]).astype(np.float32)
         said = self._frames(pitches, latents, lost=False)
         if len(said):
             self._silent = _loudness(said[-1]) <= _HUSHED
+            self._last = int(pitches[-1]), latents[-1]
         return said
+
+    def bridge(self, count: int, symbols: Symbols) -> Floats:
+        """The audio, (count, 320), of frames that did not come ahead of those of `symbols`, which
+        `speak` is to say next: a short gap leads to them, a longer one is concealed.
+
+        Raises what `speak` does.
+        """
+        if self._last is None or self._silent or not 0 < count <= _BRIDGED:
+            return self.conceal(count)
+        pitches, latents = self._coded(symbols[:, :1])
+        share = np.arange(1, count + 1, dtype=np.float32)[:, None] / np.float32(count + 1)
+        pitch, before = self._last
+        between = np.rint(pitch + share[:, 0] * (pitches[0] - pitch)).astype(np.int64)
+        return self._frames(between, before + share * (latents[0] - before), lost=False)
+
+    def _coded(self, symbols: Symbols) -> tuple[Ints, Floats]:
+        """Pitches (n,) and latents (n, latents) of symbols (channels, n)."""
+        pitches = symbols[0].astype(np.int64) + MIDDLE_PITCH
+        if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
+            raise BitstreamError("a frame has a pitch that no writer hears")
+        return pitches, (symbols[1:].T * self._steps[1:]).astype(np.float32)
 
     def conceal(self, count: int) -> Floats:
         """The audio, (count, 320), of frames that did not come: it goes on, and fades away."""
+        if count:
+            self._last = None
         pitches = np.full(count, self._voice.pitch)
         latents = np.zeros((count, len(self._steps) - 1), np.float32)
         said = self._frames(pitches, latents, lost=True)
@@ -308,7 +333,8 @@ class SpeechReceiver:
         return _told("SpeechReceiver", self.channels, self._frames)
 
     def receive(self, packet: bytes) -> Array:
-        """The audio of a packet, behind that of those before it that did not come.
+        """The audio of a packet, behind that of those before it that did not come: up to 120 ms
+        lead from what was before to what comes, nearer to what was said than `lost` can be.
 
         Nothing of one that comes again, or after it was given up. But eight of those that follow
         each other mean a gap of more than 64 packets that `lost` was not told of: the eighth and
@@ -336,7 +362,7 @@ class SpeechReceiver:
                     raise BitstreamError("a frame has a pitch that no writer hears")
             said = []
             for speaker, one in zip(self._speakers, symbols, strict=True):
-                missing = speaker.conceal(ahead * self._frames)
+                missing = speaker.bridge(ahead * self._frames, one)
                 said.append(np.concatenate([missing, speaker.speak(one)]))
             self._number = (self._number + ahead + 1) % _ROUND
             self._older_count = 0

@@ -122,6 +122,44 @@ def test_lost_packets_are_concealed_without_clicks_and_silence_follows_a_long_ga
     assert abs(said[-1][0]) < 0.02 * np.abs(said[-1]).max() + 1e-6
 
 
+def test_a_short_gap_leads_to_the_packet_behind_it_and_a_longer_one_is_concealed(talk):
+    codec = SpeechCodec.load("speech-codec")
+    sender = codec.stream(quality=7, packet_frames=1)
+    # Loud and soft by turns: what was is not what comes.
+    turns = 10 ** (0.7 * np.sin(2 * np.pi * 3.1 * np.arange(len(talk)) / 16_000) - 0.7)
+    packets = sender.send(talk * turns.astype(np.float32))
+
+    def heard(gap, *, told):
+        receiver = codec.listen(sender.opening)
+        said = [receiver.receive(packet) for packet in packets[: gap.start]]
+        said += [receiver.lost(told)] if told else []
+        said += [receiver.receive(packet) for packet in packets[gap.stop :]]
+        return np.concatenate(said)
+
+    def spectra(audio):
+        windows = np.lib.stride_tricks.sliding_window_view(audio, 512)[::160] * np.hanning(512)
+        return np.log(np.abs(np.fft.rfft(windows)) + 1e-2)
+
+    whole = heard(range(0), told=0)
+    far = {0: 0.0, 3: 0.0}
+    for begin in range(6, 42, 6):
+        for told in far:
+            audio = heard(range(begin, begin + 3), told=told)
+            assert len(audio) == len(whole)
+            far[told] += np.abs(spectra(audio) - spectra(whole)).mean()
+    assert far[0] < 0.9 * far[3]
+    for begin, count, told in ((10, 7, 7), (10, 5, 2)):
+        gap = range(begin, begin + count)
+        receiver = codec.listen(sender.opening)
+        for packet in packets[:begin]:
+            receiver.receive(packet)
+        parts = [receiver.lost(1) for _ in range(told)]
+        parts += [receiver.receive(packets[gap.stop])]
+        said = np.concatenate(parts)
+        after = heard(gap, told=count)[320 * begin :]
+        np.testing.assert_allclose(said, after[: len(said)], atol=1e-5)
+
+
 def test_a_stream_is_heard_again_after_a_gap_that_its_numbers_do_not_tell(codec):
     sender = codec.stream(packet_frames=1)
     packets = sender.send(made_talk(320 * 200))
