@@ -221,6 +221,7 @@ def held_out_codec_rows(result: Mapping[str, Any]) -> list[Row]:
                     "PESQ-WB": number(means["pesq"], 2),
                     "STOI": number(means["stoi"], 3),
                     "PESQ-WB, 10 % lost": number(means["lossy_pesq"], 2),
+                    "filled late": number(means["late_pesq"], 2),
                     "PESQ-WB, color made flat": number(all_means["flat_pesq"], 2) if last else "-",
                 }
             )

@@ -2,9 +2,10 @@
 
 16 recordings of 8 s at -26 dB of full scale, at qualities 4.125 and 7.25: bits a second by the
 network's own estimate, without headers; PESQ-WB, STOI, ESTOI; PESQ-WB with 10 % of the frames lost
-in bursts of 3 on average. At the last quality, how loud bands of the long-term spectrum are against
-the original, in dB: PESQ forgives the color of a whole recording, and may be won by it; so also
-PESQ-WB after the bands were made as loud as the original's. All is drawn from fixed seeds.
+in bursts of 3 on average, which are filled at once, and late, when the next frame is there. At the
+last quality, how loud bands of the long-term spectrum are against the original, in dB: PESQ
+forgives the color of a whole recording, and may be won by it; so also PESQ-WB after the bands were
+made as loud as the original's. All is drawn from fixed seeds.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def network(config: SpeechCodecNetwork, weights: dict[str, torch.Tensor]) -> Spe
 def judged(codec: SpeechCodec, held_out: HeldOut, metrics: Mapping[str, Metric]) -> dict[str, Any]:
     """For each quality the means over the recordings, and a row for each of them."""
     audio, lost = torch.from_numpy(held_out.audio), torch.from_numpy(held_out.lost)
+    late = torch.ones(len(audio), dtype=torch.bool)
     original = held_out.audio[:, _FIRST_SAMPLES:-DELAY_SAMPLES]
     means, rows = [], []
     for quality in QUALITIES:
@@ -82,13 +84,15 @@ def judged(codec: SpeechCodec, held_out: HeldOut, metrics: Mapping[str, Metric])
         torch.manual_seed(0)
         restored, bits = codec(audio, level)
         lossy, _ = codec(audio, level, lost)
-        whole, broken = (_aligned(each) for each in (restored, lossy))
+        filled, _ = codec(audio, level, lost, late)
+        whole, broken, mended = (_aligned(each) for each in (restored, lossy, filled))
         found = [
             {
                 "quality": quality,
                 "bit_per_s": float(bits[i]) * SAMPLE_RATE_HZ / FRAME_SAMPLES,
                 **{key: metrics[key](original[i], whole[i]) for key in ("pesq", "stoi", "estoi")},
                 "lossy_pesq": metrics["pesq"](original[i], broken[i]),
+                "late_pesq": metrics["pesq"](original[i], mended[i]),
             }
             for i in range(len(original))
         ]
@@ -142,7 +146,8 @@ def line(means: Mapping[str, Any]) -> str:
     """The means on a line."""
     told = [
         f"{shown(row['bit_per_s'], 0)} bit/s: PESQ {shown(row['pesq'], 3)} "
-        f"STOI {shown(row['stoi'], 4)}, with losses PESQ {shown(row['lossy_pesq'], 3)}"
+        f"STOI {shown(row['stoi'], 4)}, with losses PESQ {shown(row['lossy_pesq'], 3)} "
+        f"and filled late {shown(row['late_pesq'], 3)}"
         for row in means["qualities"]
     ]
     bands = ", ".join(f"{band} {level_db:+.1f}" for band, level_db in means["bands_db"].items())

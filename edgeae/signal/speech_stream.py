@@ -36,12 +36,11 @@ Ints = npt.NDArray[np.int64]
 # Frames that are concealed at full strength, and after how many more all is silent: a syllable.
 _CONCEALED, _FADING = 6, 8
 # The longest gap, in frames, over which speech goes from what was before it to what comes after.
-_BRIDGED = 6
+BRIDGED_FRAMES = 6
 # Below 70 dB under full scale nothing has to fade.
 _FAINT = 3e-4
-# What comes 80 dB below full scale, as a root mean square, is silence; spoken on, it has no more
-# than a step of 16 bits.
-_HUSHED, _HUSH = 1e-4, 1 / 32768
+# What comes 80 dB below full scale, as a root mean square, is silence, and nothing when spoken on.
+_HUSHED = 1e-4
 # With `dtx`, frames of silence that are sent before no more are, so that a receiver has come to
 # rest though some are lost; and the longest time without a packet, 600 ms: a receiver fills gaps of
 # up to 64 packets by their numbers, so one of those that come may be lost.
@@ -165,7 +164,7 @@ class Speaker:
 
         Raises what `speak` does.
         """
-        if self._last is None or self._silent or not 0 < count <= _BRIDGED:
+        if self._last is None or self._silent or not 0 < count <= BRIDGED_FRAMES:
             return self.conceal(count)
         pitches, latents = self._coded(symbols[:, :1])
         share = np.arange(1, count + 1, dtype=np.float32)[:, None] / np.float32(count + 1)
@@ -186,12 +185,7 @@ class Speaker:
             self._last = None
         pitches = np.full(count, self._voice.pitch)
         latents = np.zeros((count, len(self._steps) - 1), np.float32)
-        said = self._frames(pitches, latents, lost=True)
-        if self._silent:
-            # A state that is left alone may wander off to a hum.
-            for audio in said:
-                audio *= _HUSH / max(_HUSH, _loudness(audio))
-        return said
+        return self._frames(pitches, latents, lost=True)
 
     def _frames(self, pitches: Ints, latents: Floats, *, lost: bool) -> Floats:
         """The audio, (n, 320), of the next frames, all or none of which are lost."""
@@ -202,6 +196,9 @@ class Speaker:
             pitch = pitches[here, None].astype(np.float32)
             setting, missing = np.full_like(pitch, self._level), np.full_like(pitch, lost)
             shaped = self._decoder.run(latents[here], pitch, setting, missing, tones, noise)
+            if lost and self._silent:
+                # A state that is left alone may wander off to a hum.
+                shaped = np.zeros_like(shaped)
             found[here] = self._voice.join(shaped)
         for audio in found:
             self._fade(audio, lost=lost)

@@ -168,12 +168,14 @@ def test_the_network_runs_as_in_its_own_stream():
 
 
 class Late:
-    """A codec that is late as the codec is, tells 50 bits a frame and nothing of lost frames."""
+    """A codec that is late as the codec is, tells 50 bits a frame and nothing of lost frames, or,
+    where it waits for the next one, half."""
 
-    def __call__(self, audio, level, lost=None):
+    def __call__(self, audio, level, lost=None, late=None):
         out = torch.nn.functional.pad(audio, (held_out_codec.DELAY_SAMPLES, 0))[:, : audio.shape[1]]
         if lost is not None:
-            out = out * ~lost.repeat_interleave(320, dim=1)
+            said = torch.where(lost, 0.0 if late is None else 0.5, 1.0)
+            out = out * said.repeat_interleave(320, dim=1)
         return out, 100 * level
 
 
@@ -189,7 +191,8 @@ def test_recordings_are_judged_in_time_with_the_original():
     assert np.sqrt(np.mean(held_out.audio**2, 1)) == pytest.approx([0.05] * 4, rel=1e-4)
     figures = held_out_codec.judged(Late(), held_out, dict(scores({}, dnsmos=False)))
     low, high = figures["means"]["qualities"]
-    assert low["pesq"] == high["pesq"] == 1 and low["lossy_pesq"] < 0.999
+    assert low["pesq"] == high["pesq"] == 1
+    assert low["lossy_pesq"] < low["late_pesq"] < 0.999
     # Levels 25/64 and 50/64, 50 frames a second.
     assert low["bit_per_s"] == pytest.approx(50 * 100 * 25 / 64)
     assert high["bit_per_s"] == pytest.approx(50 * 100 * 50 / 64)

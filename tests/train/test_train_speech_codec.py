@@ -10,6 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from edgeae.signal import speech_stream
 from train.checkpoint import find_checkpoint, load_checkpoint
 from train.config import config_from_dict, read_config
 from train.run import load_start, new_run
@@ -24,7 +25,16 @@ from train.speech.codec_loss import (
 )
 from train.speech.codec_network import SpeechCodec, SpeechCodecNetwork, target_bits
 from train.speech.codec_recipe import SpeechCodecRecipe, aligned
-from train.speech.codec_signal import fine_structure, heard, held, pitch_hz, pulses, tracked
+from train.speech.codec_signal import (
+    BRIDGED_FRAMES,
+    bridged,
+    fine_structure,
+    heard,
+    held,
+    pitch_hz,
+    pulses,
+    tracked,
+)
 from train.speech.discriminator import Discriminator, adversarial_losses
 from train.speech.made import made_voice
 from train.speech.pack import write_pack
@@ -152,6 +162,25 @@ def test_a_lost_frame_says_nothing_and_keeps_the_pitch(voice):
     assert torch.equal(*outputs) and torch.isfinite(outputs[0]).all()
 
 
+def test_a_short_gap_that_is_filled_late_leads_from_one_side_to_the_other():
+    index = torch.arange(0, 120, 6)[None].repeat(2, 1)
+    lost = torch.zeros(2, 20, dtype=torch.bool)
+    # One at the start, three, seven, and one at the end.
+    for frames in (slice(0, 1), slice(3, 6), slice(8, 15), slice(19, 20)):
+        lost[:, frames] = True
+    latents = torch.where(lost.T[..., None], 100.0, index.T[..., None] * torch.ones(3))
+    spoiled = torch.where(lost, 50, index)
+    found, pitch, left = bridged(latents, spoiled, lost, torch.tensor([False, True]))
+    assert torch.equal(found[:, 0], latents[:, 0]) and torch.equal(pitch[0], spoiled[0])
+    assert torch.equal(left[0], lost[0])
+    # The middle gap alone is short and between frames.
+    assert torch.equal(left[1], lost[1] & ~((torch.arange(20) > 2) & (torch.arange(20) < 6)))
+    torch.testing.assert_close(found[3:6, 1], index[1, 3:6, None] * torch.ones(3))
+    assert torch.equal(pitch[1, 3:6], index[1, 3:6])
+    assert torch.equal(found[left[1], 1], latents[left[1], 1])
+    assert BRIDGED_FRAMES == speech_stream.BRIDGED_FRAMES
+
+
 @torch.no_grad()
 def test_a_frame_is_told_only_of_what_is_coded_before_it():
     torch.manual_seed(0)
@@ -270,7 +299,8 @@ def test_a_few_steps_lower_the_loss_and_figures_are_of_the_validated_rates(recip
 
 
 def test_batches_are_level_spread_and_lose_what_they_say(recipe):
-    audio, level, lost = recipe.batch(np.random.default_rng(3))
+    audio, level, lost, late = recipe.batch(np.random.default_rng(3))
+    assert late.shape == (2,) and late.dtype == torch.bool
     assert audio.shape == (2, 16_000) and lost.shape == (2, 50) and audio.abs().max() <= 1
     assert (
         level.min() < 0.55 and level.max() > 0.45 and torch.equal((level * 64).round() / 64, level)
@@ -307,7 +337,7 @@ def test_a_run_without_an_adversary_starts_from_the_codec_that_ships():
     config = read_config(CONFIGS / "speech-codec.toml")
     network = SpeechCodec(config.network)
     before = load_start(network, find_checkpoint("speech-codec"), config)
-    assert [run["step"] for run in before] == [4497, 1511, 4000, 1600, 4800, 0]
+    assert [run["step"] for run in before] == [4497, 1511, 4000, 1600, 4800, 0, 5000, 0, 2600, 0]
     # What ships is a mean of runs.
     assert sum(part["share"] for part in before[-1]["mean"]) == pytest.approx(1)
     saved = load_checkpoint(find_checkpoint("speech-codec"))[1]["averaged"]

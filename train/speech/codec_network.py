@@ -44,6 +44,7 @@ from train.speech.codec_signal import (
     HOP_SAMPLES,
     UNIT_FLOOR,
     WINDOW_SAMPLES,
+    bridged,
     fine_structure,
     heard,
     held,
@@ -312,7 +313,11 @@ class SpeechCodec(nn.Module):
         return steps_at(self.log_steps, level)
 
     def forward(
-        self, audio: torch.Tensor, level: torch.Tensor, lost: torch.Tensor | None = None
+        self,
+        audio: torch.Tensor,
+        level: torch.Tensor,
+        lost: torch.Tensor | None = None,
+        late: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Restored audio, float32 as `audio` but `DELAY_SAMPLES` later, and bits a frame (N,).
 
@@ -323,6 +328,7 @@ class SpeechCodec(nn.Module):
             audio: float32 (N, 320 * T) in [-1, 1].
             level: (N,) in [0, 1], 64ths.
             lost: bool (N, T), frames that do not arrive.
+            late: bool (N,), whether short gaps are filled when the frame behind them is there.
         """
         powers, correlation, index, fine = self.features(audio)
         latents = self.latents(powers, correlation, index, fine, level)
@@ -337,7 +343,10 @@ class SpeechCodec(nn.Module):
             noisy = scaled + torch.rand_like(scaled) - 0.5
             bits = self.context(torch.cat([pitch, noisy], dim=1), symbols, level)
         chosen = scaled + (symbols[:, 1:] - scaled).detach()
-        restored = self.restored((chosen * steps)[:, :, 0].permute(2, 0, 1), index, level, lost)
+        coded = (chosen * steps)[:, :, 0].permute(2, 0, 1)
+        if lost is not None and late is not None:
+            coded, index, lost = bridged(coded, index, lost, late)
+        restored = self.restored(coded, index, level, lost)
         return restored, bits / index.shape[1]
 
     @torch.no_grad()

@@ -54,7 +54,8 @@ class SpeechCodecRecipe:
         self.network.start(torch.cat(pieces).to(self.device))
 
     def batch(self, rng: np.random.Generator) -> tuple[torch.Tensor, ...]:
-        """Speech (N, segment_samples), levels (N,), spread evenly over [0, 1], losses (N, T)."""
+        """Speech (N, segment_samples), levels (N,), spread evenly over [0, 1], losses (N, T), and
+        whether they are filled late (N,), which half of them are."""
         size = self.config.optimize.batch_size
         level = (rng.permutation(size) + rng.random(size)) / size
         if self._packed is not None:
@@ -65,14 +66,15 @@ class SpeechCodecRecipe:
             audio,
             torch.from_numpy((level * 64).round().astype(np.float32) / 64),
             torch.from_numpy(self.pieces.lost(rng, size)),
+            torch.from_numpy(rng.random(size) < 0.5),
         )
 
     def loss(
         self, network: torch.nn.Module, batch: tuple[torch.Tensor, ...], step: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The loss of one batch and its parts to plot."""
-        audio, level, lost = batch
-        restored, bits = network(audio, level, lost)
+        audio, level, lost, late = batch
+        restored, bits = network(audio, level, lost, late)
         # Spectra and powers of 0.3 need the full precision that autocast takes from the network.
         with torch.autocast(audio.device.type, enabled=False):
             found, reference = aligned(restored.float(), audio)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 __all__ = [
     "BINS",
+    "BRIDGED_FRAMES",
     "CANDIDATES",
     "FINE",
     "FINE_BINS",
@@ -22,6 +23,7 @@ __all__ = [
     "SAMPLE_RATE_HZ",
     "UNIT_FLOOR",
     "WINDOW_SAMPLES",
+    "bridged",
     "fine_structure",
     "heard",
     "held",
@@ -46,6 +48,8 @@ _FINE_FLOOR = 1e-5
 UNIT_FLOOR = 1e-3
 # Pitches: 70 to 543 Hz in 43 steps an octave, 1.6 % each.
 CANDIDATES, LOWEST_HZ, STEPS_PER_OCTAVE = 128, 70.0, 43.0
+# The longest gap that is filled from what is on both sides of it.
+BRIDGED_FRAMES = 6
 # Powers to this exponent make a correlation whose peaks formants move little.
 _FLATTENING = 0.4
 # Lags in half samples.
@@ -150,6 +154,34 @@ def held(index: torch.Tensor, lost: torch.Tensor) -> torch.Tensor:
     last = (place * ~lost).cummax(dim=1).values
     first = torch.full_like(index[:, :1], CANDIDATES // 2)
     return torch.cat([first, index], dim=1).gather(1, last)
+
+
+def bridged(
+    latents: torch.Tensor, index: torch.Tensor, lost: torch.Tensor, late: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Latents, indices and losses as who fills short gaps late has them: where the frame behind is
+    there, they lead from the frame before to it, and nothing is lost.
+
+    Args:
+        latents: (T, N, latents).
+        index: (N, T).
+        lost: bool (N, T), frames that do not arrive.
+        late: bool (N,), who waits for the frame behind.
+    """
+    frames = index.shape[1]
+    place = torch.arange(frames, device=index.device).expand_as(index)
+    before = torch.where(lost, -1, place).cummax(dim=1).values
+    behind = torch.where(lost, frames, place).flip(1).cummin(dim=1).values.flip(1)
+    gap = behind - before
+    fill = lost & late[:, None] & (before >= 0) & (behind < frames) & (gap <= BRIDGED_FRAMES + 1)
+    before, behind = (torch.where(fill, at, place) for at in (before, behind))
+    share = (place - before) / gap.clamp_min(1)
+    left, right = (index.gather(1, at) for at in (before, behind))
+    index = torch.where(fill, (left + share * (right - left)).round().to(index.dtype), index)
+    left, right = (latents.gather(0, at.T[..., None].expand_as(latents)) for at in (before, behind))
+    weight = share.T[..., None].to(latents.dtype)
+    latents = torch.where(fill.T[..., None], left + weight * (right - left), latents)
+    return latents, index, lost & ~fill
 
 
 def pulses(index: torch.Tensor) -> torch.Tensor:
