@@ -402,8 +402,9 @@ PUBLISHED = (
     Published(
         "speech_codec.json",
         "**Speech in few bits**: 60 clean recordings of speakers that were not trained on; losses"
-        " in bursts of 3 frames of 20 ms, in packets of one frame each. PESQ, STOI and ESTOI are"
-        " what `speech-codec` was trained for.",
+        " in bursts of 3 frames of 20 ms, in packets of one frame each, are filled at once, and"
+        " late, when the next packet is there. PESQ, STOI and ESTOI are what `speech-codec` was"
+        " trained for.",
         "python -m benchmarks.speech_codec CLEAN --model speech-codec"
         " --json benchmarks/results/speech_codec.json",
         speech_codec_rows,
