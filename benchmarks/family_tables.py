@@ -18,7 +18,13 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
         values = [found.get(key) for key in keys]
         return " / ".join("-" if value is None else f"{value:.{digits}f}" for value in values)
 
+    def heard(found: Mapping[str, Any], how: str) -> str:
+        if f"pesq_{how}" not in found:
+            return "-"
+        return f"{found[f'pesq_{how}']:.2f} / {found[f'stoi_{how}']:.3f}"
+
     lossy = f"{result['loss']:.0%} lost"
+    late = any("pesq_late" in told for told in result["systems"].values())
     rows = [
         {
             "codec": name,
@@ -27,22 +33,8 @@ def speech_codec_rows(result: Mapping[str, Any]) -> list[Row]:
             "ESTOI": f"{found['estoi']:.3f}",
             **({"ViSQOL": f"{found['visqol']:.2f}"} if "visqol" in found else {}),
             **({"DNSMOS": f"{found['dnsmos']:.2f}"} if "dnsmos" in found else {}),
-            f"PESQ-WB / STOI, {lossy}": (
-                f"{found['pesq_lossy']:.2f} / {found['stoi_lossy']:.3f}"
-                if "pesq_lossy" in found
-                else "-"
-            ),
-            **(
-                {
-                    "gaps filled late": (
-                        f"{found['pesq_late']:.2f} / {found['stoi_late']:.3f}"
-                        if "pesq_late" in found
-                        else "-"
-                    )
-                }
-                if any("pesq_late" in told for told in result["systems"].values())
-                else {}
-            ),
+            f"PESQ-WB / STOI, {lossy}": heard(found, "lossy"),
+            **({"gaps filled late": heard(found, "late")} if late else {}),
             "kbit/s in such packets": (
                 f"{found['packet_bit_per_s'] / 1000:.2f}" if "packet_bit_per_s" in found else "-"
             ),

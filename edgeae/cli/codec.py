@@ -309,6 +309,8 @@ def decompress(
     series = not items and shown.suffix.lower() in signal_files.WRITTEN
     talk = not items and (pcm is not None or shown.suffix.lower() in media.AUDIO_SUFFIXES)
     of_images = region is not None or large or conceal
+    if of_images and (talk or series):
+        raise UsageError("--region, --large and --conceal are for images")
     work: functools.partial[Any]
     if items:
         if of_images:
@@ -317,16 +319,12 @@ def decompress(
         restoring_items = autoencoder_files.Restoring(loading, to=suffix)
         work = functools.partial(autoencoder_files.decompress_file, restoring_items)
     elif talk:
-        if of_images:
-            raise UsageError("--region, --large and --conceal are for images")
         if sources == ["-"] or target == "-":
             settings.refuse_pipe()
             speech.decompress_pipe(loading, sources[0], target, pcm, force=force)
             return
         work = speech.decompress_work(loading, shown, pcm)
     elif series:
-        if of_images:
-            raise UsageError("--region, --large and --conceal are for images")
         restoring = signal_files.Restoring(loading, to=suffix)
         work = functools.partial(signal_files.decompress_file, restoring)
     else:

@@ -174,10 +174,7 @@ class Speaker:
 
     def _coded(self, symbols: Symbols) -> tuple[Ints, Floats]:
         """Pitches (n,) and latents (n, latents) of symbols (channels, n)."""
-        pitches = symbols[0].astype(np.int64) + MIDDLE_PITCH
-        if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
-            raise BitstreamError("a frame has a pitch that no writer hears")
-        return pitches, (symbols[1:].T * self._steps[1:]).astype(np.float32)
+        return _pitches(symbols), (symbols[1:].T * self._steps[1:]).astype(np.float32)
 
     def conceal(self, count: int) -> Floats:
         """The audio, (count, 320), of frames that did not come: it goes on, and fades away."""
@@ -214,6 +211,14 @@ class Speaker:
         if self._gain != 1 or gain != 1:
             audio *= np.linspace(self._gain, gain, FRAME_SAMPLES, dtype=np.float32)
             self._gain = gain
+
+
+def _pitches(symbols: Symbols) -> Ints:
+    """Pitches (n,) of symbols (channels, n). Raises BitstreamError for one that no writer hears."""
+    pitches: Ints = symbols[0].astype(np.int64) + MIDDLE_PITCH
+    if pitches.size and not 0 <= pitches.min() <= pitches.max() < 2 * MIDDLE_PITCH:
+        raise BitstreamError("a frame has a pitch that no writer hears")
+    return pitches
 
 
 def _loudness(audio: Floats) -> float:
@@ -355,8 +360,7 @@ class SpeechReceiver:
                 symbols.append(coder.decode(past, self._frames, part, self._level))
             for one in symbols:
                 # Before anything is said of it.
-                if np.abs(one[0]).max() > MIDDLE_PITCH or one[0].max() == MIDDLE_PITCH:
-                    raise BitstreamError("a frame has a pitch that no writer hears")
+                _pitches(one)
             said = []
             for speaker, one in zip(self._speakers, symbols, strict=True):
                 missing = speaker.bridge(ahead * self._frames, one)
